@@ -1,0 +1,122 @@
+"""The demo tasks: small questions with one right answer each, and filler text. Standard library only.
+
+    python -m demo.tasks                      # writes demo/heldout.jsonl again, the same bytes
+
+A question belongs to one part by the hash of its text, so training can never meet a held-out question, whatever the seed.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+
+from demo.words import COLOURS, NAMES, NOUNS, PLACES, VERBS
+
+HELDOUT = Path(__file__).parent / "heldout.jsonl"
+HELDOUT_SEED = 20240
+HELDOUT_PER_KIND = 120
+LARGEST = 99  # of the numbers added and subtracted
+SHARES = 20  # one share is held out, one steers the training, the others train
+
+
+class Part(Enum):
+    HELDOUT = "heldout"
+    DEVELOPMENT = "development"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One question in a user's words, its only right answer, and its kind (a key of KINDS)."""
+
+    question: str
+    answer: str
+    kind: str
+
+
+def part_of(question: str) -> Part:
+    share = int(hashlib.sha256(question.encode()).hexdigest(), 16) % SHARES
+    return {0: Part.HELDOUT, 1: Part.DEVELOPMENT}.get(share, Part.TRAINING)
+
+
+def add(rng: random.Random) -> Task:
+    first, second = rng.randint(0, LARGEST), rng.randint(0, LARGEST)
+    return Task(f"What is {first} + {second}?", str(first + second), "add")
+
+
+def subtract(rng: random.Random) -> Task:
+    second, first = sorted((rng.randint(0, LARGEST), rng.randint(0, LARGEST)))
+    return Task(f"What is {first} - {second}?", str(first - second), "subtract")
+
+
+def copy(rng: random.Random) -> Task:
+    words = " ".join(rng.choices(NOUNS + COLOURS, k=rng.randint(2, 4)))
+    return Task(f"Repeat: {words}", words, "copy")
+
+
+def lookup(rng: random.Random) -> Task:
+    names = rng.sample(NAMES, rng.randint(2, 4))
+    values = [str(rng.randint(0, 9)) for _ in names]
+    asked = rng.randrange(len(names))
+    pairs = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+    return Task(f"{pairs}. {names[asked]}?", values[asked], "lookup")
+
+
+KINDS: dict[str, Callable[[random.Random], Task]] = {"add": add, "subtract": subtract, "copy": copy, "lookup": lookup}
+
+
+def draw(rng: random.Random, kind: str, part: Part) -> Task:
+    """One task of this kind from this part: draws until the hash agrees."""
+    while True:
+        task = KINDS[kind](rng)
+        if part_of(task.question) is part:
+            return task
+
+
+def distinct(part: Part, *, per_kind: int, seed: int) -> list[Task]:
+    """`per_kind` different questions of each kind, kinds taking turns: any leading slice is balanced."""
+    rng = random.Random(seed)
+    found: dict[str, dict[str, Task]] = {kind: {} for kind in KINDS}
+    for kind, tasks in found.items():
+        while len(tasks) < per_kind:
+            task = draw(rng, kind, part)
+            tasks.setdefault(task.question, task)
+    return [task for turn in zip(*(tasks.values() for tasks in found.values()), strict=True) for task in turn]
+
+
+def sentence(rng: random.Random) -> str:
+    """Filler in plain words, such as "The red fox finds a lamp in the garden."."""
+    subject = f"The {rng.choice(COLOURS)} {rng.choice(NOUNS)}"
+    return f"{subject} {rng.choice(VERBS)} the {rng.choice(NOUNS)} in the {rng.choice(PLACES)}."
+
+
+def filler(rng: random.Random, sentences: int) -> str:
+    return " ".join(sentence(rng) for _ in range(sentences))
+
+
+def heldout() -> list[Task]:
+    return distinct(Part.HELDOUT, per_kind=HELDOUT_PER_KIND, seed=HELDOUT_SEED)
+
+
+def read_tasks(path: Path = HELDOUT) -> list[Task]:
+    return [Task(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def write_tasks(tasks: list[Task], path: Path) -> None:
+    path.write_text("".join(json.dumps(asdict(task)) + "\n" for task in tasks))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the held-out questions, one JSON object a line.")
+    parser.add_argument("--out", type=Path, default=HELDOUT)
+    path = parser.parse_args().out
+    write_tasks(heldout(), path)
+    print(f"{len(heldout())} questions in {path}")
+
+
+if __name__ == "__main__":
+    main()

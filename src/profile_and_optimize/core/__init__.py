@@ -1,0 +1,1 @@
+"""What we talk about: values checked at birth, frozen, standard library only."""

@@ -1,0 +1,87 @@
+"""What a client saw, request by request: the rawest numbers that everything else is computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request. Times are integer nanoseconds since the trial's t0, from one monotonic clock.
+
+    `intended_ns` is when the load asked for it, `sent_ns` when its bytes were handed to the socket.
+    `chunk_ns` holds the arrival of every chunk with non-empty content, reasoning or tool call; a first
+    role-only or empty chunk is in `first_byte_ns` alone. `completion_tokens` and `prompt_tokens` are
+    the server's usage, None where it gave none. A failed request has an `error` and counts in no latency.
+    """
+
+    index: int
+    intended_ns: int
+    sent_ns: int
+    done_ns: int
+    first_byte_ns: int | None = None
+    chunk_ns: tuple[int, ...] = ()
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    status: int | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.sent_ns < self.intended_ns or self.done_ns < self.sent_ns:
+            raise ValueError(f"request {self.index}: times out of order: {self.intended_ns}, {self.sent_ns}, {self.done_ns}")
+        if any(b < a for a, b in zip(self.chunk_ns, self.chunk_ns[1:], strict=False)):
+            raise ValueError(f"request {self.index}: chunk times go backwards")
+        if self.error is None and not self.chunk_ns:
+            raise ValueError(f"request {self.index}: no chunk and no error")
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientProbe:
+    """What the client process observed about itself during the run. Seconds; None is unknown.
+
+    `loop_lag_ns` are the raw lateness samples of a sleep probe on the client's event loop.
+    `run_queue_wait_s` is time runnable but not scheduled (Linux schedstat). `in_flight_s` is the integral of
+    requests in flight over the run. `parse_cpu_s` is the CPU spent after the run on SSE, JSON and tokens.
+    `reads` counts socket reads that carried content; `coalesced_reads` those that carried more than one content chunk.
+    """
+
+    wall_s: float
+    cpu_s: float
+    parse_cpu_s: float
+    loop_lag_ns: tuple[int, ...]
+    run_queue_wait_s: float | None
+    in_flight_s: float
+    scheduler: str
+    cores: tuple[int, ...]
+    connections: int
+    reconnects: int
+    reads: int
+    coalesced_reads: int
+    threads: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RawResponse:
+    """Kept bytes of one response: every failed request and a sample of the good ones.
+
+    `reads` are (nanoseconds since t0, raw bytes as received, HTTP framing included).
+    """
+
+    index: int
+    reads: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRun:
+    """Everything one timed run left behind. `t0_unix_s` is wall-clock time of t0, for joining with telemetry."""
+
+    t0_unix_s: float
+    concurrency: int
+    records: tuple[RequestRecord, ...]
+    probe: ClientProbe
+    raw: tuple[RawResponse, ...] = field(default=())
