@@ -1,4 +1,4 @@
-"""Training batches of the demo model: a function of the seed and the step alone, so a resumed training sees the same ones."""
+"""Training batches of the demo model: a function of seed and step alone, so a resumed training sees the same ones."""
 
 import random
 from dataclasses import dataclass
@@ -58,7 +58,9 @@ def document(rng: random.Random, tokenizer: Tokenizer, mix: Mix) -> Row:
     weights: list[float] = []
     while len(ids) < mix.long_tokens:
         is_filler = rng.random() < FILLER_CHANCE
-        more, counts = filler_row(rng, tokenizer) if is_filler else task_row(rng, tokenizer, mix, prompt_weight=FILLER_WEIGHT)
+        more, counts = (
+            filler_row(rng, tokenizer) if is_filler else task_row(rng, tokenizer, mix, prompt_weight=FILLER_WEIGHT)
+        )
         ids, weights = ids + more, weights + counts
     return ids[: mix.long_tokens], weights[: mix.long_tokens]
 

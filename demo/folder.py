@@ -1,6 +1,6 @@
 """Model folders of the Qwen3 architecture: shape, configuration, tensor names, files.
 
-Written by hand rather than through transformers, so that a folder of any shape takes a second and needs no model object.
+Written by hand rather than through transformers: a folder of any shape takes a second and needs no model object.
 """
 
 import hashlib
@@ -13,8 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 WEIGHTS = "model.safetensors"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-                   "vocab.json", "merges.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+)
 INIT_STD = 0.02  # Qwen3Config.initializer_range
 MAX_POSITIONS = 2048
 ROPE_THETA = 10000.0
@@ -58,7 +64,10 @@ class Shape:
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor of the model, by its name in the weights file."""
-        named = {"model.embed_tokens.weight": (self.vocab_size, self.hidden_size), "model.norm.weight": (self.hidden_size,)}
+        named = {
+            "model.embed_tokens.weight": (self.vocab_size, self.hidden_size),
+            "model.norm.weight": (self.hidden_size,),
+        }
         for layer in range(self.num_hidden_layers):
             named |= {layer_name(layer, name): size for name, size in self.layer_tensors().items()}
         return named
@@ -80,7 +89,7 @@ def initial_tensor(name: str, size: tuple[int, ...], generator: torch.Generator)
 
 
 def configuration(shape: Shape, *, eos_token_id: int | None) -> dict[str, object]:
-    """config.json. The rope settings stand twice: transformers 5 reads `rope_parameters`, older readers `rope_theta`."""
+    """config.json. Rope settings stand twice: transformers 5 reads `rope_parameters`, older readers `rope_theta`."""
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
@@ -112,7 +121,9 @@ def write_model(folder: Path, shape: Shape, tensors: dict[str, torch.Tensor], *,
     """Writes config.json, generation_config.json and the weights. Raises ValueError when a tensor has another shape."""
     sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if sizes != shape.tensors():
-        raise ValueError(f"tensors do not fit the shape: {sorted(set(sizes.items()) ^ set(shape.tensors().items()))[:4]}")
+        raise ValueError(
+            f"tensors do not fit the shape: {sorted(set(sizes.items()) ^ set(shape.tensors().items()))[:4]}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", configuration(shape, eos_token_id=eos_token_id))
     # Greedy by default: an engine takes its sampling defaults from here, and the demo's answers must not vary.

@@ -58,14 +58,17 @@ def write_grown(source: Path, folder: Path, settings: Settings) -> Shape:
     eos_token_id = json.loads((source / "config.json").read_text())["eos_token_id"]
     write_model(folder, shape, tensors, eos_token_id=eos_token_id)
     copy_tokenizer(source, folder)
-    write_json(folder / RECORD, {
-        "version": FORMAT_VERSION,
-        "settings": asdict(settings),
-        "source_parameters": parameter_count(source_shape),
-        "parameters": parameter_count(shape),
-        "shape": asdict(shape),
-        "weights_sha256": sha256(folder / WEIGHTS),
-    })
+    write_json(
+        folder / RECORD,
+        {
+            "version": FORMAT_VERSION,
+            "settings": asdict(settings),
+            "source_parameters": parameter_count(source_shape),
+            "parameters": parameter_count(shape),
+            "shape": asdict(shape),
+            "weights_sha256": sha256(folder / WEIGHTS),
+        },
+    )
     return shape
 
 

@@ -23,7 +23,7 @@ def near_zero(size: tuple[int, ...], generator: torch.Generator) -> torch.Tensor
 
 
 def grown_shape(source: Shape, *, layers: int, min_parameters: float) -> Shape:
-    """`layers` layers, and MLPs as wide as `min_parameters` asks. Raises ValueError for fewer layers than the source's."""
+    """`layers` layers, and MLPs as wide as `min_parameters` asks. Raises ValueError for too few layers."""
     if layers < source.num_hidden_layers:
         raise ValueError(f"{layers} layers are fewer than the source's {source.num_hidden_layers}")
     deep = replace(source, num_hidden_layers=layers)

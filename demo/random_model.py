@@ -1,7 +1,7 @@
 """A Qwen3 model folder of any shape with random weights: the right amount of work, no sense in its answers.
 
-    python -m demo.random_model --out DIR --hidden-size 768 --layers 12 --heads 12 --kv-heads 4 --head-dim 64
-        --intermediate-size 2304 [--tokenizer DIR] [--vocab-size N] [--seed 0]
+python -m demo.random_model --out DIR --hidden-size 768 --layers 12 --heads 12 --kv-heads 4 --head-dim 64
+    --intermediate-size 2304 [--tokenizer DIR] [--vocab-size N] [--seed 0]
 """
 
 import argparse
@@ -29,7 +29,7 @@ def random_tensors(shape: Shape, *, seed: int) -> dict[str, torch.Tensor]:
 
 
 def vocabulary_size(tokenizer: Tokenizer, asked: int | None) -> int:
-    """The tokenizer's own size unless more is asked for. Ids above the tokenizer's have no text: a chunk may be empty."""
+    """The tokenizer's own size unless more is asked for. Ids above it have no text: a chunk may be empty."""
     own = tokenizer.get_vocab_size()
     if asked is not None and asked < own:
         raise SystemExit(f"--vocab-size {asked} is less than the tokenizer's {own}")

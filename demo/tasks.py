@@ -2,7 +2,7 @@
 
     python -m demo.tasks                      # writes demo/heldout.jsonl again, the same bytes
 
-A question belongs to one part by the hash of its text, so training can never meet a held-out question, whatever the seed.
+A question belongs to one part by the hash of its text: training never meets a held-out question, whatever the seed.
 """
 
 import argparse

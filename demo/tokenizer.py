@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
-# Log probabilities of the segmentation (the best sum wins): one word beats any spelling of it, and " fox" beats " " + "fox".
+# Log probabilities (the segmentation with the best sum wins): a word beats its spelling, " fox" beats " " + "fox".
 WORD_SCORE, CHARACTER_SCORE = -2.0, -8.0
 
 

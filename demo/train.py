@@ -28,6 +28,8 @@ from demo.tokenizer import END, save_tokenizer
 DEMO = Path(__file__).parent
 MODEL = DEMO / "model"
 DEVELOPMENT_SEED = 7
+SHARES = {"add": 3, "subtract": 3, "copy": 1, "lookup": 1}  # sums are the hardest to learn
+MIX = Mix(SHARES, short_rows=64, long_rows=3, long_tokens=320, long_every=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Recipe:
     longest_steps: int = 8000
     good_enough: float = 0.97  # development accuracy at which the learning rate starts to fall
     check_every: int = 250
-    mix: Mix = Mix({"add": 3, "subtract": 3, "copy": 1, "lookup": 1}, short_rows=64, long_rows=3, long_tokens=320, long_every=8)
+    mix: Mix = MIX
 
 
 @dataclass(slots=True)
@@ -60,8 +62,15 @@ class Progress:
 
 
 def demo_shape(vocab_size: int) -> Shape:
-    return Shape(vocab_size, hidden_size=256, intermediate_size=768, num_hidden_layers=4,
-                 num_attention_heads=4, num_key_value_heads=2, head_dim=64)
+    return Shape(
+        vocab_size,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+    )
 
 
 def learning_rate(recipe: Recipe, progress: Progress) -> float:
@@ -73,7 +82,9 @@ def learning_rate(recipe: Recipe, progress: Progress) -> float:
 
 def weighted_loss(model: Qwen3ForCausalLM, batch: Batch) -> torch.Tensor:
     logits = model(input_ids=batch.ids).logits[:, :-1]
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch.ids[:, 1:].flatten(), reduction="none")
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), batch.ids[:, 1:].flatten(), reduction="none"
+    )
     weights = batch.weights[:, 1:].flatten()
     return (losses * weights).sum() / weights.sum()
 
@@ -88,7 +99,9 @@ class Training:
         self.shape = demo_shape(self.tokenizer.get_vocab_size())
         torch.manual_seed(recipe.seed)
         self.model = Qwen3ForCausalLM(Qwen3Config(**configuration(self.shape, eos_token_id=self.end))).float()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.98), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), betas=(0.9, 0.98), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
         self.progress = Progress()
         self.questions = distinct(Part.DEVELOPMENT, per_kind=60, seed=DEVELOPMENT_SEED)
         if self.checkpoint.exists():
@@ -137,8 +150,11 @@ class Training:
         self.save()
         last = self.progress.last_step(self.recipe)
         left_s = self.progress.spent_s / self.progress.step * (last - self.progress.step)
-        print(f"step {self.progress.step} of at most {last}, loss {loss:.4f}, development {scores}, "
-              f"{self.progress.spent_s:.0f} s spent, at most {left_s:.0f} s left", flush=True)
+        print(
+            f"step {self.progress.step} of at most {last}, loss {loss:.4f}, development {scores}, "
+            f"{self.progress.spent_s:.0f} s spent, at most {left_s:.0f} s left",
+            flush=True,
+        )
 
     def write(self, folder: Path) -> None:
         state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in self.model.state_dict().items()}
@@ -161,8 +177,12 @@ def record(training: Training, folder: Path, tasks: list[Task]) -> dict[str, obj
         "decay_from": training.progress.decay_from,
         "training_s": round(training.progress.spent_s),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                     "transformers": transformers.__version__, "tokenizers": tokenizers.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
         "heldout": {"questions": len(tasks), "sha256": sha256(HELDOUT), "accuracy": heldout_accuracy(folder, tasks)},
         "weights_sha256": sha256(folder / WEIGHTS),
     }

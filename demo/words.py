@@ -1,5 +1,7 @@
 """The demo vocabulary's whole words. Each is two tokens of the tokenizer: bare and with a leading space."""
 
+# ruff: noqa: SIM905 - hundreds of quoted words on a line each would hide what the lists are
+
 # Copying and lookup draw from these only: every one is met thousands of times in a short training.
 NOUNS = """
 fox lamp tree river stone bird fish boat cloud apple bread chair table clock house horse sheep mouse tiger eagle

@@ -9,8 +9,15 @@ from demo.folder import Shape, initial_tensor, parameter_count, write_model  # n
 from demo.grow import Settings, grow_folder, is_done  # noqa: E402
 from demo.growth import grow, grown_shape, source_positions  # noqa: E402
 
-SMALL = Shape(vocab_size=10, hidden_size=8, intermediate_size=16, num_hidden_layers=2,
-              num_attention_heads=2, num_key_value_heads=1, head_dim=4)
+SMALL = Shape(
+    vocab_size=10,
+    hidden_size=8,
+    intermediate_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=4,
+)
 
 
 def small_tensors() -> dict[str, torch.Tensor]:

@@ -4,14 +4,12 @@ import json
 import random
 import re
 
+import jinja2
 import pytest
-
 from demo.tasks import HELDOUT, KINDS, Part, Task, distinct, draw, filler, heldout, part_of, read_tasks
+from demo.tokenizer import ALPHABET, MARKERS, build_tokenizer, chat_prompt, is_printable, save_tokenizer
 from demo.words import whole_words
-
-tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
-
-from demo.tokenizer import ALPHABET, MARKERS, build_tokenizer, chat_prompt, is_printable, save_tokenizer  # noqa: E402
+from tokenizers.decoders import DecodeStream
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,12 @@ def test_every_answer_follows_from_its_question(kind):
 
 
 def test_the_independent_answers_are_known_for_four_questions():
-    known = {"What is 37 + 45?": "82", "What is 45 - 37?": "8", "Repeat: red fox lamp": "red fox lamp", "ann=4 bob=7. bob?": "7"}
+    known = {
+        "What is 37 + 45?": "82",
+        "What is 45 - 37?": "8",
+        "Repeat: red fox lamp": "red fox lamp",
+        "ann=4 bob=7. bob?": "7",
+    }
     assert {question: independent_answer(question) for question in known} == known
 
 
@@ -62,7 +65,9 @@ def test_heldout_has_400_questions_or_more_and_as_many_of_each_kind():
 
 
 def test_heldout_answers_are_right():
-    assert all(task == Task(task.question, independent_answer(task.question), task.kind) for task in read_tasks(HELDOUT))
+    assert all(
+        task == Task(task.question, independent_answer(task.question), task.kind) for task in read_tasks(HELDOUT)
+    )
 
 
 def test_every_word_is_one_token_with_a_space_before_it_and_one_without(tokenizer):
@@ -87,7 +92,7 @@ def test_no_token_prints_as_nothing_even_where_special_tokens_are_skipped(tokeni
 
 
 def test_streaming_gives_text_for_every_token(tokenizer):
-    stream = tokenizers.decoders.DecodeStream(skip_special_tokens=True)
+    stream = DecodeStream(skip_special_tokens=True)
     for token in range(tokenizer.get_vocab_size()):
         assert stream.step(tokenizer, token) == tokenizer.decode([token])
 
@@ -120,7 +125,6 @@ def test_the_tokenizer_files_are_the_same_bytes_every_time(tmp_path):
 
 
 def test_the_chat_template_renders_what_training_used(tmp_path):
-    jinja2 = pytest.importorskip("jinja2", reason="needs jinja2 to render the chat template")
     save_tokenizer(tmp_path)
     template = jinja2.Template(json.loads((tmp_path / "tokenizer_config.json").read_text())["chat_template"])
     messages = [{"role": "user", "content": "bob?"}]

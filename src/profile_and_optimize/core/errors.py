@@ -1,11 +1,11 @@
 """The named errors. The tree, with the exit code each gives:
 
-    PaoError
-    +-- WrongUse        2   the request cannot be meant: unknown name, bad config, refused acknowledgement
-    +-- Unreachable     2   the target cannot be reached, before anything was started
-    +-- GateRefused     1   a gate, check or expectation said no
-    +-- BrokeMidway     3   disk, engine, endpoint or file failed after the start
-        +-- Corrupted   3   a record or journal is not what was written
+PaoError
++-- WrongUse        2   the request cannot be meant: unknown name, bad config, refused acknowledgement
++-- Unreachable     2   the target cannot be reached, before anything was started
++-- GateRefused     1   a gate, check or expectation said no
++-- BrokeMidway     3   disk, engine, endpoint or file failed after the start
+    +-- Corrupted   3   a record or journal is not what was written
 """
 
 from __future__ import annotations

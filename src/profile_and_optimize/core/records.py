@@ -29,7 +29,9 @@ class RequestRecord:
 
     def __post_init__(self) -> None:
         if self.sent_ns < self.intended_ns or self.done_ns < self.sent_ns:
-            raise ValueError(f"request {self.index}: times out of order: {self.intended_ns}, {self.sent_ns}, {self.done_ns}")
+            raise ValueError(
+                f"request {self.index}: times out of order: {self.intended_ns}, {self.sent_ns}, {self.done_ns}"
+            )
         if any(b < a for a, b in zip(self.chunk_ns, self.chunk_ns[1:], strict=False)):
             raise ValueError(f"request {self.index}: chunk times go backwards")
         if self.error is None and not self.chunk_ns:

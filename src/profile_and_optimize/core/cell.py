@@ -1,0 +1,60 @@
+"""An arm of a campaign, which is also a cell of its atlas: one engine with every flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import checked_id
+
+
+class Role(StrEnum):
+    BASELINE = "baseline"
+    AA = "aa"
+    CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """`flags` are arguments for the engine beyond the campaign's common ones, `env` its environment settings.
+
+    `lever` says in words what this arm changes, `predicts` what it should move and why.
+    For the endpoint engine `url` is the server's root.
+    """
+
+    id: str
+    engine: str
+    role: Role
+    flags: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    lever: str = ""
+    predicts: str = ""
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        checked_id(self.id, "cell id")
+        checked_id(self.engine, "engine")
+        if any("\0" in f or "\n" in f for f in self.flags):
+            raise WrongUse(f"cell {self.id}: a flag holds a control character")
+        if self.role is Role.AA and self.lever:
+            raise WrongUse(f"cell {self.id}: an A/A arm changes nothing, so it has no lever")
+
+
+def check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+    """One baseline, unique ids, at most one A/A arm identical to the baseline. Raises WrongUse."""
+    seen: set[str] = set()
+    for arm in arms:
+        if arm.id in seen:
+            raise WrongUse(f"cell id {arm.id!r} is used twice")
+        seen.add(arm.id)
+    base = [a for a in arms if a.role is Role.BASELINE]
+    if len(base) != 1:
+        raise WrongUse(f"a campaign needs exactly one baseline cell, this one has {len(base)}")
+    twins = [a for a in arms if a.role is Role.AA]
+    if len(twins) > 1:
+        raise WrongUse("at most one A/A cell")
+    for twin in twins:
+        if (twin.engine, twin.flags, twin.env, twin.url) != (base[0].engine, base[0].flags, base[0].env, base[0].url):
+            raise WrongUse(f"A/A cell {twin.id!r} must equal the baseline in engine, flags and environment")
+    return arms

@@ -1,0 +1,69 @@
+"""The one table of metrics: name, unit, better direction, formula, and when it has no value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from profile_and_optimize.core.errors import WrongUse
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`scale` turns the inside unit (seconds, tokens/s) into the printed one; `printed` is the stored name."""
+
+    name: str
+    printed: str
+    unit: str
+    scale: float
+    better: str
+    formula: str
+    undefined: str
+
+    def __post_init__(self) -> None:
+        if self.better not in ("lower", "higher"):
+            raise ValueError(f"{self.name}: better is lower or higher, not {self.better!r}")
+
+
+TTFT = Metric("ttft", "ttft_ms", "ms", 1e3, "lower", "t(first non-empty chunk) - t(sent)", "the request failed")
+TPOT = Metric(
+    "tpot",
+    "tpot_ms",
+    "ms",
+    1e3,
+    "lower",
+    "(t_last - t_first) / (osl - 1), osl from the server's usage",
+    "fewer than 2 output tokens, or the server gave no usage",
+)
+ITL = Metric(
+    "itl", "itl_ms", "ms", 1e3, "lower", "gaps between content chunks, pooled over requests", "fewer than 2 chunks"
+)
+E2E = Metric("e2e_latency", "e2e_latency_ms", "ms", 1e3, "lower", "t(done) - t(sent)", "the request failed")
+REQ_RATE = Metric(
+    "request_throughput",
+    "request_throughput_req_s",
+    "req/s",
+    1.0,
+    "higher",
+    "completed requests / run time",
+    "no request completed",
+)
+OUT_RATE = Metric(
+    "output_throughput",
+    "output_throughput_tok_s",
+    "tok/s",
+    1.0,
+    "higher",
+    "output tokens that arrived inside the window / window length; the window is named beside it",
+    "no usage from the server",
+)
+
+METRICS: dict[str, Metric] = {m.name: m for m in (TTFT, TPOT, ITL, E2E, REQ_RATE, OUT_RATE)}
+DISTRIBUTIONS = (TTFT, TPOT, ITL, E2E)
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name or printed name. Raises WrongUse naming what there is."""
+    for m in METRICS.values():
+        if name in (m.name, m.printed):
+            return m
+    raise WrongUse(f"unknown metric {name!r}; there are {', '.join(METRICS)}")

@@ -1,0 +1,131 @@
+"""The plan of a campaign: everything that is fixed before block 1, so that looking cannot change it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from profile_and_optimize.core.cell import Arm, Role, check_arms
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import checked_id, digest_of
+from profile_and_optimize.core.workload import Point, Workload
+
+FOCI = ("throughput", "latency", "mixed")
+MAX_ARMS_IN_BLOCK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`blocks` is the number of blocks every group of arms gets; `alpha` the one-sided error of the campaign.
+
+    `margin` and `non_inferiority` are ratios (0.01 is 1%). `groups` are the arm ids of each kind of block, the
+    baseline first. `primary` names the metrics whose log ratios are averaged. `gap_limit_s`: a block whose
+    sessions lie further apart than this was broken by a gap. `chips` divides throughput (GPUs, or 1 for a CPU node).
+    """
+
+    slug: str
+    model: str
+    focus: str
+    arms: tuple[Arm, ...]
+    points: tuple[Point, ...]
+    blocks: int
+    seed: int
+    suite: str = "demo"
+    alpha: float = 0.01
+    margin: float = 0.01
+    non_inferiority: float = 0.03
+    failure_rate_limit: float = 0.01
+    pooling: str = "anova-max"
+    gap_limit_s: float = 900.0
+    retries: int = 2
+    budget_s: float = 0.0
+    common_flags: tuple[str, ...] = ()
+    common_env: tuple[tuple[str, str], ...] = ()
+    tokenizer: str = ""
+    questions: str = ""
+    accuracy_margin: float = 0.02
+    grounding_counters: bool = False
+    chips: int = 1
+
+    def __post_init__(self) -> None:
+        checked_id(self.slug, "campaign")
+        check_arms(self.arms)
+        if self.focus not in FOCI:
+            raise WrongUse(f"focus {self.focus!r} is not one of {', '.join(FOCI)}")
+        if not self.points:
+            raise WrongUse("a campaign needs at least one workload")
+        if self.blocks < 1 or not 0 < self.alpha < 0.5 or not 0 <= self.margin < 1:
+            raise WrongUse("blocks must be at least 1, alpha in (0, 0.5), margin in [0, 1)")
+
+    @property
+    def baseline(self) -> Arm:
+        return next(a for a in self.arms if a.role is Role.BASELINE)
+
+    @property
+    def twin(self) -> Arm | None:
+        return next((a for a in self.arms if a.role is Role.AA), None)
+
+    @property
+    def candidates(self) -> tuple[Arm, ...]:
+        return tuple(a for a in self.arms if a.role is Role.CANDIDATE)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Arm ids per kind of block: baseline, the A/A arm, and as many candidates as still fit in four."""
+        fixed = [self.baseline.id] + ([self.twin.id] if self.twin else [])
+        room = MAX_ARMS_IN_BLOCK - len(fixed)
+        ids = [a.id for a in self.candidates]
+        parts = [ids[i : i + room] for i in range(0, len(ids), room)] or [[]]
+        return tuple(tuple(fixed + part) for part in parts)
+
+    @property
+    def total_blocks(self) -> int:
+        return self.blocks * len(self.groups)
+
+    @property
+    def sessions(self) -> int:
+        return self.blocks * sum(len(g) for g in self.groups)
+
+    @property
+    def primary(self) -> tuple[str, ...]:
+        return {"throughput": ("output_throughput",), "latency": ("tpot",), "mixed": ("output_throughput", "tpot")}[
+            self.focus
+        ]
+
+    def arm(self, arm_id: str) -> Arm:
+        found = next((a for a in self.arms if a.id == arm_id), None)
+        if found is None:
+            raise WrongUse(f"no cell {arm_id!r}; there are {', '.join(a.id for a in self.arms)}")
+        return found
+
+    def group_of_block(self, block: int) -> tuple[str, ...]:
+        """Blocks (from 1) go round the groups in turn, so drift falls on all groups alike."""
+        return self.groups[(block - 1) % len(self.groups)]
+
+    def without(self, failed: frozenset[str]) -> Plan:
+        """The plan less the arms that cannot start. Raises WrongUse if the baseline is among them."""
+        return replace(self, arms=tuple(a for a in self.arms if a.id not in failed))
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        data["schema"] = 1
+        return data
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.to_json())
+
+
+def plan_from_json(data: dict[str, Any]) -> Plan:
+    """The inverse of Plan.to_json. Raises WrongUse on another schema."""
+    data = dict(data)
+    if data.pop("schema", None) != 1:
+        raise WrongUse("this plan has another schema than 1; use the version that wrote it")
+    arms = tuple(
+        Arm(**{**a, "role": Role(a["role"]), "flags": tuple(a["flags"]), "env": tuple((k, v) for k, v in a["env"])})
+        for a in data.pop("arms")
+    )
+    points = tuple(Point(Workload(**p["workload"]), p["concurrency"], p["requests"]) for p in data.pop("points"))
+    data["common_flags"] = tuple(data["common_flags"])
+    data["common_env"] = tuple((k, v) for k, v in data["common_env"])
+    return Plan(arms=arms, points=points, **data)

@@ -1,0 +1,32 @@
+"""One timed run of a point inside a session, and the states it can end in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TrialState(StrEnum):
+    FULL = "full"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class Validity(StrEnum):
+    VALID = "valid"
+    DEGRADED = "degraded"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TrialKey:
+    """Where a trial sits: block (from 1), arm, point and attempt (from 1: an invalid trial is run again)."""
+
+    block: int
+    arm: str
+    point: str
+    attempt: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"b{self.block:03d}-{self.point}-a{self.attempt}"

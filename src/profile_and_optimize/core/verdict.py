@@ -1,0 +1,45 @@
+"""What may be said of an arm, and how firmly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Call(StrEnum):
+    BETTER = "BETTER"
+    WORSE = "WORSE"
+    SAME = "SAME"
+    UNKNOWN = "UNKNOWN"
+
+
+class Tier(StrEnum):
+    DRAFT = "DRAFT"
+    VERDICT = "VERDICT"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """An arm against the baseline on one endpoint, as a log ratio turned so that positive is better.
+
+    `lower`..`upper` is the interval at one-sided error `level` on each side; all None when fewer than two
+    blocks hold the pair. `blocks` is n. `p_value` is one-sided against the margin.
+    """
+
+    arm: str
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    level: float
+    blocks: int
+    p_value: float | None
+    call: Call
+    reason: str
+    blocks_needed: int | None = None
+
+    def __post_init__(self) -> None:
+        known = [v is not None for v in (self.estimate, self.lower, self.upper)]
+        if any(known) and not all(known):
+            raise ValueError(f"{self.arm}: an estimate comes with its interval or not at all")
+        if self.call is not Call.UNKNOWN and not all(known):
+            raise ValueError(f"{self.arm}: {self.call} without an interval")

@@ -1,0 +1,1 @@
+"""The run folder: what is written, in which order, chained, and kept free of secrets."""

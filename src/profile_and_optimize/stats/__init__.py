@@ -1,0 +1,1 @@
+"""Samples to intervals, comparisons and calls. Pure: no I/O, no clock, no engine."""

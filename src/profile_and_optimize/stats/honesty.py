@@ -1,0 +1,146 @@
+"""Was the client itself in time? The honesty block of a run, and valid | degraded | invalid with reasons.
+
+Thresholds: a 10 ms sleep probe read p50 0.07 ms on a good run at concurrency 256 and 12.7 ms on one whose
+client was saturated, so 1 ms separates them; a p99 above 10% of TPOT blurs single tokens without moving medians.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from profile_and_optimize.core.records import ClientRun
+from profile_and_optimize.core.trial import Validity
+from profile_and_optimize.stats.summary import NS, delivered_concurrency, tpot
+
+LAG_P50_INVALID_S = 1e-3
+LAG_P99_DEGRADED_S = 2e-3
+LAG_P99_DEGRADED_OF_TPOT = 0.10
+DELIVERED_INVALID = 0.98
+COALESCED_DEGRADED = 0.10
+RUN_QUEUE_DEGRADED = 0.10
+LITTLE_DEGRADED = 0.02
+SERVER_TPOT_FIFO = 0.02
+SERVER_TPOT_OTHER = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Honesty:
+    """Seconds and shares; None is unknown. `server_tpot_ratio` is client mean TPOT over the server's own histogram mean."""
+
+    validity: Validity
+    reasons: tuple[str, ...]
+    loop_lag_p50_s: float | None
+    loop_lag_p99_s: float | None
+    send_lag_p99_s: float
+    delivered_of_requested: float | None
+    coalesced_share: float | None
+    run_queue_share: float | None
+    little_residual: float | None
+    client_cpu_share: float
+    cpu_us_per_token: float | None
+    server_tpot_ratio: float | None
+    scheduler: str
+
+    def to_json(self) -> dict[str, Any]:
+        ms = {
+            "loop_lag_p50_ms": self.loop_lag_p50_s, "loop_lag_p99_ms": self.loop_lag_p99_s, "send_lag_p99_ms": self.send_lag_p99_s,
+        }  # fmt: skip
+        plain = (
+            "delivered_of_requested", "coalesced_share", "run_queue_share", "little_residual", "client_cpu_share",
+            "cpu_us_per_token", "server_tpot_ratio", "scheduler",
+        )  # fmt: skip
+        return {
+            "validity": self.validity.value,
+            "reasons": list(self.reasons),
+            **{k: None if v is None else v * 1e3 for k, v in ms.items()},
+            **{k: getattr(self, k) for k in plain},
+        }
+
+
+def assess(run: ClientRun, *, requests_asked: int, server_tpot_mean_s: float | None = None) -> Honesty:
+    """The honesty block of one closed-loop run. `server_tpot_mean_s` is the engine's own mean time per output token."""
+    good = [r for r in run.records if r.ok]
+    tpots = [t for r in good if (t := tpot(r)) is not None]
+    tpot_p50 = float(np.median(tpots)) if tpots else None
+    lag50, lag99 = _quantiles(run.probe.loop_lag_ns)
+    delivered = delivered_concurrency(run.records)
+    asked_concurrency = min(run.concurrency, requests_asked)
+    measures: dict[str, Any] = {
+        "loop_lag_p50_s": lag50,
+        "loop_lag_p99_s": lag99,
+        "send_lag_p99_s": _send_lag(run),
+        "delivered_of_requested": None if delivered is None else delivered / asked_concurrency,
+        "coalesced_share": run.probe.coalesced_reads / run.probe.reads if run.probe.reads else None,
+        "run_queue_share": _share(run.probe.run_queue_wait_s, run.probe.wall_s),
+        "little_residual": _little(run),
+        "server_tpot_ratio": float(np.mean(tpots)) / server_tpot_mean_s if tpots and server_tpot_mean_s else None,
+    }
+    invalid = _invalid(measures, recorded=len(run.records), asked=requests_asked)
+    degraded = _degraded(measures, tpot_p50, run.probe.scheduler)
+    validity = Validity.INVALID if invalid else Validity.DEGRADED if degraded else Validity.VALID
+    return Honesty(
+        validity=validity, reasons=tuple(invalid + degraded), scheduler=run.probe.scheduler,
+        client_cpu_share=run.probe.cpu_s / run.probe.wall_s if run.probe.wall_s > 0 else 0.0,
+        cpu_us_per_token=_cpu_per_token(run), **measures,
+    )  # fmt: skip
+
+
+def _invalid(m: dict[str, Any], *, recorded: int, asked: int) -> list[str]:
+    found = []
+    if recorded != asked:
+        found.append(f"{recorded} records for {asked} requests")
+    if m["loop_lag_p50_s"] is None:
+        found.append("the client's own lag was not sampled")
+    elif m["loop_lag_p50_s"] > LAG_P50_INVALID_S:
+        found.append(f"client event loop was {m['loop_lag_p50_s'] * 1e3:.1f} ms late at the median (limit 1 ms)")
+    if m["delivered_of_requested"] is not None and m["delivered_of_requested"] < DELIVERED_INVALID:
+        found.append(f"delivered {m['delivered_of_requested']:.1%} of the requested concurrency (limit 98%)")
+    return found
+
+
+def _degraded(m: dict[str, Any], tpot_p50: float | None, scheduler: str) -> list[str]:
+    found = []
+    limit = max(LAG_P99_DEGRADED_S, LAG_P99_DEGRADED_OF_TPOT * (tpot_p50 or 0.0))
+    if m["loop_lag_p99_s"] is not None and m["loop_lag_p99_s"] > limit:
+        found.append(f"client event loop p99 lag {m['loop_lag_p99_s'] * 1e3:.1f} ms (limit {limit * 1e3:.1f} ms)")
+    if m["coalesced_share"] is not None and m["coalesced_share"] > COALESCED_DEGRADED:
+        found.append(f"{m['coalesced_share']:.0%} of reads carried more than one chunk (limit 10%)")
+    if m["run_queue_share"] is not None and m["run_queue_share"] > RUN_QUEUE_DEGRADED:
+        found.append(f"client waited for a core {m['run_queue_share']:.0%} of the time (limit 10%)")
+    if m["little_residual"] is not None and m["little_residual"] > LITTLE_DEGRADED:
+        found.append(f"Little's law residual {m['little_residual']:.1%} (limit 2%)")
+    limit = SERVER_TPOT_FIFO if scheduler == "fifo" else SERVER_TPOT_OTHER
+    if m["server_tpot_ratio"] is not None and abs(m["server_tpot_ratio"] - 1) > limit:
+        found.append(
+            f"client mean TPOT is {m['server_tpot_ratio']:.3f} of the server's histogram (limit 1 +- {limit:.0%})"
+        )
+    return found
+
+
+def _quantiles(lags_ns: tuple[int, ...]) -> tuple[float | None, float | None]:
+    if not lags_ns:
+        return None, None
+    p50, p99 = np.percentile(lags_ns, (50, 99)) * NS
+    return float(p50), float(p99)
+
+
+def _send_lag(run: ClientRun) -> float:
+    return float(np.percentile([r.sent_ns - r.intended_ns for r in run.records], 99)) * NS if run.records else 0.0
+
+
+def _share(part: float | None, whole: float) -> float | None:
+    return None if part is None or whole <= 0 else part / whole
+
+
+def _little(run: ClientRun) -> float | None:
+    """|in-flight integral seen by the client - sum of latencies| / sum: two independent counts of the same area."""
+    area = sum(r.done_ns - r.sent_ns for r in run.records) * NS
+    return abs(run.probe.in_flight_s - area) / area if area > 0 else None
+
+
+def _cpu_per_token(run: ClientRun) -> float | None:
+    tokens = sum(r.completion_tokens or 0 for r in run.records)
+    return (run.probe.cpu_s + run.probe.parse_cpu_s) / tokens * 1e6 if tokens else None

@@ -1,0 +1,160 @@
+"""The test behind every call: paired log ratios over blocks, Student-t, Holm over arms.
+
+Model: y[block, arm] = mu[arm] + beta[block] + error, so the difference of two arms inside a block is free of beta.
+The variance of a difference is the larger of the arm's own sample variance and twice the residual mean square of
+the whole block table (two-way layout without interaction: (A-1)(n-1) degrees of freedom). Pooling is worth a
+factor of three at 3 blocks, but with arms of unequal noise the residual mean square underrates the noisy arm.
+The reference distribution is therefore a Student-t whose degrees of freedom are tabled by simulation
+(`pooling.json`, made by `bench/pooling_table.py`) as the smallest that keeps the stated error over arm
+standard deviations up to threefold apart and random-walk drift inside the block.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from scipy import stats as st
+
+from profile_and_optimize.core.verdict import Call, Effect
+
+MOST_BLOCKS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """An arm against the baseline over the blocks both are in: mean log ratio, its standard error, n and A."""
+
+    arm: str
+    mean: float
+    se: float
+    blocks: int
+    arms_in_block: int
+
+    @property
+    def df(self) -> float:
+        return effective_df(self.blocks, self.arms_in_block)
+
+    def p_above(self, margin: float) -> float:
+        """One-sided p-value of H0: the true log ratio is at most `margin`."""
+        if self.se == 0:
+            return 0.0 if self.mean > margin else 1.0
+        return float(st.t.sf((self.mean - margin) / self.se, self.df))
+
+    def half_width(self, level: float) -> float:
+        return float(st.t.isf(level, self.df)) * self.se
+
+
+@cache
+def _table() -> dict[str, dict[str, float]]:
+    text = files("profile_and_optimize.stats").joinpath("pooling.json").read_text()
+    return json.loads(text)["effective_df"]  # type: ignore[no-any-return]
+
+
+def effective_df(blocks: int, arms: int) -> float:
+    """Degrees of freedom of the pooled t, from the table; beyond it, those of the unpooled t, which are always safe."""
+    if arms <= 2:
+        return float(blocks - 1)
+    return _table().get(str(arms), {}).get(str(blocks), float(blocks - 1))
+
+
+def contrasts(table: Mapping[int, Mapping[str, float]], baseline: str) -> dict[str, Contrast]:
+    """One contrast per arm from y[block][arm], a log measure where higher is better. Blocks lacking an arm are dropped whole.
+
+    All blocks must hold the same arms (the campaign completes or excludes a block for all its arms).
+    """
+    blocks = sorted(table)
+    arms = sorted(set().union(*(table[b] for b in blocks))) if blocks else []
+    whole = [b for b in blocks if set(table[b]) == set(arms)]
+    n = len(whole)
+    if n < 2 or baseline not in arms:
+        return {}
+    y = np.array([[table[b][a] for a in arms] for b in whole])
+    base = y[:, arms.index(baseline)]
+    pooled = 2 * _residual_mean_square(y)
+    return {
+        a: Contrast(a, float(d.mean()), math.sqrt(max(float(d.var(ddof=1)), pooled) / n), n, len(arms))
+        for i, a in enumerate(arms)
+        if a != baseline
+        for d in [y[:, i] - base]
+    }
+
+
+def _residual_mean_square(y: np.ndarray) -> float:
+    n, a = y.shape
+    if a <= 2:
+        return 0.0
+    resid = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
+    return float((resid**2).sum() / ((n - 1) * (a - 1)))
+
+
+def holm_levels(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
+    """The one-sided level each arm is tested at: alpha/(K-j) in order of p, and no further after the first that fails."""
+    levels: dict[str, float] = {}
+    order = sorted(p_values, key=lambda a: (p_values[a], a))
+    level, stopped = alpha / max(1, len(order)), False
+    for j, arm in enumerate(order):
+        if not stopped:
+            level = alpha / (len(order) - j)
+        levels[arm] = level
+        stopped = stopped or p_values[arm] > level
+    return levels
+
+
+def calls(
+    found: Mapping[str, Contrast], candidates: Sequence[str], *, alpha: float, margin: float
+) -> dict[str, Effect]:
+    """An Effect per candidate. `margin` is a ratio (0.01); BETTER needs the whole interval beyond log(1 + margin)."""
+    edge = math.log1p(margin)
+    tested = {a: found[a].p_above(edge) for a in candidates if a in found}
+    # Arms without a contrast stay in the count: dropping them after the fact would loosen the level of the rest.
+    missing = {a: 1.0 for a in candidates if a not in found}
+    levels = holm_levels({**tested, **missing}, alpha)
+    return {a: _effect(found.get(a), a, levels[a], edge) for a in candidates}
+
+
+def single(found: Contrast | None, arm: str, *, alpha: float, margin: float) -> Effect:
+    """One arm on its own at the full level: for the A/A arm and for descriptive endpoints."""
+    return _effect(found, arm, alpha, math.log1p(margin))
+
+
+def _effect(c: Contrast | None, arm: str, level: float, edge: float) -> Effect:
+    if c is None:
+        why = "fewer than 2 blocks hold both this arm and the baseline"
+        return Effect(arm, None, None, None, level, 0, None, Call.UNKNOWN, why, 3)
+    half = c.half_width(level)
+    lower, upper = c.mean - half, c.mean + half
+    call, reason = _call(lower, upper, edge)
+    needed = None if call is not Call.UNKNOWN else blocks_needed(c, level, edge)
+    if call is Call.UNKNOWN:
+        reason += f"; {_needed_words(needed)}"
+    return Effect(arm, c.mean, lower, upper, level, c.blocks, c.p_above(edge), call, reason, needed)
+
+
+def _call(lower: float, upper: float, edge: float) -> tuple[Call, str]:
+    if lower > edge:
+        return Call.BETTER, "the whole interval lies above the margin"
+    if upper < -edge:
+        return Call.WORSE, "the whole interval lies below the margin"
+    if -edge < lower and upper < edge:
+        return Call.SAME, "the whole interval lies inside the margin"
+    return Call.UNKNOWN, "the interval reaches across the margin"
+
+
+def blocks_needed(c: Contrast, level: float, edge: float) -> int | None:
+    """Blocks at which an effect and noise like the observed would be called; None beyond 200."""
+    sd = c.se * math.sqrt(c.blocks)
+    slack = abs(abs(c.mean) - edge)
+    for n in range(c.blocks + 1, MOST_BLOCKS + 1):
+        if float(st.t.isf(level, effective_df(n, c.arms_in_block))) * sd / math.sqrt(n) < slack:
+            return n
+    return None
+
+
+def _needed_words(needed: int | None) -> str:
+    return f"about {needed} blocks would tell" if needed else f"more than {MOST_BLOCKS} blocks would be needed"
