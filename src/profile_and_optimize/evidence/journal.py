@@ -90,8 +90,9 @@ class Journal:
         return self.events[-1].hash if self.events else GENESIS
 
     def append(self, kind: str, at: float, **data: Any) -> Event:
-        body = {"seq": len(self.events), "at": at, "kind": kind, "data": data, "prev": self.head}
-        event = Event(body["seq"], at, kind, data, digest(canonical(body)))
+        seq = len(self.events)
+        body = {"seq": seq, "at": at, "kind": kind, "data": data, "prev": self.head}
+        event = Event(seq, at, kind, data, digest(canonical(body)))
         line = canonical({**body, "hash": event.hash}) + b"\n"
         before = self.path.stat().st_size if self.path.exists() else 0
         try:

@@ -53,7 +53,7 @@ class Contrast:
 @cache
 def _table() -> dict[str, dict[str, float]]:
     text = files("profile_and_optimize.stats").joinpath("pooling.json").read_text()
-    return json.loads(text)["effective_df"]  # type: ignore[no-any-return]
+    return json.loads(text)["effective_df"]
 
 
 def effective_df(blocks: int, arms: int) -> float:

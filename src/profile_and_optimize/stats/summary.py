@@ -28,7 +28,7 @@ class Dist:
     n: int
 
     @staticmethod
-    def of(values: Sequence[float]) -> Dist | None:
+    def of(values: Sequence[float] | np.ndarray) -> Dist | None:
         """None when there is nothing to describe."""
         if not len(values):
             return None

@@ -1,0 +1,147 @@
+"""Prompts of an asked length: exact through the model's tokenizer, else words calibrated on the server's usage."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from profile_and_optimize.core.errors import WrongUse
+
+POOL_MIN = 50
+Ask = Callable[[str], int | None]
+"""Sends a prompt for one token and gives the server's count of prompt tokens, None without usage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The server counts `overhead` tokens beyond the prompt's own (chat template, BOS); `tokens_per_word` without a tokenizer."""
+
+    overhead: float
+    tokens_per_word: float = 1.0
+    exact: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"overhead": self.overhead, "tokens_per_word": self.tokens_per_word, "exact": self.exact}
+
+
+class PromptMaker:
+    """Random prompts. With a tokenizer every prompt has exactly the asked tokens; without, words of a fixed pool."""
+
+    def __init__(self, tokenizer: Tokenizer | None, calibration: Calibration) -> None:
+        self.tokenizer = tokenizer
+        self.calibration = calibration
+        self.pool = _pool(tokenizer) if tokenizer else _syllables()
+
+    def make(self, count: int, isl: int, seed: str) -> tuple[str, ...]:
+        """`count` different prompts of `isl` tokens as the server counts them. The same seed gives the same prompts."""
+        own = isl - self.calibration.overhead
+        if own < 1:
+            raise WrongUse(
+                f"isl {isl} is below what the chat template alone takes ({self.calibration.overhead:g} tokens)"
+            )
+        rng = random.Random(seed)
+        made: dict[str, None] = {}
+        for _ in range(count * 20):
+            if len(made) == count:
+                return tuple(made)
+            made[self._one(round(own) if self.tokenizer else own, rng)] = None
+        raise WrongUse(f"cannot make {count} different prompts of {isl} tokens", next="ask for a longer isl")
+
+    def _one(self, own: float, rng: random.Random) -> str:
+        if self.tokenizer is None:
+            return " ".join(rng.choices(self.pool, k=max(1, round(own / self.calibration.tokens_per_word))))
+        words = rng.choices(self.pool, k=int(own))
+        for _ in range(200):
+            text = " ".join(words)
+            off = int(own) - len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+            if off == 0:
+                return text
+            words = words[:off] if off < 0 else words + rng.choices(self.pool, k=off)
+            words = words or [rng.choice(self.pool)]
+        raise WrongUse(
+            f"this tokenizer does not give a prompt of exactly {int(own)} tokens", next="leave out --tokenizer"
+        )
+
+
+def calibrate(tokenizer: Tokenizer | None, ask: Ask) -> Calibration:
+    """Two small questions tell what the server adds and, without a tokenizer, how many tokens a word takes.
+
+    Raises WrongUse when the server gives no usage: lengths could then not be known.
+    """
+    bare = PromptMaker(tokenizer, Calibration(0.0))
+    short, long = bare.make(1, 16, "calibrate-16")[0], bare.make(1, 96, "calibrate-96")[0]
+    low, high = ask(short), ask(long)
+    if low is None or high is None:
+        raise WrongUse(
+            "the server gives no usage, so token counts are unknown", next="enable usage (stream_options.include_usage)"
+        )
+    if tokenizer is not None:
+        # A constant offset is the template; anything else means that this is another tokenizer than the server's.
+        if low - 16 != high - 96:
+            raise WrongUse(
+                f"the server counts {low} and {high} tokens where this tokenizer counts 16 and 96: it is another tokenizer",
+                next="give the served model's folder as --tokenizer, or leave it out",
+            )
+        return Calibration(float(low - 16), exact=True)
+    per_word = (high - low) / (len(long.split()) - len(short.split()))
+    return Calibration(low - per_word * len(short.split()), per_word)
+
+
+def load_tokenizer(folder: str) -> Tokenizer:
+    """The tokenizer of a model folder. Raises WrongUse naming the missing file."""
+    path = Path(folder) / "tokenizer.json" if Path(folder).is_dir() else Path(folder)
+    if not path.is_file():
+        raise WrongUse("no tokenizer.json there", where=folder, next="give the model's folder")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as e:  # the library raises bare Exception on a malformed file
+        raise WrongUse(f"not a tokenizer: {e}", where=str(path), next="give the model's folder") from e
+
+
+def dataset_prompts(path: Path, count: int, seed: str, *, warm: bool = False) -> tuple[str, ...]:
+    """`count` prompts of a JSONL file ({"prompt": ...} or {"question": ...} a line), in seeded order, none twice unless warm."""
+    prompts = list(dict.fromkeys(_prompt_lines(path)))
+    if len(prompts) < count and not warm:
+        raise WrongUse(
+            f"{len(prompts)} different prompts, {count} needed",
+            where=str(path),
+            next="fewer --requests, or a larger file",
+        )
+    rng = random.Random(seed)
+    rng.shuffle(prompts)
+    return tuple((prompts * (count // max(1, len(prompts)) + 1))[:count])
+
+
+def _prompt_lines(path: Path) -> list[str]:
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        found = [r.get("prompt") or r.get("question") for r in rows]
+    except FileNotFoundError as e:
+        raise WrongUse("no such file", where=str(path), next='give "random" or a JSONL file of prompts') from e
+    except (ValueError, AttributeError, UnicodeDecodeError) as e:
+        raise WrongUse(f"not a JSONL file of objects: {e}", where=str(path), next='a line is {"prompt": "..."}') from e
+    if not found or not all(isinstance(p, str) and p for p in found):
+        raise WrongUse("a line without a prompt", where=str(path), next='a line is {"prompt": "..."}')
+    return [str(p) for p in found]
+
+
+def _pool(tokenizer: Tokenizer) -> list[str]:
+    """Words that are one token wherever they stand after a space; the fallback is letters and short syllables."""
+    vocab = sorted(tokenizer.get_vocab())
+    words = {t.lstrip("Ġ▁") for t in vocab if t[:1] in "Ġ▁"}
+    words = {w for w in words if w.isascii() and w.isalpha() and 2 <= len(w) <= 12}
+    encode = tokenizer.encode
+    single = [w for w in sorted(words)[:20000] if len(encode(f"{w} {w}", add_special_tokens=False).ids) == 2]
+    return single if len(single) >= POOL_MIN else _syllables()
+
+
+def _syllables() -> list[str]:
+    vowels = "aeiou"
+    return [c + v + d for c in string.ascii_lowercase[1:20] for v in vowels for d in "nrst" if c not in vowels]

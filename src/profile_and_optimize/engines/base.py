@@ -1,0 +1,106 @@
+"""What an engine is, and the values that pass between it and a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.errors import BrokeMidway, WrongUse
+
+
+class EngineFailed(BrokeMidway):
+    """A server did not start or died; the message is the worker's own error, not the wrapper's."""
+
+    code = "engine_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSpec:
+    """One server to start: the arm over the campaign's common flags and environment, bound to `cores`."""
+
+    arm: Arm
+    model: str
+    served_name: str
+    port: int
+    log: Path
+    common_flags: tuple[str, ...] = ()
+    common_env: tuple[tuple[str, str], ...] = ()
+    cores: tuple[int, ...] = ()
+    start_timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An argument list and the environment settings laid over the captured ones. Never a shell."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answered its ready check. `start_s` is from launch to ready; `process` is the engine's own handle."""
+
+    url: str
+    model: str
+    start_s: float
+    log: Path | None = None
+    process: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The server's own histogram sums and counters at one moment, by metric name; empty when it has none."""
+
+    values: Mapping[str, float]
+
+    def since(self, before: Counters) -> dict[str, float]:
+        return {k: v - before.values.get(k, 0.0) for k, v in self.values.items()}
+
+
+class Engine(Protocol):
+    """`name` is the word in a config; `restarts` is False where we start and stop nothing (an endpoint of others)."""
+
+    name: str
+    restarts: bool
+
+    def version(self) -> dict[str, str]:
+        """Engine version, source commit, delivery, lock digest: what is known."""
+        ...
+
+    def flags(self) -> frozenset[str] | None:
+        """Long options of the installed version, or None where they cannot be read."""
+        ...
+
+    def command(self, spec: ServeSpec) -> Command: ...
+
+    def start(self, spec: ServeSpec) -> Server:
+        """Start and wait until ready. Raises EngineFailed with the real error; leaves nothing running then."""
+        ...
+
+    def observed(self, server: Server) -> dict[str, str]:
+        """Context fields as seen on the running server."""
+        ...
+
+    def counters(self, server: Server) -> Counters: ...
+
+    def stop(self, server: Server) -> None:
+        """Stop the whole process group; returns when nothing of it runs."""
+        ...
+
+
+def refuse_unknown_flags(engine: Engine, flags: tuple[str, ...], where: str) -> None:
+    """Raise WrongUse naming every option the installed engine lacks, before anything is started."""
+    known = engine.flags()
+    if known is None:
+        return
+    names = [f.split("=", 1)[0] for f in flags if f.startswith("--")]
+    lacking = [n for n in names if n not in known and n.replace("_", "-") not in known]
+    if lacking:
+        version = engine.version().get("engine_version", "?")
+        raise WrongUse(
+            f"{engine.name} {version} has no option {', '.join(lacking)}", where=where, next="correct the config"
+        )

@@ -1,0 +1,66 @@
+"""An endpoint that somebody else runs: nothing is started or stopped, so restart variance stays unknown."""
+
+from __future__ import annotations
+
+import httpx
+
+from profile_and_optimize.core.errors import Unreachable
+from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
+from profile_and_optimize.engines.prometheus import scrape
+from profile_and_optimize.engines.urls import checked_url
+
+
+class EndpointEngine:
+    name = "endpoint"
+    restarts = False
+
+    def version(self) -> dict[str, str]:
+        return {}
+
+    def flags(self) -> frozenset[str] | None:
+        return None
+
+    def command(self, spec: ServeSpec) -> Command:
+        return Command(())
+
+    def start(self, spec: ServeSpec) -> Server:
+        """Nothing is started: the endpoint must answer already. Raises Unreachable naming it."""
+        url = checked_url(spec.arm.url)
+        return Server(url=url, model=spec.served_name or served_model(url), start_s=0.0)
+
+    def observed(self, server: Server) -> dict[str, str]:
+        seen = {"url": server.url, "served_model": server.model}
+        try:
+            answer = httpx.get(f"{server.url}/version", timeout=5.0, trust_env=False)
+            if answer.status_code == 200:
+                seen["engine_version"] = str(answer.json().get("version", ""))[:80]
+        except (httpx.HTTPError, ValueError, AttributeError):
+            pass
+        return seen
+
+    def counters(self, server: Server) -> Counters:
+        return scrape(server.url)
+
+    def stop(self, server: Server) -> None:
+        return None
+
+
+def served_model(url: str) -> str:
+    """The first model the server lists. Raises Unreachable when it refuses, redirects or answers something else."""
+    try:
+        answer = httpx.get(f"{url}/v1/models", timeout=10.0, trust_env=False)
+        if answer.status_code != 200:
+            raise Unreachable(
+                f"GET /v1/models answered {answer.status_code}",
+                where=url,
+                next="check the URL; it is the root, without /v1",
+            )
+        return str(answer.json()["data"][0]["id"])
+    except httpx.HTTPError as e:
+        raise Unreachable(f"cannot be reached: {e}", where=url, next="start the server or correct the URL") from e
+    except (ValueError, KeyError, IndexError, TypeError) as e:
+        raise Unreachable(
+            "its /v1/models is not an OpenAI model list",
+            where=url,
+            next="give the root of an OpenAI server, and --model",
+        ) from e

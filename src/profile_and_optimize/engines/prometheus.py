@@ -1,0 +1,52 @@
+"""The few lines of Prometheus text we read: sums and counts of histograms, counters and gauges, labels summed over."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import httpx
+
+from profile_and_optimize.engines.base import Counters
+
+_LINE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{.*\})?\s+(\S+)$")
+
+
+def parse(text: str) -> dict[str, float]:
+    """Metric name to value summed over its labels; buckets and comments are left out, as is what is not a finite number."""
+    values: dict[str, float] = {}
+    for line in text.splitlines():
+        hit = _LINE.match(line.strip())
+        if not hit or hit.group(1).endswith(("_bucket", "_created")):
+            continue
+        try:
+            number = float(hit.group(2))
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            values[hit.group(1)] = values.get(hit.group(1), 0.0) + number
+    return values
+
+
+def scrape(url: str) -> Counters:
+    """The counters behind url/metrics; empty when there are none to read."""
+    try:
+        answer = httpx.get(f"{url}/metrics", timeout=10.0, trust_env=False)
+    except httpx.HTTPError:
+        return Counters({})
+    return Counters(parse(answer.text) if answer.status_code == 200 else {})
+
+
+def mean_of(delta: dict[str, float], histogram: str) -> float | None:
+    """Mean of a histogram over a window, in its unit; None when nothing was counted."""
+    count = delta.get(f"{histogram}_count", 0.0)
+    return delta[f"{histogram}_sum"] / count if count > 0 and f"{histogram}_sum" in delta else None
+
+
+TPOT_HISTOGRAMS = ("vllm:request_time_per_output_token_seconds", "sglang:time_per_output_token_seconds")
+
+
+def server_tpot(delta: dict[str, float]) -> float | None:
+    """The server's own mean time per output token over a window, by whichever histogram it keeps."""
+    found = (mean_of(delta, name) for name in TPOT_HISTOGRAMS)
+    return next((v for v in found if v is not None), None)

@@ -1,0 +1,59 @@
+"""Exact match on a file of questions and answers, and the paired gate between two arms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from profile_and_optimize.core.errors import WrongUse
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the server said, and whether it equals the answer after trimming white space."""
+
+    question: str
+    expected: str
+    said: str
+
+    @property
+    def right(self) -> bool:
+        return self.said.strip() == self.expected.strip()
+
+
+def load_questions(path: Path, limit: int | None = None) -> tuple[Question, ...]:
+    """Lines of {"question", "answer"}. Raises WrongUse naming file and line."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as e:
+        raise WrongUse(f"cannot read: {e.strerror}", where=str(path), next="give a JSONL file of questions") from e
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            found.append(Question(str(row["question"]), str(row["answer"])))
+        except (ValueError, KeyError, TypeError) as e:
+            raise WrongUse(
+                "not a question with its answer", where=f"{path}:{number}", next='{"question": "...", "answer": "..."}'
+            ) from e
+    if not found:
+        raise WrongUse("no questions", where=str(path), next="give a JSONL file of questions")
+    return tuple(found[:limit])
+
+
+def answer_all(
+    questions: Sequence[Question], ask: Callable[[str], str], *, concurrency: int = 8
+) -> tuple[Answered, ...]:
+    """Every question once, `concurrency` at a time, in the order given. What `ask` raises goes through."""
+    with ThreadPoolExecutor(concurrency) as pool:
+        said = list(pool.map(lambda q: ask(q.question), questions))
+    return tuple(Answered(q.question, q.answer, s) for q, s in zip(questions, said, strict=True))
