@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 # vLLM's own buckets, so that a reader of its /metrics reads ours.
 TTFT_BUCKETS = (
@@ -87,7 +88,7 @@ class Ledger:
             self.ttft.observe((times[0] - sent.read_ns) / 1e9)
         if sent.tokens > 1:
             self.tpot.observe((times[-1] - times[0]) / 1e9 / (sent.tokens - 1))
-        for earlier, later in zip(times, times[1:], strict=False):
+        for earlier, later in pairwise(times):
             self.itl.observe((later - earlier) / 1e9)
 
     def stamps(self) -> dict[str, object]:

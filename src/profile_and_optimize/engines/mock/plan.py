@@ -161,7 +161,7 @@ def _uniform_contents(ask: Ask, ends: tuple[int, ...], model: str) -> tuple[byte
 
 
 def _contents(ask: Ask, ends: tuple[int, ...], model: str) -> tuple[bytes, ...]:
-    if ask.words[0] is WORD:
+    if ask.words[0] == WORD:
         # The key leaves out what differs between requests and does not show in content events.
         return _uniform_contents(Ask(ask.chat, True, False, 0, ask.words, ask.finish), ends, model)
     return _serialise(ask, ends, model)

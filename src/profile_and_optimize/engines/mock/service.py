@@ -43,38 +43,38 @@ class Stream:
         self._service, self._sink, self._plan, self._sent = service, sink, plan, sent
         self._finish, self._cut_at = finish, cut_at
         self._k = 0
-        self._stalled = False
+        self._pause = 0
 
     def start(self, now: int) -> int:
         self._sent.start_ns = now
         return self._due(0)
 
     def _due(self, k: int) -> int:
-        return self._sent.start_ns + self._plan.offsets_ns[k]
+        return self._sent.start_ns + self._plan.offsets_ns[k] + self._pause
 
     def fire(self) -> int | None:
         k, plan, sent = self._k, self._plan, self._sent
         if self._sink.lost:
-            return self._end("abort")
-        if not self._stalled and (pause := self._service.pause_at(self._due(k))):
+            self._service.ended(sent, "abort")
+            return None
+        if not self._pause and (pause := self._service.pause_at(self._due(k))):
             # The stream's whole remaining schedule moves: a paused engine does not catch up afterwards.
-            self._stalled = True
-            sent.start_ns += pause
+            self._pause = pause
             return self._due(k)
         if k == self._cut_at:
             self._sink.cut()
-            return self._end("abort")
+            self._service.ended(sent, "abort")
+            return None
         if plan.tokens[k]:
             sent.chunk_ns.append(perf_counter_ns())
             sent.tokens += plan.tokens[k]
         self._sink.send(plan.frames[k])
         self._k = k + 1
-        return self._due(k + 1) if k + 1 < len(plan.frames) else self._end(self._finish)
-
-    def _end(self, outcome: str) -> None:
-        self._service.ended(self._sent, outcome)
-        if outcome != "abort":
-            self._sink.finish()
+        if k + 1 < len(plan.frames):
+            return self._due(k + 1)
+        self._service.ended(sent, self._finish)
+        self._sink.finish()
+        return None
 
 
 class Service:

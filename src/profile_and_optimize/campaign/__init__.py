@@ -1,0 +1,1 @@
+"""Plan, run, resume: admission of arms, blocks of sessions, trials written as they happen."""

@@ -1,0 +1,152 @@
+"""Admission: every arm is started once before the plan is frozen. Fills compile caches, asks the smoke and accuracy
+questions, measures what a session costs, and finds the arms that cannot start. Nothing timed here enters a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.campaign.session import PRODUCER, Seat, drive, prompts_for, serving
+from profile_and_optimize.campaign.world import World
+from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.errors import GateRefused, PaoError, Unreachable
+from profile_and_optimize.core.names import digest
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.engines.base import EngineFailed, Server
+from profile_and_optimize.evals.exact_match import Question, answer_all, load_questions
+from profile_and_optimize.evidence.folder import RunFolder
+
+ANSWER_TOKENS = 24
+MOST_QUESTIONS = 300
+
+
+def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
+    """Admit every arm that is neither admitted nor failed yet. Raises GateRefused when the baseline cannot serve."""
+    questions = load_questions(Path(plan.questions), MOST_QUESTIONS) if plan.questions else ()
+    for arm in sorted(plan.arms, key=lambda a: (a.role is not Role.BASELINE, a.role is Role.AA, a.id)):
+        if (folder.path / f"cells/{arm.id}/admission.json").exists() or _has_failed(folder, arm):
+            continue
+        try:
+            _admit(Seat(folder, plan, world, prompt_maker(folder, plan)), arm, questions)
+        except (EngineFailed, Unreachable) as e:
+            _fail(folder, arm, e)
+            world.say(f"  {arm.id} failed: {e.message}")
+            if arm.role is Role.BASELINE:
+                raise GateRefused(
+                    f"the baseline cannot serve: {e.message}", where=f"cell {arm.id}", next=e.next or "read its log"
+                ) from e
+    _need_something_to_compare(folder, plan)
+
+
+def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
+    """The maker with the calibration of this run; before the baseline's admission, an uncalibrated one."""
+    tokenizer = load_tokenizer(plan.tokenizer) if plan.tokenizer else None
+    path = folder.path / "calibration.json"
+    found = Calibration(**folder.read_json("calibration.json")) if path.exists() else Calibration(0.0)
+    return PromptMaker(tokenizer, found)
+
+
+def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
+    seat.say(f"  {arm.id}: starting (fills compile caches)")
+    began = seat.world.now()
+    with serving(seat, arm, "admission") as server:
+        ready = seat.world.now()
+        seat = _calibrated(seat, server)
+        smoke = _smoke(seat, server)
+        probe_s = {} if arm.role is Role.AA else _probe(seat, server)
+        if questions and arm.role is not Role.AA:
+            _ask_questions(seat, server, arm, questions)
+        stopping = seat.world.now()
+    stopped = seat.world.now()
+    admission: dict[str, Any] = {
+        "start_s": server.start_s, "up_s": ready - began, "stop_s": stopped - stopping, "probe_s": probe_s, "smoke": smoke,
+    }  # fmt: skip
+    seat.folder.write_json(f"cells/{arm.id}/admission.json", admission, producer=PRODUCER)
+    seat.say(f"  {arm.id}: serves; ready in {server.start_s:.1f} s")
+
+
+def _calibrated(seat: Seat, server: Server) -> Seat:
+    """The seat with the run's prompt calibration; the first server (the baseline's) is asked for it."""
+    if not (seat.folder.path / "calibration.json").exists():
+        point = seat.plan.points[0]
+
+        def count(prompt: str) -> int | None:
+            return seat.world.ask(server.url, server.model, prompt, api=point.workload.api, max_tokens=1).prompt_tokens
+
+        found = calibrate(seat.prompts.tokenizer, count)
+        seat.folder.write_json("calibration.json", found.to_json(), producer=PRODUCER)
+    return Seat(seat.folder, seat.plan, seat.world, prompt_maker(seat.folder, seat.plan))
+
+
+def _smoke(seat: Seat, server: Server) -> dict[str, Any]:
+    """One question through the real route; an empty answer is a failed start."""
+    answer = seat.world.ask(
+        server.url, server.model, "What is 2 + 2?", api=seat.plan.points[0].workload.api, max_tokens=8
+    )
+    if not answer.text.strip():
+        raise EngineFailed("the smoke question got an empty answer", where=server.url, next="check the chat template")
+    return {"question": "What is 2 + 2?", "answer": answer.text[:200]}
+
+
+def _probe(seat: Seat, server: Server) -> dict[str, float]:
+    """Seconds that one warm-up and trial of every point take, scaled from two waves of requests."""
+    out = {}
+    for point in seat.plan.points:
+        count = 2 * point.concurrency
+        prompts = prompts_for(seat, point, f"{seat.plan.seed}/probe/{point.key}", count=count)
+        began = seat.world.now()
+        drive(seat, server, point, prompts, point.workload.osl)
+        out[point.key] = (seat.world.now() - began) * (point.requests / count) * 1.15
+    return out
+
+
+def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
+    seat.say(f"  {arm.id}: {len(questions)} accuracy questions")
+
+    def ask(question: str) -> str:
+        return seat.world.ask(server.url, server.model, question, max_tokens=ANSWER_TOKENS).text
+
+    answered = answer_all(questions, ask)
+    data = {
+        "questions_sha256": digest("\0".join(q.question for q in questions).encode()),
+        "answers": [asdict(a) for a in answered],
+    }
+    seat.folder.write_json(f"cells/{arm.id}/raw/accuracy.json", data, producer="evals exact_match")
+
+
+def session_seconds(folder: RunFolder, plan: Plan) -> dict[str, float]:
+    """Measured seconds of one session per arm, starts taken warm.
+
+    The A/A arm is the baseline started a second time, so the two starts give what a filled compile cache saves;
+    arms that took longer than that warm start are taken to save as much.
+    """
+    admissions = {a.id: folder.read_json(f"cells/{a.id}/admission.json") for a in plan.arms}
+    base = admissions[plan.baseline.id]
+    warm = admissions[plan.twin.id]["start_s"] if plan.twin else base["start_s"]
+    saved = max(0.0, base["start_s"] - warm)
+    out = {}
+    for arm_id, found in admissions.items():
+        probe = found["probe_s"] or base["probe_s"]
+        start = max(min(found["start_s"], warm), found["start_s"] - saved)
+        out[arm_id] = start + found["stop_s"] + sum(probe.values())
+    return out
+
+
+def _has_failed(folder: RunFolder, arm: Arm) -> bool:
+    return any(e.kind == "arm_failed" and e.data["arm"] == arm.id for e in folder.journal.events)
+
+
+def _fail(folder: RunFolder, arm: Arm, error: PaoError) -> None:
+    folder.event("arm_failed", arm=arm.id, reason=error.message, phase="admission")
+
+
+def _need_something_to_compare(folder: RunFolder, plan: Plan) -> None:
+    if not [a for a in plan.candidates if not _has_failed(folder, a)]:
+        raise GateRefused(
+            "no candidate can serve, so there is nothing to compare",
+            where=str(folder.path),
+            next="read the cells' logs",
+        )

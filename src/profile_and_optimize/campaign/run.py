@@ -1,0 +1,160 @@
+"""The loop over blocks. What is finished is read from the folder, so a killed campaign goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from profile_and_optimize.campaign.admit import prompt_maker
+from profile_and_optimize.campaign.evidence_of import failed_arms, given_up, load_trial
+from profile_and_optimize.campaign.order import session_order
+from profile_and_optimize.campaign.selection import Judged, Selection, select
+from profile_and_optimize.campaign.session import PRODUCER, Seat, run_points, serving
+from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.cell import Role
+from profile_and_optimize.core.errors import BrokeMidway, Unreachable
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.engines.base import EngineFailed
+from profile_and_optimize.evidence.folder import RunFolder
+
+STARTS = 2
+SPARE_ROUNDS = 3
+
+
+@dataclass
+class Progress:
+    """Sessions done and left, for the time-left line."""
+
+    expected: Mapping[str, float]
+    done_s: float = 0.0
+    planned_s: float = 0.0
+
+    def left(self, remaining: list[str]) -> str:
+        pace = self.done_s / self.planned_s if self.planned_s > 0 else 1.0
+        seconds = sum(self.expected.get(a, 0.0) for a in remaining) * pace
+        return f"{seconds / 60:.1f} min left"
+
+
+def adopt_orphans(folder: RunFolder) -> int:
+    """Enter trials that reached the disk just before a kill, but not the journal; how many there were."""
+    known = {e.data["path"] for e in folder.journal.events if e.kind == "wrote"}
+    found = 0
+    for path in sorted(folder.path.glob("cells/*/raw/b*.json")):
+        rel = path.relative_to(folder.path).as_posix()
+        if rel in known:
+            continue
+        inputs = () if rel.endswith(".raw.json") else ("plan.json",)
+        folder.write(rel, path.read_bytes(), producer=PRODUCER, inputs=inputs)
+        found += 1
+    return found
+
+
+def run_blocks(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float]) -> Selection:
+    """Run until every group has its number of whole blocks. Raises BrokeMidway when blocks keep being lost."""
+    adopt_orphans(folder)
+    _give_up_broken(folder, plan, world)
+    seat = Seat(folder, plan, world, prompt_maker(folder, plan))
+    progress = Progress(session_s)
+    while (block := next_block(plan, _selection(folder, plan))) is not None:
+        if block > (plan.blocks + SPARE_ROUNDS) * len(plan.groups):
+            raise BrokeMidway("too many blocks were lost", where=str(folder.path), next=f"pao verify {folder.path}")
+        _run_block(seat, block, progress)
+    return _selection(folder, plan)
+
+
+def next_block(plan: Plan, selection: Selection) -> int | None:
+    """The lowest block still to be finished or started; None when every group has enough whole ones."""
+    tried = set(selection.blocks) | set(selection.excluded)
+    wanted = []
+    for i, group in enumerate(plan.groups):
+        if len(selection.of_group(plan, group)) < plan.blocks:
+            number = i + 1
+            while number in tried:
+                number += len(plan.groups)
+            wanted.append(number)
+    return min(wanted, default=None)
+
+
+def _run_block(seat: Seat, block: int, progress: Progress) -> None:
+    out = failed_arms(seat.folder.journal.events)
+    order = session_order(seat.plan, block, tuple(a for a in seat.plan.group_of_block(block) if a not in out))
+    seat.folder.event("block", block=block, order=list(order))
+    for i, arm_id in enumerate(order, start=1):
+        lacking = _lacking(seat, block, arm_id)
+        if not lacking:
+            continue
+        rest = list(order[i - 1 :]) + _later(seat.plan, block, out)
+        seat.say(f"block {block}/{seat.plan.total_blocks} session {i}/{len(order)} {arm_id} · {progress.left(rest)}")
+        began = seat.world.now()
+        _run_session(seat, block, arm_id)
+        progress.done_s += seat.world.now() - began
+        progress.planned_s += progress.expected.get(arm_id, 0.0)
+    _give_up_if_unusable(seat, block)
+
+
+def _run_session(seat: Seat, block: int, arm_id: str) -> None:
+    """Start the arm (twice at most) and run what the block lacks; an arm that cannot start is out, with its reason."""
+    arm = seat.plan.arm(arm_id)
+    for start in range(1, STARTS + 1):
+        done = frozenset(t.key for t in _trials(seat.folder))
+        life = 1 + sum(
+            e.kind == "session" and e.data.get("label") == f"b{block:03d}-{arm_id}" for e in seat.folder.journal.events
+        )
+        try:
+            with serving(seat, arm, f"b{block:03d}-{arm_id}") as server:
+                run_points(seat, server, arm, block, done, life)
+            return
+        except (EngineFailed, Unreachable) as e:
+            seat.folder.event("session_failed", block=block, arm=arm_id, reason=e.message)
+            seat.say(f"  {arm_id}: {e.message}")
+            if start == STARTS:
+                if arm.role is Role.BASELINE:
+                    raise BrokeMidway(
+                        f"the baseline stopped serving: {e.message}",
+                        where=f"cell {arm_id}",
+                        next="--resume when mended",
+                    ) from e
+                seat.folder.event("arm_failed", arm=arm_id, reason=e.message, phase=f"block {block}")
+
+
+def _give_up_if_unusable(seat: Seat, block: int) -> None:
+    """A block that is still open after all its sessions lost a trial for good: it is dropped for all arms."""
+    reason = _selection(seat.folder, seat.plan).open.get(block)
+    if reason is None:
+        return
+    silent = {t.key.arm for t in _trials(seat.folder) if t.key.block == block and t.summary.completed == 0}
+    for arm_id in sorted(silent - {seat.plan.baseline.id}):
+        seat.folder.event("arm_failed", arm=arm_id, reason="no request of a trial completed", phase=f"block {block}")
+    if _selection(seat.folder, seat.plan).open.get(block):
+        seat.folder.event("block_given_up", block=block, reason=f"no usable trial: {reason}")
+        seat.say(f"  block {block} dropped for all arms: {reason}")
+
+
+def _give_up_broken(folder: RunFolder, plan: Plan, world: World) -> None:
+    """On resume: an open block whose last trial lies further back than the plan allows cannot be completed in pairs."""
+    trials = _trials(folder)
+    for block, reason in _selection(folder, plan).open.items():
+        last = max(t.file.ended_at for t in trials if t.key.block == block)
+        gap = world.now() - last
+        if gap > plan.gap_limit_s:
+            folder.event("block_given_up", block=block, reason=f"broken by a gap of {gap:.0f} s ({reason})")
+
+
+def _lacking(seat: Seat, block: int, arm_id: str) -> bool:
+    have = {t.key.point for t in _trials(seat.folder) if t.key.block == block and t.key.arm == arm_id and t.usable}
+    return any(p.key not in have for p in seat.plan.points)
+
+
+def _later(plan: Plan, block: int, out: Mapping[str, str]) -> list[str]:
+    return [a for b in range(block + 1, plan.total_blocks + 1) for a in plan.group_of_block(b) if a not in out]
+
+
+def _selection(folder: RunFolder, plan: Plan) -> Selection:
+    events = folder.journal.events
+    return select(plan, _trials(folder), failed_arms(events), given_up(events))
+
+
+def _trials(folder: RunFolder) -> list[Judged]:
+    wrote = {e.data["path"] for e in folder.journal.events if e.kind == "wrote"}
+    paths = [p for p in sorted(wrote) if "/raw/b" in p and not p.endswith(".raw.json")]
+    return [load_trial(folder.path / p) for p in paths]

