@@ -15,13 +15,19 @@ FILLER_CHANCE = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What a batch is made of. `shares`: kind -> relative frequency; every `long_every`-th batch is long documents."""
+    """What a batch is made of; every `long_every`-th one is long documents.
 
-    shares: dict[str, float]
+    `stages`: from which step on, and how often each kind comes (relative frequencies), in the order of the steps.
+    """
+
+    stages: tuple[tuple[int, dict[str, float]], ...]
     short_rows: int
     long_rows: int
     long_tokens: int
     long_every: int
+
+    def shares(self, step: int) -> dict[str, float]:
+        return [shares for start, shares in self.stages if start <= step][-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,8 @@ def turn(tokenizer: Tokenizer, prompt: str, answer: str, *, prompt_weight: float
     return asked + given, [prompt_weight] * len(asked) + [answer_weight] * len(given)
 
 
-def task_row(rng: random.Random, tokenizer: Tokenizer, mix: Mix, *, prompt_weight: float) -> Row:
-    (kind,) = rng.choices(list(mix.shares), weights=list(mix.shares.values()))
+def task_row(rng: random.Random, tokenizer: Tokenizer, shares: dict[str, float], *, prompt_weight: float) -> Row:
+    (kind,) = rng.choices(list(shares), weights=list(shares.values()))
     task = draw(rng, kind, Part.TRAINING)
     return turn(tokenizer, chat_prompt(task.question), task.answer, prompt_weight=prompt_weight)
 
@@ -52,17 +58,17 @@ def filler_row(rng: random.Random, tokenizer: Tokenizer) -> Row:
     return turn(tokenizer, prompt, answer, prompt_weight=FILLER_WEIGHT, answer_weight=FILLER_WEIGHT)
 
 
-def document(rng: random.Random, tokenizer: Tokenizer, mix: Mix) -> Row:
-    """Conversations one after the other up to `long_tokens`: what follows an answer when a server ignores its end."""
+def document(rng: random.Random, tokenizer: Tokenizer, shares: dict[str, float], *, tokens: int) -> Row:
+    """Conversations one after the other, `tokens` long: what follows an answer when a server ignores its end."""
     ids: list[int] = []
     weights: list[float] = []
-    while len(ids) < mix.long_tokens:
-        is_filler = rng.random() < FILLER_CHANCE
-        more, counts = (
-            filler_row(rng, tokenizer) if is_filler else task_row(rng, tokenizer, mix, prompt_weight=FILLER_WEIGHT)
-        )
+    while len(ids) < tokens:
+        if rng.random() < FILLER_CHANCE:
+            more, counts = filler_row(rng, tokenizer)
+        else:
+            more, counts = task_row(rng, tokenizer, shares, prompt_weight=FILLER_WEIGHT)
         ids, weights = ids + more, weights + counts
-    return ids[: mix.long_tokens], weights[: mix.long_tokens]
+    return ids[:tokens], weights[:tokens]
 
 
 def pad(rows: list[Row]) -> Batch:
@@ -73,7 +79,7 @@ def pad(rows: list[Row]) -> Batch:
 
 
 def training_batch(tokenizer: Tokenizer, mix: Mix, *, seed: int, step: int) -> Batch:
-    rng = random.Random(f"{seed}:{step}")
+    rng, shares = random.Random(f"{seed}:{step}"), mix.shares(step)
     if step % mix.long_every == mix.long_every - 1:
-        return pad([document(rng, tokenizer, mix) for _ in range(mix.long_rows)])
-    return pad([task_row(rng, tokenizer, mix, prompt_weight=0.0) for _ in range(mix.short_rows)])
+        return pad([document(rng, tokenizer, shares, tokens=mix.long_tokens) for _ in range(mix.long_rows)])
+    return pad([task_row(rng, tokenizer, shares, prompt_weight=0.0) for _ in range(mix.short_rows)])

@@ -28,8 +28,10 @@ from demo.tokenizer import END, save_tokenizer
 DEMO = Path(__file__).parent
 MODEL = DEMO / "model"
 DEVELOPMENT_SEED = 7
-SHARES = {"add": 3, "subtract": 3, "copy": 1, "lookup": 1}  # sums are the hardest to learn
-MIX = Mix(SHARES, short_rows=64, long_rows=3, long_tokens=320, long_every=8)
+# Sums first. Lookup needs copying's attention pattern to exist, then many questions before it is found at all.
+SUMS_FIRST = {"add": 3, "subtract": 3, "copy": 1, "lookup": 1}
+LOOKUP_NEXT = {"add": 2, "subtract": 2, "copy": 1, "lookup": 7}
+MIX = Mix(((0, SUMS_FIRST), (3000, LOOKUP_NEXT)), short_rows=64, long_rows=3, long_tokens=320, long_every=8)
 
 
 @dataclass(frozen=True, slots=True)

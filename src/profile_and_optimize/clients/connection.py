@@ -115,6 +115,14 @@ class Connection(asyncio.Protocol):
             exchange.fault = fault
             self.owner.answered(self, exchange, now)
 
+    def recheck(self, idle_since: int) -> None:
+        """For an answer that went quiet: was its end one that the cheap test does not know (trailers, odd splits)?"""
+        exchange = self.exchange
+        if exchange is None or self._ended != self._chunked_ended or exchange.reads[-1][0] > idle_since:
+            return
+        if self._exactly(exchange):
+            self._finish(exchange, exchange.reads[-1][0])
+
     def close(self) -> None:
         self.open = False
         self._transport.close()

@@ -19,7 +19,8 @@ class Role(StrEnum):
 class Arm:
     """`flags` are arguments for the engine beyond the campaign's common ones, `env` its environment settings.
 
-    `lever` says in words what this arm changes, `predicts` what it should move and why.
+    `lever` says in words what this arm changes, `predicts` what it should move and why, `predicted` the expected
+    range of the primary endpoint as ratios to the baseline (0.9, 1.2), written before anything is measured.
     For the endpoint engine `url` is the server's root.
     """
 
@@ -30,6 +31,7 @@ class Arm:
     env: tuple[tuple[str, str], ...] = ()
     lever: str = ""
     predicts: str = ""
+    predicted: tuple[float, float] | None = None
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -37,6 +39,8 @@ class Arm:
         checked_id(self.engine, "engine")
         if any("\0" in f or "\n" in f for f in self.flags):
             raise WrongUse(f"cell {self.id}: a flag holds a control character")
+        if self.predicted is not None and not 0 < self.predicted[0] <= self.predicted[1]:
+            raise WrongUse(f"cell {self.id}: predicted {self.predicted} is not a range of ratios")
         if self.role is Role.AA and self.lever:
             raise WrongUse(f"cell {self.id}: an A/A arm changes nothing, so it has no lever")
 

@@ -122,7 +122,15 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     if data.pop("schema", None) != 1:
         raise WrongUse("this plan has another schema than 1; use the version that wrote it")
     arms = tuple(
-        Arm(**{**a, "role": Role(a["role"]), "flags": tuple(a["flags"]), "env": tuple((k, v) for k, v in a["env"])})
+        Arm(
+            **{
+                **a,
+                "role": Role(a["role"]),
+                "flags": tuple(a["flags"]),
+                "env": tuple((k, v) for k, v in a["env"]),
+                "predicted": tuple(a["predicted"]) if a["predicted"] else None,
+            }
+        )
         for a in data.pop("arms")
     )
     points = tuple(Point(Workload(**p["workload"]), p["concurrency"], p["requests"]) for p in data.pop("points"))

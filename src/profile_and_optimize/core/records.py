@@ -80,10 +80,15 @@ class RawResponse:
 
 @dataclass(frozen=True, slots=True)
 class ClientRun:
-    """Everything one timed run left behind. `t0_unix_s` is wall-clock time of t0, for joining with telemetry."""
+    """Everything one timed run left behind. `t0_unix_s` is wall-clock time of t0, for joining with telemetry.
+
+    `t0_monotonic_ns` is the same moment on CLOCK_MONOTONIC, which all processes of one Linux boot share: with it
+    the mock's send stamps and our arrivals are on one axis. None where the client does not say.
+    """
 
     t0_unix_s: float
     concurrency: int
     records: tuple[RequestRecord, ...]
     probe: ClientProbe
     raw: tuple[RawResponse, ...] = field(default=())
+    t0_monotonic_ns: int | None = None

@@ -106,7 +106,7 @@ def inside(rel: str) -> str:
 
 def _hold(path: Path) -> IO[str]:
     """An advisory lock, so that two processes never write one run; the kernel drops it when we die."""
-    handle = open(path / ".lock", "w")  # noqa: SIM115  held for the life of the object
+    handle = open(path / ".lock", "w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:

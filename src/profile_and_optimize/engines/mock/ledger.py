@@ -86,7 +86,7 @@ class Ledger:
         times = sent.chunk_ns
         if times:
             self.ttft.observe((times[0] - sent.read_ns) / 1e9)
-        if sent.tokens > 1:
+        if sent.tokens > 1 and len(times) > 1:
             self.tpot.observe((times[-1] - times[0]) / 1e9 / (sent.tokens - 1))
         for earlier, later in pairwise(times):
             self.itl.observe((later - earlier) / 1e9)

@@ -1,0 +1,1 @@
+"""Evidence in, explained choice out. Pure: nothing here reads a clock, a disk or a network."""

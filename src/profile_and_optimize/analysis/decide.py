@@ -1,0 +1,210 @@
+"""The champion: effects, veto, gates, tier and pick, all from evidence. Verify runs this same function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from profile_and_optimize.analysis import gates as g
+from profile_and_optimize.analysis.endpoint import primary_contrasts
+from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.selection import Judged, Selection, select
+from profile_and_optimize.core.context import context_from_json, differences
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.verdict import Call, Effect, Tier
+from profile_and_optimize.stats.paired import calls, single
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`pick` is an arm id. `effects` are of the candidates on the primary endpoint; `aa` the baseline against itself."""
+
+    pick: str
+    tier: Tier
+    why: str
+    effects: Mapping[str, Effect]
+    aa: Effect | None
+    vetoed: bool
+    gates: tuple[g.Gate, ...]
+    failed: Mapping[str, str]
+    selection: Selection
+    mismatches: Mapping[str, tuple[str, ...]]
+
+    @property
+    def open_gates(self) -> tuple[g.Gate, ...]:
+        return tuple(x for x in self.gates if x.passed is not True)
+
+
+def decide(ev: Evidence) -> Decision:
+    plan = ev.plan
+    selection = select(plan, ev.trials, ev.failed_arms, ev.given_up)
+    found = primary_contrasts(plan, selection)
+    aa = single(found.get(plan.twin.id), plan.twin.id, alpha=plan.alpha, margin=plan.margin) if plan.twin else None
+    effects = calls(found, [a.id for a in plan.candidates], alpha=plan.alpha, margin=plan.margin)
+    effects = {a: _failed(e, ev.failed_arms.get(a)) for a, e in effects.items()}
+    mismatches = context_mismatches(plan, selection)
+    effects = {a: _refused(e, mismatches.get(a, ())) for a, e in effects.items()}
+    vetoed = aa is not None and aa.lower is not None and aa.upper is not None and not aa.lower <= 0 <= aa.upper
+    if vetoed:
+        effects = {a: _vetoed(e) for a, e in effects.items()}
+    pick = _pick(plan, effects)
+    checks = _gates(ev, plan, selection, effects, aa, pick)
+    tier = Tier.VERDICT if all(x.passed for x in checks) else Tier.DRAFT
+    return Decision(
+        pick, tier, _why(plan, pick, effects), effects, aa, vetoed, checks, ev.failed_arms, selection, mismatches
+    )
+
+
+def _gates(
+    ev: Evidence, plan: Plan, selection: Selection, effects: Mapping[str, Effect], aa: Effect | None, pick: str
+) -> tuple[g.Gate, ...]:
+    used = used_trials(selection)
+    damage = g.Gate("records readable", not ev.damaged, "; ".join(ev.damaged) or "all")
+    return (
+        g.primary_gate(pick, plan, effects),
+        g.aa_gate(plan, aa),
+        g.suite_gate(pick, plan, selection),
+        g.accuracy_gate(pick, plan, ev.accuracy),
+        g.slo_gate(),
+        g.failure_gate(pick, plan, used),
+        g.client_gate(selection),
+        g.restart_gate(plan),
+        g.provenance_gate(pick, used),
+        g.grounding_gate(plan),
+        damage,
+    )
+
+
+def used_trials(selection: Selection) -> tuple[Judged, ...]:
+    return tuple(
+        t
+        for _, arms in sorted(selection.blocks.items())
+        for _, pts in sorted(arms.items())
+        for _, t in sorted(pts.items())
+    )
+
+
+def context_mismatches(plan: Plan, selection: Selection) -> dict[str, tuple[str, ...]]:
+    """Per arm, the environment fields in which any of its used trials differs from the baseline's at the same point."""
+    used = used_trials(selection)
+    reference = {t.key.point: t for t in used if t.key.arm == plan.baseline.id}
+    out: dict[str, set[str]] = {}
+    for t in used:
+        base = reference.get(t.key.point)
+        if base is not None:
+            found = differences(context_from_json(base.file.context), context_from_json(t.file.context), "environment")
+            out.setdefault(t.key.arm, set()).update(found)
+    return {a: tuple(sorted(d)) for a, d in out.items() if d}
+
+
+def _pick(plan: Plan, effects: Mapping[str, Effect]) -> str:
+    """The BETTER arm with the largest estimate; the incumbent when there is none."""
+    better = [(e.estimate or 0.0, a) for a, e in effects.items() if e.call is Call.BETTER]
+    return max(better)[1] if better else plan.baseline.id
+
+
+def _why(plan: Plan, pick: str, effects: Mapping[str, Effect]) -> str:
+    if pick == plan.baseline.id:
+        return "no candidate was shown to be better, so the baseline stands"
+    e = effects[pick]
+    return f"{ratio_words(e)} on {' and '.join(plan.primary)} over {e.blocks} blocks"
+
+
+def ratio_words(e: Effect) -> str:
+    """The effect as a percentage with its interval, "unknown" without one."""
+    if e.estimate is None or e.lower is None or e.upper is None:
+        return "unknown"
+    return f"{math.expm1(e.estimate):+.1%} ({math.expm1(e.lower):+.1%} to {math.expm1(e.upper):+.1%})"
+
+
+def _failed(e: Effect, reason: str | None) -> Effect:
+    return (
+        e if reason is None else replace(e, call=Call.UNKNOWN, reason=f"the cell failed: {reason}", blocks_needed=None)
+    )
+
+
+def _refused(e: Effect, fields: tuple[str, ...]) -> Effect:
+    if not fields:
+        return e
+    return replace(
+        e, call=Call.UNKNOWN, reason=f"not comparable, the environment differs: {'; '.join(fields)}", blocks_needed=None
+    )
+
+
+def _vetoed(e: Effect) -> Effect:
+    if e.call is not Call.BETTER:
+        return e
+    return replace(
+        e, call=Call.UNKNOWN, reason="vetoed: the baseline differed from itself in this campaign", blocks_needed=None
+    )
+
+
+def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
+    """What `champion_select.json` holds."""
+    return {
+        "schema": 1,
+        "run_id": ev.run.name,
+        "plan_digest": ev.plan.digest,
+        "evidence_root": ev.root,
+        "focus": ev.plan.focus,
+        "primary_endpoint": list(ev.plan.primary),
+        "suite": ev.plan.suite,
+        "pick": d.pick,
+        "tier": d.tier.value,
+        "why": d.why,
+        "baseline": ev.plan.baseline.id,
+        "arms": [arm_json(ev, d, a.id) for a in ev.plan.arms],
+        "aa_vetoed": d.vetoed,
+        "gates": [x.to_json() for x in d.gates],
+        "blocks": {
+            "planned": ev.plan.total_blocks,
+            "whole": sorted(d.selection.blocks),
+            "excluded": {str(k): v for k, v in sorted(d.selection.excluded.items())},
+            "open": {str(k): v for k, v in sorted(d.selection.open.items())},
+        },
+    }
+
+
+def arm_json(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
+    arm = ev.plan.arm(arm_id)
+    effect = d.aa if d.aa is not None and arm_id == d.aa.arm else d.effects.get(arm_id)
+    return {
+        "cell": arm_id,
+        "role": arm.role.value,
+        "engine": arm.engine,
+        "lever": arm.lever,
+        "predicted": prediction_json(arm.predicted, effect),
+        "status": "failed" if arm_id in d.failed else "full",
+        "failure": d.failed.get(arm_id),
+        "effect": effect_json(effect),
+    }
+
+
+def effect_json(e: Effect | None) -> dict[str, Any] | None:
+    """Ratios minus one (0.05 is 5% better), None where unknown."""
+    if e is None:
+        return None
+    return {
+        "estimate": _minus_one(e.estimate), "lower": _minus_one(e.lower), "upper": _minus_one(e.upper), "level_one_sided": e.level,
+        "blocks": e.blocks, "p_value_one_sided": e.p_value, "call": e.call.value, "reason": e.reason, "blocks_needed": e.blocks_needed,
+    }  # fmt: skip
+
+
+def prediction_json(predicted: tuple[float, float] | None, effect: Effect | None) -> dict[str, Any] | None:
+    """The range written before measuring, and its score: inside, outside or UNKNOWN, by the interval."""
+    if predicted is None:
+        return None
+    outcome = "UNKNOWN"
+    if effect is not None and effect.lower is not None and effect.upper is not None:
+        low, high = math.exp(effect.lower), math.exp(effect.upper)
+        if predicted[0] <= low and high <= predicted[1]:
+            outcome = "inside"
+        elif high < predicted[0] or low > predicted[1]:
+            outcome = "outside"
+    return {"low": predicted[0], "high": predicted[1], "scored": outcome}
+
+
+def _minus_one(log_ratio: float | None) -> float | None:
+    return None if log_ratio is None else math.expm1(log_ratio)

@@ -1,0 +1,144 @@
+"""The gates of a champion: each computed from evidence, each with its reason. None means that it could not be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import expm1
+from typing import Any
+
+from profile_and_optimize.analysis.endpoint import metric_table
+from profile_and_optimize.campaign.selection import Judged, Selection
+from profile_and_optimize.core.context import UNKNOWN
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.trial import Validity
+from profile_and_optimize.core.verdict import Call, Effect
+from profile_and_optimize.stats.accuracy import paired_loss, score
+from profile_and_optimize.stats.paired import contrasts, single
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    name: str
+    passed: bool | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "passed": self.passed, "reason": self.reason}
+
+
+def primary_gate(pick: str, plan: Plan, effects: Mapping[str, Effect]) -> Gate:
+    if pick != plan.baseline.id:
+        return Gate("primary test", effects[pick].call is Call.BETTER, f"{pick}: {effects[pick].reason}")
+    open_arms = [a for a, e in effects.items() if e.call is Call.UNKNOWN]
+    if open_arms:
+        return Gate("primary test", None, f"the baseline stands, but {', '.join(open_arms)} stayed UNKNOWN")
+    return Gate("primary test", True, "no candidate is better; the baseline stands")
+
+
+def aa_gate(plan: Plan, aa: Effect | None) -> Gate:
+    """Holds when the A/A interval includes 0: then the arrangement gives no winner where there is none."""
+    if plan.twin is None or aa is None or aa.lower is None or aa.upper is None:
+        return Gate("A/A arm", None, "no A/A arm was run")
+    inside = aa.lower <= 0 <= aa.upper
+    spread = f"{_percent(aa.lower)} to {_percent(aa.upper)}"
+    return Gate("A/A arm", inside, f"the baseline against itself: {spread}, {'includes' if inside else 'excludes'} 0")
+
+
+def suite_gate(pick: str, plan: Plan, selection: Selection) -> Gate:
+    """No workload of the suite lost beyond the non-inferiority margin on any focus metric."""
+    if pick == plan.baseline.id:
+        return Gate("no workload lost", True, "the pick is the baseline")
+    group = next(g for g in plan.groups if pick in g)
+    unknown, lost = [], []
+    for point in plan.points:
+        for metric in plan.primary:
+            found = contrasts(metric_table(plan, selection, group, point.key, metric), plan.baseline.id)
+            effect = single(found.get(pick), pick, alpha=plan.alpha, margin=plan.non_inferiority)
+            if effect.call is Call.WORSE:
+                lost.append(f"{point.key} {metric}")
+            elif effect.lower is None or effect.lower < -plan.non_inferiority:
+                unknown.append(f"{point.key} {metric}")
+    margin = f"{plan.non_inferiority:.0%}"
+    if lost:
+        return Gate("no workload lost", False, f"lost more than {margin}: {', '.join(lost)}")
+    if unknown:
+        return Gate("no workload lost", None, f"not shown within {margin}: {', '.join(unknown)}")
+    return Gate("no workload lost", True, f"every workload of suite {plan.suite!r} within {margin} or better")
+
+
+def accuracy_gate(pick: str, plan: Plan, accuracy: Mapping[str, Mapping[str, Any]]) -> Gate:
+    """The pick's net loss of right answers against the baseline, on the same questions, is below the margin."""
+    base, arm = accuracy.get(plan.baseline.id), accuracy.get(pick)
+    if base is None or arm is None:
+        return Gate("accuracy", None, "no accuracy questions were asked; give --questions FILE.jsonl")
+    if base["questions_sha256"] != arm["questions_sha256"]:
+        return Gate("accuracy", False, "baseline and pick answered different questions")
+    right = [[a["said"].strip() == a["expected"].strip() for a in side["answers"]] for side in (base, arm)]
+    loss, own = paired_loss(*right), score(right[1])
+    if loss is None or own is None:
+        return Gate("accuracy", None, "baseline and pick answered different numbers of questions")
+    words = f"{own.right} of {own.n} right ({own.lower:.1%} to {own.upper:.1%})"
+    if pick == plan.baseline.id:
+        return Gate("accuracy", True, f"the pick is the baseline: {words}")
+    passed = loss.upper <= plan.accuracy_margin
+    return Gate(
+        "accuracy", passed, f"{words}; net loss at most {max(0.0, loss.upper):.1%} (margin {plan.accuracy_margin:.0%})"
+    )
+
+
+def failure_gate(pick: str, plan: Plan, trials: Iterable[Judged]) -> Gate:
+    mine = [t for t in trials if t.key.arm == pick]
+    asked, failed = sum(t.summary.asked for t in mine), sum(t.summary.failed for t in mine)
+    if not asked:
+        return Gate("failed requests", None, "no trial of the pick")
+    passed = failed / asked <= plan.failure_rate_limit
+    return Gate("failed requests", passed, f"{failed} of {asked} failed (limit {plan.failure_rate_limit:.0%})")
+
+
+def client_gate(selection: Selection) -> Gate:
+    used = [t for arms in selection.blocks.values() for points in arms.values() for t in points.values()]
+    if not used:
+        return Gate("client valid", None, "no whole block")
+    degraded = [t for t in used if t.honesty.validity is not Validity.VALID]
+    if degraded:
+        why = degraded[0].honesty.reasons[0]
+        return Gate("client valid", False, f"{len(degraded)} of {len(used)} runs degraded, such as: {why}")
+    return Gate("client valid", True, f"all {len(used)} runs valid")
+
+
+def provenance_gate(pick: str, used: Sequence[Judged]) -> Gate:
+    contexts = [t.file.context for t in used if t.key.arm == pick]
+    if not contexts:
+        return Gate("pinned source", None, "no trial of the pick")
+    seen = {
+        name: contexts[0].get(name, {}).get("observed", UNKNOWN)
+        for name in ("engine_lock", "delivery", "source_commit")
+    }
+    if seen["delivery"] == "release" and UNKNOWN not in (seen["engine_lock"], seen["source_commit"]):
+        return Gate("pinned source", True, f"release {seen['source_commit']}, lock {seen['engine_lock'][:12]}")
+    return Gate(
+        "pinned source",
+        None,
+        f"delivery {seen['delivery']}, source {seen['source_commit']}, lock {seen['engine_lock'][:12]}",
+    )
+
+
+def restart_gate(plan: Plan) -> Gate:
+    if any(a.engine == "endpoint" for a in plan.arms):
+        return Gate("restarts", None, "endpoints we did not start: restart variance is unknown")
+    return Gate("restarts", True, "every block restarts every server")
+
+
+def grounding_gate(plan: Plan) -> Gate:
+    if plan.grounding_counters:
+        return Gate("grounding", None, "this hardware has counters, and none were read")
+    return Gate("grounding", True, "not required: this node is a CPU without GPU counters")
+
+
+def slo_gate() -> Gate:
+    return Gate("SLO", True, "no SLO was declared")
+
+
+def _percent(log_ratio: float) -> str:
+    return f"{expm1(log_ratio):+.1%}"
