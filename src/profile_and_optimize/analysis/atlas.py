@@ -35,7 +35,7 @@ def over_blocks(values: Sequence[float | None]) -> dict[str, float | int | None]
 def rows(ev: Evidence, d: Decision) -> list[dict[str, Any]]:
     """A row per arm and point; a failed arm has its rows too, without metrics and with the reason."""
     out = []
-    for arm in ev.plan.arms:
+    for arm in ev.plan.all_arms:
         for point in ev.plan.points:
             used = [a[arm.id][point.key] for _, a in sorted(d.selection.blocks.items()) if arm.id in a]
             out.append(_row(ev, d, arm.id, point.key, used))

@@ -155,7 +155,7 @@ def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
         "tier": d.tier.value,
         "why": d.why,
         "baseline": ev.plan.baseline.id,
-        "arms": [arm_json(ev, d, a.id) for a in ev.plan.arms],
+        "arms": [arm_json(ev, d, a.id) for a in ev.plan.all_arms],
         "aa_vetoed": d.vetoed,
         "gates": [x.to_json() for x in d.gates],
         "blocks": {
@@ -187,8 +187,9 @@ def effect_json(e: Effect | None) -> dict[str, Any] | None:
     if e is None:
         return None
     return {
-        "estimate": _minus_one(e.estimate), "lower": _minus_one(e.lower), "upper": _minus_one(e.upper), "level_one_sided": e.level,
-        "blocks": e.blocks, "p_value_one_sided": e.p_value, "call": e.call.value, "reason": e.reason, "blocks_needed": e.blocks_needed,
+        "estimate": _minus_one(e.estimate), "lower": _minus_one(e.lower), "upper": _minus_one(e.upper),
+        "level_one_sided": e.level, "blocks": e.blocks, "p_value_one_sided": e.p_value, "call": e.call.value,
+        "reason": e.reason, "blocks_needed": e.blocks_needed,
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from profile_and_optimize.core.names import canonical
 def aggregates(ev: Evidence, d: Decision) -> dict[str, bytes]:
     """cells/<id>/normalized.json and status.txt, and atlas.jsonl."""
     out: dict[str, bytes] = {}
-    for arm in ev.plan.arms:
+    for arm in ev.plan.all_arms:
         cell = normalized(ev, d, arm.id)
         out[f"cells/{arm.id}/normalized.json"] = pretty(cell)
         out[f"cells/{arm.id}/status.txt"] = (cell["status"] + "\n").encode()

@@ -26,6 +26,7 @@ class Evidence:
     trials: tuple[Judged, ...]
     admissions: Mapping[str, Mapping[str, Any]]
     accuracy: Mapping[str, Mapping[str, Any]]
+    commands: Mapping[str, Mapping[str, Any]]
     failed_arms: Mapping[str, str]
     given_up: Mapping[int, str]
     stamp: float
@@ -44,6 +45,7 @@ def load_evidence(run: Path) -> Evidence:
     return Evidence(
         run=run, plan=plan_from_json(read_json(run / "plan.json")), trials=trials,
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
+        commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),
         stamp=events[-1].at if events else 0.0, root=evidence_root(events), damaged=damaged, events=events,
     )  # fmt: skip

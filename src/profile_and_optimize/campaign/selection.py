@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import TrialKey, TrialState, Validity
@@ -90,4 +91,4 @@ def _missing(plan: Plan, block: int, chosen: Mapping[str, Mapping[str, Judged]],
 
 def _longest_gap(members: list[Judged]) -> float:
     spans = sorted((t.file.started_at, t.file.ended_at) for t in members)
-    return max((b[0] - a[1] for a, b in zip(spans, spans[1:], strict=False)), default=0.0)
+    return max((b[0] - a[1] for a, b in pairwise(spans)), default=0.0)

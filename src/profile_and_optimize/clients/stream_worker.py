@@ -44,7 +44,8 @@ def main() -> int:
 
 def _end_with_parent() -> None:
     """Blocked in a read, this thread costs the loop nothing. A parent's death signal would miss macOS and threads."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin: its lock, held here, would be a fatal error when the interpreter ends
+        pass
     os._exit(1)
 
 

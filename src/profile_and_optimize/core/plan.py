@@ -16,11 +16,14 @@ MAX_ARMS_IN_BLOCK = 4
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`blocks` is the number of blocks every group of arms gets; `alpha` the one-sided error of the campaign.
+    """`blocks` is the number of blocks every group of arms gets (0 in a draft: the budget will fix it).
+
+    `alpha` is the one-sided error of the campaign.
 
     `margin` and `non_inferiority` are ratios (0.01 is 1%). `groups` are the arm ids of each kind of block, the
     baseline first. `primary` names the metrics whose log ratios are averaged. `gap_limit_s`: a block whose
-    sessions lie further apart than this was broken by a gap. `chips` divides throughput (GPUs, or 1 for a CPU node).
+    sessions lie further apart than this was broken by a gap. `failed` are arms
+    that did not pass admission: they stay visible and take no part. `chips` divides throughput (GPUs, or 1 for a CPU node).
     """
 
     slug: str
@@ -46,6 +49,7 @@ class Plan:
     accuracy_margin: float = 0.02
     grounding_counters: bool = False
     chips: int = 1
+    failed: tuple[Arm, ...] = ()
 
     def __post_init__(self) -> None:
         checked_id(self.slug, "campaign")
@@ -54,8 +58,8 @@ class Plan:
             raise WrongUse(f"focus {self.focus!r} is not one of {', '.join(FOCI)}")
         if not self.points:
             raise WrongUse("a campaign needs at least one workload")
-        if self.blocks < 1 or not 0 < self.alpha < 0.5 or not 0 <= self.margin < 1:
-            raise WrongUse("blocks must be at least 1, alpha in (0, 0.5), margin in [0, 1)")
+        if self.blocks < 0 or not 0 < self.alpha < 0.5 or not 0 <= self.margin < 1:
+            raise WrongUse("blocks must not be negative, alpha in (0, 0.5), margin in [0, 1)")
 
     @property
     def baseline(self) -> Arm:
@@ -68,6 +72,10 @@ class Plan:
     @property
     def candidates(self) -> tuple[Arm, ...]:
         return tuple(a for a in self.arms if a.role is Role.CANDIDATE)
+
+    @property
+    def all_arms(self) -> tuple[Arm, ...]:
+        return self.arms + self.failed
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -93,7 +101,7 @@ class Plan:
         ]
 
     def arm(self, arm_id: str) -> Arm:
-        found = next((a for a in self.arms if a.id == arm_id), None)
+        found = next((a for a in self.all_arms if a.id == arm_id), None)
         if found is None:
             raise WrongUse(f"no cell {arm_id!r}; there are {', '.join(a.id for a in self.arms)}")
         return found
@@ -102,9 +110,10 @@ class Plan:
         """Blocks (from 1) go round the groups in turn, so drift falls on all groups alike."""
         return self.groups[(block - 1) % len(self.groups)]
 
-    def without(self, failed: frozenset[str]) -> Plan:
-        """The plan less the arms that cannot start. Raises WrongUse if the baseline is among them."""
-        return replace(self, arms=tuple(a for a in self.arms if a.id not in failed))
+    def less(self, failed: frozenset[str]) -> Plan:
+        """The plan with those arms moved to `failed`. Raises WrongUse if the baseline is among them."""
+        gone = tuple(a for a in self.arms if a.id in failed)
+        return replace(self, arms=tuple(a for a in self.arms if a.id not in failed), failed=self.failed + gone)
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
@@ -121,19 +130,19 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     data = dict(data)
     if data.pop("schema", None) != 1:
         raise WrongUse("this plan has another schema than 1; use the version that wrote it")
-    arms = tuple(
-        Arm(
-            **{
-                **a,
-                "role": Role(a["role"]),
-                "flags": tuple(a["flags"]),
-                "env": tuple((k, v) for k, v in a["env"]),
-                "predicted": tuple(a["predicted"]) if a["predicted"] else None,
-            }
-        )
-        for a in data.pop("arms")
-    )
+    arms, failed = (tuple(_arm(a) for a in data.pop(name)) for name in ("arms", "failed"))
     points = tuple(Point(Workload(**p["workload"]), p["concurrency"], p["requests"]) for p in data.pop("points"))
     data["common_flags"] = tuple(data["common_flags"])
     data["common_env"] = tuple((k, v) for k, v in data["common_env"])
-    return Plan(arms=arms, points=points, **data)
+    return Plan(arms=arms, failed=failed, points=points, **data)
+
+
+def _arm(data: dict[str, Any]) -> Arm:
+    data = {
+        **data,
+        "role": Role(data["role"]),
+        "flags": tuple(data["flags"]),
+        "env": tuple((k, v) for k, v in data["env"]),
+    }
+    data["predicted"] = tuple(data["predicted"]) if data["predicted"] else None
+    return Arm(**data)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.toolenv.lock import same_name, shipped_digests
+from profile_and_optimize.toolenv.marker import read as read_marker
 from profile_and_optimize.toolenv.specs import SPECS, Spec, spec_of
 
-MARKER = "pao-tool.json"
-MARKER_SCHEMA = 1
 SOURCES = ("lock", "resolved", "user")
 _PROBE = (
     "import importlib.metadata as m, json, platform; "
@@ -91,22 +90,12 @@ def read(folder: Path, spec: Spec) -> ToolEnv | None:
     """The environment in `folder`; None when it is half built, was moved, or is of other versions than `spec`."""
     marker = read_marker(folder)
     python = folder / "bin" / "python"
-    if marker is None or marker.get("folder") != str(folder.absolute()) or not os.access(python, os.X_OK):
+    if marker is None or marker.folder != str(folder.absolute()) or not os.access(python, os.X_OK):
         return None
-    digest, source = str(marker["lock_digest"]), str(marker["source"])
-    if digest not in (shipped_digests(spec) if source == "lock" else {spec.digest}):
+    accepted = shipped_digests(spec) if marker.source == "lock" else {spec.digest}
+    if marker.lock_digest not in accepted:
         return None
-    versions = tuple((str(name), str(version)) for name, version in marker["versions"])
-    return ToolEnv(spec.name, python, versions, digest, str(marker["torch"]["sha256"]), source)
-
-
-def read_marker(folder: Path) -> dict[str, object] | None:  # type: ignore[no-any-unimported]
-    """What the installer wrote last; None when it never came so far."""
-    try:
-        marker = json.loads((folder / MARKER).read_text())
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and marker.get("schema") == MARKER_SCHEMA else None
+    return ToolEnv(spec.name, python, marker.versions, marker.lock_digest, marker.torch.sha256, marker.source)
 
 
 def from_python(python: Path, tool: str = "vllm") -> ToolEnv:

@@ -1,0 +1,60 @@
+"""A campaign from draft plan to finished blocks: admit, fix the number of blocks, run. Safe to call again after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from profile_and_optimize.campaign.admit import admit_all, session_seconds
+from profile_and_optimize.campaign.evidence_of import failed_arms
+from profile_and_optimize.campaign.run import run_blocks
+from profile_and_optimize.campaign.selection import Selection
+from profile_and_optimize.campaign.session import PRODUCER
+from profile_and_optimize.campaign.timing import Cost, affordable_blocks, round_cost
+from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.plan import Plan, plan_from_json
+from profile_and_optimize.engines.base import refuse_unknown_flags
+from profile_and_optimize.evidence.folder import RunFolder
+
+DRAFT = "draft.json"
+PLAN = "plan.json"
+
+
+def check_flags(plan: Plan, world: World) -> None:
+    """Refuse options the installed engines lack, by name, before anything starts."""
+    for arm in plan.arms:
+        refuse_unknown_flags(world.engine(arm.engine), (*plan.common_flags, *arm.flags), f"cell {arm.id}")
+
+
+def open_draft(folder: RunFolder, draft: Plan) -> Plan:
+    """The draft of this run: the one it began with, or `draft` written now."""
+    if not (folder.path / DRAFT).exists():
+        folder.write_json(DRAFT, draft.to_json(), producer="campaign_init")
+    return plan_from_json(folder.read_json(DRAFT))
+
+
+def admit(folder: RunFolder, world: World) -> Plan:
+    """Start every arm once; then freeze the plan. The number of blocks is fixed here and never again."""
+    draft = plan_from_json(folder.read_json(DRAFT))
+    if (folder.path / PLAN).exists():
+        return plan_from_json(folder.read_json(PLAN))
+    began = folder.journal.events[0].at
+    admit_all(folder, draft, world)
+    plan, cost = _frozen(folder, draft, world.now() - began)
+    world.say(f"cost: {cost.words()}")
+    world.say(
+        f"plan: {plan.blocks} blocks x {len(plan.groups)} group(s), {plan.sessions} server starts, {cost.of(plan.blocks) / 60:.1f} min"
+    )
+    folder.write_json(PLAN, plan.to_json(), producer=PRODUCER, inputs=(DRAFT, "calibration.json"))
+    return plan
+
+
+def _frozen(folder: RunFolder, draft: Plan, spent_s: float) -> tuple[Plan, Cost]:
+    out = failed_arms(folder.journal.events)
+    alive = draft.less(frozenset(a.id for a in draft.candidates if a.id in out))
+    cost = round_cost(alive, session_seconds(folder, alive))
+    blocks = draft.blocks if draft.blocks > 0 else affordable_blocks(cost, draft.budget_s - spent_s)
+    return replace(alive, blocks=blocks, gap_limit_s=max(draft.gap_limit_s, 3 * cost.round_s)), cost
+
+
+def run(folder: RunFolder, plan: Plan, world: World) -> Selection:
+    return run_blocks(folder, plan, world, session_seconds(folder, plan))

@@ -1,0 +1,1 @@
+"""Fakes that we ship, a synthetic campaign, and contract tests for plugins."""

@@ -1,0 +1,132 @@
+"""An engine, a client and a clock without a machine behind them: deterministic, instant, and able to fail on demand."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from profile_and_optimize.campaign.world import World
+from profile_and_optimize.clients.base import LoadRequest
+from profile_and_optimize.core.names import digest
+from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse, RequestRecord
+from profile_and_optimize.engines.base import Command, Counters, Engine, EngineFailed, Server, ServeSpec
+from profile_and_optimize.engines.smoke import Answer
+
+MS = 1_000_000
+
+
+@dataclass(frozen=True)
+class FakeEngine:
+    """Serves at a speed per arm id: `tpot_ms[arm]`; arms in `broken` cannot start, with that error."""
+
+    tpot_ms: Mapping[str, float] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    known_flags: frozenset[str] | None = None
+    name: str = "fake"
+    restarts: bool = True
+
+    def version(self) -> dict[str, str]:
+        return {
+            "engine_version": "1.0", "source_commit": "0" * 40, "delivery": "release", "engine_lock": digest(b"fake"),
+        }  # fmt: skip
+
+    def flags(self) -> frozenset[str] | None:
+        return self.known_flags
+
+    def command(self, spec: ServeSpec) -> Command:
+        return Command(
+            ("fake-serve", spec.model, "--port", str(spec.port), *spec.common_flags, *spec.arm.flags), spec.arm.env
+        )
+
+    def start(self, spec: ServeSpec) -> Server:
+        if spec.arm.id in self.broken:
+            raise EngineFailed(self.broken[spec.arm.id], where=spec.arm.id)
+        return Server(
+            url=f"http://fake/{spec.arm.id}/{self.tpot_ms.get(spec.arm.id, 10.0)}", model=spec.served_name, start_s=1.0
+        )
+
+    def observed(self, server: Server) -> dict[str, str]:
+        return {"served_model": server.model}
+
+    def counters(self, server: Server) -> Counters:
+        return Counters({})
+
+    def stop(self, server: Server) -> None:
+        return None
+
+
+@dataclass
+class FakeClient:
+    """Plays the engine behind a fake URL. Every time follows from URL and prompts, so the same run gives the same records.
+
+    `noise` is the sd of the log of a trial's speed; `lag_ns` is the loop lag it reports of itself.
+    """
+
+    noise: float = 0.005
+    lag_ns: int = 20_000
+    error_every: int = 0
+    name: str = "fake-client"
+    version: str = "1"
+    runs: list[str] = field(default_factory=list)
+
+    def run(self, load: LoadRequest, *, workdir: Path) -> ClientRun:
+        self.runs.append(load.url)
+        rng = random.Random(f"{load.url}{digest(''.join(load.prompts).encode())}")
+        tpot = float(load.url.rsplit("/", 1)[1]) * math.exp(rng.gauss(0.0, self.noise))
+        records = closed_loop(load, tpot, self.error_every)
+        wall = max(r.done_ns for r in records) / 1e9
+        area = sum(r.done_ns - r.sent_ns for r in records) / 1e9
+        tokens = sum(r.completion_tokens or 0 for r in records)
+        probe = ClientProbe(
+            wall_s=wall, cpu_s=tokens * 5e-6, parse_cpu_s=tokens * 5e-6, loop_lag_ns=(self.lag_ns,) * 8, run_queue_wait_s=0.0,
+            in_flight_s=area, scheduler="fake", cores=(), connections=load.concurrency, reconnects=0, reads=tokens, coalesced_reads=0,
+        )  # fmt: skip
+        raw = tuple(RawResponse(r.index, ((r.sent_ns, b"HTTP/1.1 500\r\n\r\n"),)) for r in records if not r.ok)
+        return ClientRun(0.0, load.concurrency, records, probe, raw)
+
+
+def closed_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[RequestRecord, ...]:
+    """Slots that take the next prompt when free; first token after 5 token times, then one a token time."""
+    free = [0] * load.concurrency
+    records = []
+    for i in range(len(load.prompts)):
+        slot = free.index(min(free))
+        sent = free[slot]
+        step = int(tpot_ms * MS)
+        times = tuple(sent + step * (5 + k) for k in range(load.osl))
+        failed = bool(error_every) and (i + 1) % error_every == 0
+        free[slot] = times[-1]
+        records.append(
+            RequestRecord(i, sent, sent, times[-1], error="HTTP 500: asked to fail", status=500)
+            if failed
+            else RequestRecord(
+                i, sent, sent, times[-1], times[0], times, len(load.prompts[i].split()) + 4, load.osl, 200, "length"
+            )
+        )
+    return tuple(records)
+
+
+@dataclass
+class FakeClock:
+    """Wall-clock seconds that stand still unless moved."""
+
+    at: float = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def fake_ask(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
+    """Echoes the last word, and counts words plus four as prompt tokens."""
+    return Answer(prompt.split()[-1], len(prompt.split()) + 4, 1)
+
+
+def fake_world(engine: FakeEngine, client: FakeClient | None = None, clock: FakeClock | None = None) -> World:
+    engines: dict[str, Engine] = {"fake": engine}
+    return World(
+        engines=engines, client=client or FakeClient(), now=clock or FakeClock(), ask=fake_ask,
+        host=lambda: {"node": "fake-node", "hardware": "fake"}, say=lambda _: None, pick_port=lambda: 1,
+    )  # fmt: skip
