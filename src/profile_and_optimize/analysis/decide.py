@@ -71,6 +71,7 @@ def _gates(
         g.failure_gate(pick, plan, used),
         g.client_gate(selection),
         g.restart_gate(plan),
+        g.order_gate(plan, used),
         g.provenance_gate(pick, used),
         g.grounding_gate(plan),
         damage,

@@ -8,6 +8,7 @@ from math import expm1
 from typing import Any
 
 from profile_and_optimize.analysis.endpoint import metric_table
+from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.selection import Judged, Selection
 from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.plan import Plan
@@ -128,6 +129,25 @@ def restart_gate(plan: Plan) -> Gate:
     if any(a.engine == "endpoint" for a in plan.arms):
         return Gate("restarts", None, "endpoints we did not start: restart variance is unknown")
     return Gate("restarts", True, "every block restarts every server")
+
+
+def order_gate(plan: Plan, used: Sequence[Judged]) -> Gate:
+    """The sessions of every block ran in the order that the plan's seed had drawn."""
+    first: dict[int, dict[str, float]] = {}
+    for t in used:
+        seen = first.setdefault(t.key.block, {})
+        seen[t.key.arm] = min(t.file.started_at, seen.get(t.key.arm, t.file.started_at))
+    wrong = [b for b, seen in sorted(first.items()) if not _in_order(plan, b, seen)]
+    if wrong:
+        return Gate("random order", False, f"blocks {', '.join(map(str, wrong))} did not run in the drawn order")
+    return Gate(
+        "random order", True if first else None, "every block ran in the drawn order" if first else "no whole block"
+    )
+
+
+def _in_order(plan: Plan, block: int, started: Mapping[str, float]) -> bool:
+    times = [started[a] for a in session_order(plan, block, tuple(plan.group_of_block(block))) if a in started]
+    return times == sorted(times)
 
 
 def grounding_gate(plan: Plan) -> Gate:

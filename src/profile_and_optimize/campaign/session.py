@@ -129,12 +129,12 @@ def observed_context(seat: Seat, server: Server, arm: Arm, point: Point, run: Cl
     asked = {
         "engine": arm.engine, "flags": " ".join((*seat.plan.common_flags, *arm.flags)) or "engine defaults",
         "env": " ".join(f"{k}={v}" for k, v in (*seat.plan.common_env, *arm.env)) or "none",
-        "model": seat.plan.model if arm.engine != "endpoint" else server.model, "suite": seat.plan.suite,
+        "model": seat.plan.model if arm.engine != "endpoint" else "", "base_model_digest": seat.plan.model_digest, "suite": seat.plan.suite,
         "workload": f"{workload.name} {workload.dataset} isl={workload.isl} osl={workload.osl} {workload.api}",
         "load": f"closed loop, concurrency {point.concurrency}, {point.requests} requests",
         "cache_mode": "warm" if workload.warm else "cold (no prompt repeats in a session)",
         "client_cores": _cores(seat.world.client_cores), "cores_bound": _cores(seat.world.engine_cores),
-        "url": arm.url,
+        "url": arm.url, "compile_cache": "filled before block 1" if engine.restarts else "",
     }  # fmt: skip
     seen = {
         **seat.world.host(), **engine.version(), **engine.observed(server), "client": client.name,

@@ -94,15 +94,21 @@ def calibrate(tokenizer: Tokenizer | None, ask: Ask) -> Calibration:
     return Calibration(low - per_word * len(short.split()), per_word)
 
 
-def load_tokenizer(folder: str) -> Tokenizer:
-    """The tokenizer of a model folder. Raises WrongUse naming the missing file."""
-    path = Path(folder) / "tokenizer.json" if Path(folder).is_dir() else Path(folder)
-    if not path.is_file():
-        raise WrongUse("no tokenizer.json there", where=folder, next="give the model's folder")
+def load_tokenizer(where: str) -> Tokenizer:
+    """The tokenizer of a model folder, of a tokenizer.json, or of a Hugging Face id. Raises WrongUse naming what is missing."""
+    path = Path(where) / "tokenizer.json" if Path(where).is_dir() else Path(where)
     try:
-        return Tokenizer.from_file(str(path))
-    except Exception as e:  # the library raises bare Exception on a malformed file
-        raise WrongUse(f"not a tokenizer: {e}", where=str(path), next="give the model's folder") from e
+        if path.is_file():
+            return Tokenizer.from_file(str(path))
+        if _is_hub_id(where):
+            return Tokenizer.from_pretrained(where)
+    except Exception as e:  # the library raises bare Exception on a malformed file or an unreachable hub
+        raise WrongUse(f"no usable tokenizer: {str(e)[:200]}", where=where, next="give the model's folder") from e
+    raise WrongUse("no tokenizer.json there", where=where, next="give the model's folder")
+
+
+def _is_hub_id(text: str) -> bool:
+    return text.count("/") == 1 and not text.startswith((".", "/", "-")) and not Path(text).exists()
 
 
 def dataset_prompts(path: Path, count: int, seed: str, *, warm: bool = False) -> tuple[str, ...]:

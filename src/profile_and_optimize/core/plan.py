@@ -45,6 +45,7 @@ class Plan:
     common_flags: tuple[str, ...] = ()
     common_env: tuple[tuple[str, str], ...] = ()
     tokenizer: str = ""
+    model_digest: str = "unknown"
     questions: str = ""
     accuracy_margin: float = 0.02
     grounding_counters: bool = False

@@ -88,7 +88,7 @@ def must(
     status = child(argv, env=env, on_line=keep)
     if status != 0:
         errors = [line for line in tail if line.startswith("ERROR")] or tail[-3:]
-        raise BrokeMidway(f"{doing} ended with status {status}: {' | '.join(errors)}", next="pao tools install")
+        raise BrokeMidway(f"{doing} ended with status {status}: {' | '.join(errors)}")
 
 
 def lines_of(child: Child, argv: Sequence[str], *, env: Mapping[str, str], doing: str) -> tuple[str, ...]:

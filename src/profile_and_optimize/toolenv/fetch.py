@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,8 +101,12 @@ class Fetcher:
         return pin_of(there), "index" if from_index else "configured"
 
     def _torch_there(self, requirement: str) -> Path | None:
-        name = requirement.replace("==", "-")
-        return next(self.wheels.glob(f"{name}-*.whl"), None)
+        """No hash is enforced on torch, so a wheel that an interruption cut short is found by its missing end."""
+        wheel = next(self.wheels.glob(f"{requirement.replace('==', '-')}-*.whl"), None)
+        if wheel is not None and not zipfile.is_zipfile(wheel):
+            wheel.unlink()
+            return None
+        return wheel
 
     def _download_torch(self, requirement: str, index: str | None) -> None:
         if index is not None:

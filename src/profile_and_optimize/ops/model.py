@@ -1,0 +1,66 @@
+"""What a model argument points at, and its content digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import not_an_option
+
+FULL_DIGEST_BYTES = 16 * 10**9
+SAMPLE = 1 << 20
+
+
+def check_model(model: str) -> str:
+    """An absolute folder with config and tokenizer, or a hub id as it is. Raises WrongUse naming what is missing."""
+    not_an_option(model, "--model")
+    path = Path(model)
+    if path.is_dir():
+        for name in ("config.json", "tokenizer.json"):
+            if not (path / name).is_file():
+                raise WrongUse(
+                    f"this model folder has no {name}", where=model, next="give a folder in Hugging Face layout"
+                )
+        _readable_json(path / "config.json")
+        if list(path.glob("*.bin")) and not list(path.glob("*.safetensors")):
+            raise WrongUse(
+                "weights are pickles (.bin), which are refused", where=model, next="convert them to safetensors"
+            )
+        return str(path.absolute())
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")) and all(model.split("/")):
+        return model
+    raise WrongUse(
+        "no such folder, and not a Hugging Face id (owner/name)", where=model, next="give a model folder or owner/name"
+    )
+
+
+def model_digest(model: str) -> str:
+    """sha256 over names, sizes and bytes of config, tokenizer and weights; above 16 GB the weights are sampled, and it says so."""
+    path = Path(model)
+    if not path.is_dir():
+        return "unknown"
+    files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja"))
+    sampled = sum(p.stat().st_size for p in files) > FULL_DIGEST_BYTES
+    total = hashlib.sha256()
+    for p in files:
+        total.update(f"{p.name}\0{p.stat().st_size}\0".encode())
+        total.update(_bytes_digest(p, sampled))
+    return ("sampled-sha256:" if sampled else "sha256:") + total.hexdigest()
+
+
+def _bytes_digest(path: Path, sampled: bool) -> bytes:
+    with open(path, "rb") as f:
+        if not sampled or path.stat().st_size <= 2 * SAMPLE:
+            return hashlib.file_digest(f, "sha256").digest()
+        head = f.read(SAMPLE)
+        f.seek(-SAMPLE, 2)
+        return hashlib.sha256(head + f.read(SAMPLE)).digest()
+
+
+def _readable_json(path: Path) -> None:
+    try:
+        json.loads(path.read_text())
+    except (ValueError, OSError) as e:
+        raise WrongUse(f"not JSON: {e}", where=str(path), next="fix or re-download the model") from e

@@ -1,0 +1,1 @@
+"""The main road: its phases, their gates, and the levers it tries."""

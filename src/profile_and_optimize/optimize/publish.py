@@ -1,0 +1,47 @@
+"""Writes what follows from the evidence, and the manifest over it. Rendering makes no journal events."""
+
+from __future__ import annotations
+
+from profile_and_optimize.analysis.decide import Decision
+from profile_and_optimize.analysis.rederive import aggregates, choice
+from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.evidence.atomic import write_atomic
+from profile_and_optimize.evidence.folder import read_json
+from profile_and_optimize.evidence.manifest import MANIFEST, write_manifest
+from profile_and_optimize.report.render import rendered
+
+PRODUCERS = ("atlas_aggregate", "champion_select", "report_render")
+
+
+def derived(ev: Evidence, d: Decision) -> dict[str, tuple[str, bytes]]:
+    """Every derived file of a run: path to (the verb that writes it, its bytes)."""
+    parts = zip(PRODUCERS, (aggregates(ev, d), choice(ev, d), rendered(ev, d)), strict=True)
+    return {path: (verb, data) for verb, files in parts for path, data in files.items()}
+
+
+def write_aggregates(ev: Evidence, d: Decision) -> list[str]:
+    return _write(ev, "atlas_aggregate", aggregates(ev, d))
+
+
+def write_champion(ev: Evidence, d: Decision) -> list[str]:
+    return _write(ev, "champion_select", choice(ev, d))
+
+
+def write_report(ev: Evidence, d: Decision) -> list[str]:
+    written = _write(ev, "report_render", rendered(ev, d))
+    (ev.run / "serve.sh").chmod(0o755)
+    return written
+
+
+def _write(ev: Evidence, verb: str, files: dict[str, bytes]) -> list[str]:
+    for path, data in files.items():
+        write_atomic(ev.run / path, data)
+    write_manifest(ev.run, {**_listed(ev), **dict.fromkeys(files, verb)})
+    return sorted(files)
+
+
+def _listed(ev: Evidence) -> dict[str, str]:
+    """Derived files that the manifest lists already and that are still there."""
+    path = ev.run / MANIFEST
+    listed = read_json(path).get("derived", []) if path.exists() else []
+    return {d["path"]: d["producer"] for d in listed if (ev.run / d["path"]).is_file()}
