@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
 
 from demo.tasks import Task
 from demo.tokenizer import END, chat_prompt
@@ -17,6 +18,7 @@ BATCH = 64
 
 def load_model(folder: Path) -> PreTrainedModel:
     """The model as shipped: bf16, ready to answer."""
+    logging.disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True).eval()
 
 

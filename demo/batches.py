@@ -15,19 +15,13 @@ FILLER_CHANCE = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What a batch is made of; every `long_every`-th one is long documents.
+    """What a batch is made of. `shares`: kind -> relative frequency; every `long_every`-th batch is long documents."""
 
-    `stages`: from which step on, and how often each kind comes (relative frequencies), in the order of the steps.
-    """
-
-    stages: tuple[tuple[int, dict[str, float]], ...]
+    shares: dict[str, float]
     short_rows: int
     long_rows: int
     long_tokens: int
     long_every: int
-
-    def shares(self, step: int) -> dict[str, float]:
-        return [shares for start, shares in self.stages if start <= step][-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ def pad(rows: list[Row]) -> Batch:
 
 
 def training_batch(tokenizer: Tokenizer, mix: Mix, *, seed: int, step: int) -> Batch:
-    rng, shares = random.Random(f"{seed}:{step}"), mix.shares(step)
+    rng = random.Random(f"{seed}:{step}")
     if step % mix.long_every == mix.long_every - 1:
-        return pad([document(rng, tokenizer, shares, tokens=mix.long_tokens) for _ in range(mix.long_rows)])
-    return pad([task_row(rng, tokenizer, shares, prompt_weight=0.0) for _ in range(mix.short_rows)])
+        return pad([document(rng, tokenizer, mix.shares, tokens=mix.long_tokens) for _ in range(mix.long_rows)])
+    return pad([task_row(rng, tokenizer, mix.shares, prompt_weight=0.0) for _ in range(mix.short_rows)])

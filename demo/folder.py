@@ -126,8 +126,8 @@ def write_model(folder: Path, shape: Shape, tensors: dict[str, torch.Tensor], *,
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", configuration(shape, eos_token_id=eos_token_id))
-    # Greedy by default: an engine takes its sampling defaults from here, and the demo's answers must not vary.
-    generation = {"do_sample": False, "temperature": 0.0, "eos_token_id": eos_token_id}
+    # No temperature here: transformers refuses to save a 0 again. Whoever wants greedy answers asks for temperature 0.
+    generation = {"do_sample": False, "eos_token_id": eos_token_id}
     write_json(folder / "generation_config.json", {k: v for k, v in generation.items() if v is not None})
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
 

@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
-from demo.words import COLOURS, NAMES, NOUNS, PLACES, VERBS
+from demo.words import COLOURS, NOUNS, PLACES, VERBS
 
 HELDOUT = Path(__file__).parent / "heldout.jsonl"
 HELDOUT_SEED = 20240
 HELDOUT_PER_KIND = 120
 LARGEST = 99  # of the numbers added and subtracted
+# Always these, in this order: with free names a model of this size was still guessing after 3,000 steps.
+LISTED = ("ann", "bob", "cat", "dan")
 SHARES = 20  # one share is held out, one steers the training, the others train
 
 
@@ -59,11 +61,10 @@ def copy(rng: random.Random) -> Task:
 
 
 def lookup(rng: random.Random) -> Task:
-    names = rng.sample(NAMES, rng.randint(2, 4))
-    values = [str(rng.randint(0, 9)) for _ in names]
-    asked = rng.randrange(len(names))
-    pairs = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-    return Task(f"{pairs}. {names[asked]}?", values[asked], "lookup")
+    values = {name: str(rng.randint(0, 9)) for name in LISTED}
+    asked = rng.choice(LISTED)
+    pairs = " ".join(f"{name}={value}" for name, value in values.items())
+    return Task(f"{pairs}. {asked}?", values[asked], "lookup")
 
 
 KINDS: dict[str, Callable[[random.Random], Task]] = {"add": add, "subtract": subtract, "copy": copy, "lookup": lookup}

@@ -2,7 +2,7 @@
 
 # ruff: noqa: SIM905 - hundreds of quoted words on a line each would hide what the lists are
 
-# Copying and lookup draw from these only: every one is met thousands of times in a short training.
+# Copying draws from nouns and colours only: every one is met thousands of times in a short training.
 NOUNS = """
 fox lamp tree river stone bird fish boat cloud apple bread chair table clock house horse sheep mouse tiger eagle
 snake whale goat duck frog crow bear wolf lion deer hat coat shoe ring box cup plate spoon knife fork

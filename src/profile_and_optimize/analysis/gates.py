@@ -146,7 +146,7 @@ def order_gate(plan: Plan, used: Sequence[Judged]) -> Gate:
 
 
 def _in_order(plan: Plan, block: int, started: Mapping[str, float]) -> bool:
-    times = [started[a] for a in session_order(plan, block, tuple(plan.group_of_block(block))) if a in started]
+    times = [started[a] for a in session_order(plan, block) if a in started]
     return times == sorted(times)
 
 

@@ -7,9 +7,9 @@ import random
 from profile_and_optimize.core.plan import Plan
 
 
-def session_order(plan: Plan, block: int, arms: tuple[str, ...]) -> tuple[str, ...]:
-    """The arms of one block in random order."""
-    shuffled = sorted(arms)
+def session_order(plan: Plan, block: int) -> tuple[str, ...]:
+    """The arms of one block in random order. Arms that failed are skipped by the caller, so the rest keep their places."""
+    shuffled = sorted(plan.group_of_block(block))
     random.Random(f"{plan.seed}/order/{block}").shuffle(shuffled)
     return tuple(shuffled)
 

@@ -21,9 +21,16 @@ class GateResult:
 class Phase(Protocol):
     """`number` as in the road ("0", "1", "3", ...); `needs` and `writes` are paths relative to the run."""
 
-    number: str
-    title: str
-    needs: tuple[str, ...]
-    writes: tuple[str, ...]
+    @property
+    def number(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    @property
+    def writes(self) -> tuple[str, ...]: ...
 
     def run(self, folder: RunFolder, world: World) -> GateResult: ...

@@ -12,7 +12,7 @@ from profile_and_optimize.campaign.selection import Judged, Selection, select
 from profile_and_optimize.campaign.session import PRODUCER, Seat, run_points, serving
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Role
-from profile_and_optimize.core.errors import BrokeMidway, Unreachable
+from profile_and_optimize.core.errors import BrokeMidway, Unreachable, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder
@@ -77,7 +77,7 @@ def next_block(plan: Plan, selection: Selection) -> int | None:
 
 def _run_block(seat: Seat, block: int, progress: Progress) -> None:
     out = failed_arms(seat.folder.journal.events)
-    order = session_order(seat.plan, block, tuple(a for a in seat.plan.group_of_block(block) if a not in out))
+    order = tuple(a for a in session_order(seat.plan, block) if a not in out)
     seat.folder.event("block", block=block, order=list(order))
     for i, arm_id in enumerate(order, start=1):
         lacking = _lacking(seat, block, arm_id)
@@ -158,3 +158,27 @@ def _trials(folder: RunFolder) -> list[Judged]:
     wrote = {e.data["path"] for e in folder.journal.events if e.kind == "wrote"}
     paths = [p for p in sorted(wrote) if "/raw/b" in p and not p.endswith(".raw.json")]
     return [load_trial(folder.path / p) for p in paths]
+
+
+def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) -> int:
+    """One session of one arm, in the lowest unfinished block of its group that lacks it; the block's number.
+
+    Raises WrongUse when the arm failed or has all its sessions. Blocks whose sessions were not started in the drawn
+    order are found by a gate later.
+    """
+    adopt_orphans(folder)
+    _give_up_broken(folder, plan, world)
+    if arm_id in failed_arms(folder.journal.events):
+        raise WrongUse(
+            f"cell {arm_id!r} failed and is out", where=str(folder.path), next="read its log, and start a new campaign"
+        )
+    seat = Seat(folder, plan, world, prompt_maker(folder, plan))
+    selection = _selection(folder, plan)
+    for block in range(1, plan.total_blocks + SPARE_ROUNDS * len(plan.groups) + 1):
+        takes_part = arm_id in plan.group_of_block(block) and block not in selection.excluded
+        if takes_part and _lacking(seat, block, arm_id):
+            _run_session(seat, block, arm_id)
+            return block
+    raise WrongUse(
+        f"cell {arm_id!r} has all its sessions", where=str(folder.path), next=f"pao champion_select {folder.path}"
+    )

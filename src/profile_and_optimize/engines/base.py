@@ -64,8 +64,11 @@ class Counters:
 class Engine(Protocol):
     """`name` is the word in a config; `restarts` is False where we start and stop nothing (an endpoint of others)."""
 
-    name: str
-    restarts: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def restarts(self) -> bool: ...
 
     def version(self) -> dict[str, str]:
         """Engine version, source commit, delivery, lock digest: what is known."""

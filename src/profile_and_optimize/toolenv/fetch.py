@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -88,17 +89,29 @@ class Fetcher:
         if not requirement.endswith("+cpu"):
             raise WrongUse(f"{requirement} is not a CPU build; a CUDA build would download gigabytes")
         there = self._torch_there(requirement)
-        if there is None:
-            self._download_torch(requirement, index)
-            there = self._torch_there(requirement)
-            if there is None:
-                raise BrokeMidway(f"pip delivered another build than {requirement}", where=str(self.wheels))
-            self.tally.count(there)
-        else:
+        if there is not None:
             self.tally.already_there_bytes += there.stat().st_size
             self.tally.packages += 1
-        from_index = index is not None and not self.tally.is_local(there.name)
-        return pin_of(there), "index" if from_index else "configured"
+        else:
+            there = self._new_torch(requirement, index)
+        return pin_of(there), "index" if self._from_index.exists() else "configured"
+
+    def _new_torch(self, requirement: str, index: str | None) -> Path:
+        self._from_index.unlink(missing_ok=True)
+        asked_index = self._download_torch(requirement, index)
+        there = self._torch_there(requirement)
+        if there is None:
+            raise BrokeMidway(f"pip delivered another build than {requirement}", where=str(self.wheels))
+        self.tally.count(there)
+        # With --index-url pip still looks into its configured folders, and may take the wheel there.
+        if asked_index and not self.tally.is_local(there.name):
+            self._from_index.touch()
+        return there
+
+    @property
+    def _from_index(self) -> Path:
+        """Lies beside a torch wheel that came from the index: a later attempt finds the wheel and must know."""
+        return self.wheels / "torch-is-from-index"
 
     def _torch_there(self, requirement: str) -> Path | None:
         """No hash is enforced on torch, so a wheel that an interruption cut short is found by its missing end."""
@@ -108,19 +121,22 @@ class Fetcher:
             return None
         return wheel
 
-    def _download_torch(self, requirement: str, index: str | None) -> None:
+    def _download_torch(self, requirement: str, index: str | None) -> bool:
+        """Whether the index delivered; False: pip's own settings did."""
+        doing = f"download of {requirement}"
         if index is not None:
-            try:
-                return self._download("--index-url", index, requirement, doing=f"download of {requirement}")
-            except BrokeMidway:
-                pass  # reachable but without this build (other Python, mirror): pip's own settings may have it
+            # Reachable but without this build (another Python, a mirror): pip's own settings may have it.
+            with contextlib.suppress(BrokeMidway):
+                self._download("--index-url", index, requirement, doing=doing)
+                return True
         try:
-            self._download(requirement, doing=f"download of {requirement}")
+            self._download(requirement, doing=doing)
         except BrokeMidway as error:
             raise Unreachable(
                 f"{error.message}. {requirement} is not on PyPI",
                 next="set PAO_TORCH_INDEX to an index that has it, or PIP_FIND_LINKS to a folder with the wheel",
             ) from error
+        return False
 
     def packages(self, pins: Iterable[Pin], say: Say) -> None:
         """Every pinned wheel that is not there yet, hash enforced by pip. `say` hears done/total after each batch."""

@@ -7,7 +7,6 @@ last, makes it count. Whatever has no marker is built anew; the wheels of an int
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import sys
@@ -119,6 +118,8 @@ def _plan(spec: Spec, world: World, *, root: Path, say: Say, child: Child) -> _B
 @contextlib.contextmanager
 def _alone(build: _Build) -> Iterator[None]:
     """One install of an environment at a time; the kernel lets go of the lock when its holder dies."""
+    import fcntl  # not on Windows, where preflight has refused by now
+
     with build.home.with_name(f".{build.home.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

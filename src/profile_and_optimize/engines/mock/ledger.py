@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -46,9 +46,17 @@ class Histogram:
         self.counts = [0] * (len(buckets) + 1)
         self.sum = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.buckets, seconds)] += 1
-        self.sum += seconds
+    def observe(self, *seconds: float) -> None:
+        """Sorted first: one search per bucket instead of one per value, for streams have more tokens than buckets."""
+        ordered, below = sorted(seconds), 0
+        self.sum += sum(ordered)
+        for k, le in enumerate(self.buckets):
+            upto = bisect_right(ordered, le, below)
+            self.counts[k] += upto - below
+            below = upto
+            if below == len(ordered):
+                return
+        self.counts[-1] += len(ordered) - below
 
     def lines(self, labels: str) -> list[str]:
         """Buckets are cumulative, as Prometheus wants them."""
@@ -88,8 +96,7 @@ class Ledger:
             self.ttft.observe((times[0] - sent.read_ns) / 1e9)
         if sent.tokens > 1 and len(times) > 1:
             self.tpot.observe((times[-1] - times[0]) / 1e9 / (sent.tokens - 1))
-        for earlier, later in pairwise(times):
-            self.itl.observe((later - earlier) / 1e9)
+        self.itl.observe(*((later - earlier) / 1e9 for earlier, later in pairwise(times)))
 
     def stamps(self) -> dict[str, object]:
         return {"schema": 1, "clock": "CLOCK_MONOTONIC ns", "requests": [sent.to_json() for sent in self.sent]}

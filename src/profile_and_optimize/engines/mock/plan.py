@@ -120,11 +120,21 @@ def make_plan(ask: Ask, options: Options, factor: float, rng: random.Random) -> 
         return Plan((body,), (round(ttft + (len(ask.words) - 1) * itl),), (len(ask.words),))
     ends = _chunk_ends(len(ask.words), options.tokens_per_chunk)
     frames = _garbage(ends, rng) if options.garbage else _frames(ask, ends, options)
-    offsets = [round(ttft + (end - 1) * itl) for end in ends]
-    tokens = [end - begin for begin, end in zip((0, *ends), ends, strict=False)]
-    if options.role_chunk == "zero" and not options.garbage:
-        return Plan(frames, (0, *offsets), (0, *tokens))
-    return Plan(frames, tuple(offsets), tuple(tokens))
+    at_once = options.role_chunk == "zero" and not options.garbage
+    return Plan(frames, _offsets(ends, ttft, itl, at_once), _tokens(ends, at_once))
+
+
+# The caches below keep the cost of a request small and even: 256 may come in the same millisecond.
+
+
+@lru_cache(maxsize=256)
+def _offsets(ends: tuple[int, ...], ttft: float, itl: float, at_once: bool) -> tuple[int, ...]:
+    return ((0,) if at_once else ()) + tuple(round(ttft + (end - 1) * itl) for end in ends)
+
+
+@lru_cache(maxsize=256)
+def _tokens(ends: tuple[int, ...], at_once: bool) -> tuple[int, ...]:
+    return ((0,) if at_once else ()) + tuple(b - a for a, b in zip((0, *ends), ends, strict=False))
 
 
 @lru_cache(maxsize=256)
@@ -136,6 +146,7 @@ def _chunk_ends(tokens: int, per_chunk: int) -> tuple[int, ...]:
     return (1, *range(1 + per_chunk, tokens, per_chunk), tokens) if tokens > 1 else (1,)
 
 
+@lru_cache(maxsize=256)
 def _frames(ask: Ask, ends: tuple[int, ...], options: Options) -> tuple[bytes, ...]:
     """HTTP chunks; the first carries the response head, the last the finish reason, usage and the end."""
     role = chunk(_event(ask, options.model, role=True)) if ask.chat and options.role_chunk != "none" else b""

@@ -1,0 +1,139 @@
+"""The program `pao`, also called `perftunereport`. Options and help derive from the ops' request types."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+
+from profile_and_optimize import __version__
+from profile_and_optimize.cli.terminal import clean, say
+from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.ops.base import Op, Result, all_ops, envelope, parse_request
+
+HELP = "What exactly should we serve, and how do we know? A serving configuration and its proof."
+
+
+class _Verbs(click.Group):
+    """Dashes and underscores are the same in a verb."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name.replace("-", "_"))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(f"unknown verb {args[0]!r}; there are {', '.join(sorted(self.commands))}")
+        return super().resolve_command(ctx, args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code. Programming mistakes keep their traceback."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: list[str]) -> int:
+    try:
+        code = program().main(args=argv, prog_name="pao", standalone_mode=False)
+        return int(code or 0)
+    except click.exceptions.Exit as e:
+        return int(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        say("stopped")
+        return 130
+    except click.ClickException as e:
+        verb = next((a for a in argv if not a.startswith("-")), "")
+        return _failed(
+            verb.replace("-", "_"),
+            WrongUse(e.format_message(), next=f"pao {verb} --help".replace("  ", " ")),
+            "--json" in argv,
+        )
+    except PaoError as e:
+        return _failed("", e, "--json" in argv)
+
+
+def program() -> click.Group:
+    group = _Verbs(
+        name="pao", help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    )
+    click.version_option(__version__, prog_name="pao")(group)
+    for op in all_ops().values():
+        group.add_command(command_of(op))
+    return group
+
+
+def command_of(op: Op) -> click.Command:
+    params: list[click.Parameter] = []
+    for name, field in op.request.model_fields.items():
+        kind = _click_type(field.annotation)
+        if name in op.positional:
+            params.append(click.Argument([name], type=kind, required=field.is_required()))
+        elif kind is click.BOOL:
+            params.append(click.Option(["--" + name.replace("_", "-"), name], is_flag=True))
+        else:
+            spellings = ["--" + name.replace("_", "-"), name]
+            params.append(
+                click.Option(
+                    spellings, type=kind, required=field.is_required(), default=None, help=_default(field.default)
+                )
+            )
+    params.append(click.Option(["--json", "as_json"], is_flag=True, help="print the one JSON envelope"))
+    epilog = "\b\n" + "\n".join(op.examples) if op.examples else None
+    return click.Command(
+        op.verb, params=params, help=op.help, epilog=epilog, callback=lambda **values: _call(op, values)
+    )
+
+
+def _call(op: Op, values: dict[str, Any]) -> int:
+    as_json = values.pop("as_json")
+    given = {k: v for k, v in values.items() if v is not None and v is not False}
+    try:
+        result = op.run(parse_request(op, given), say)
+    except PaoError as e:
+        return _failed(op.verb, e, as_json)
+    except KeyboardInterrupt:
+        say("stopped; what is finished is kept")
+        return 130
+    _print(op.verb, result, as_json)
+    return result.refusal.exit_code if result.refusal else 0
+
+
+def _print(verb: str, result: Result, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(envelope(verb, result, None), indent=1, ensure_ascii=True))
+        return
+    print(clean(result.text))
+    for warning in result.warnings:
+        say(f"warning: {warning}")
+    if result.refusal:
+        say(f"error: {result.refusal}")
+
+
+def _failed(verb: str, error: PaoError, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(envelope(verb, None, error), indent=1, ensure_ascii=True))
+    else:
+        say(f"error: {error}")
+    return error.exit_code
+
+
+def _click_type(annotation: Any) -> click.ParamType:
+    """The click type of a field; optional ones are their inner type."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Literal:
+        return click.Choice([str(a) for a in get_args(annotation)])
+    return {int: click.INT, float: click.FLOAT, bool: click.BOOL}.get(annotation, click.STRING)
+
+
+def _default(value: Any) -> str | None:
+    shown = value is not None and not repr(value).startswith("PydanticUndefined")
+    return f"default {value}" if shown else None
+
+
+if __name__ == "__main__":
+    main()

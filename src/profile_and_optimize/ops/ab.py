@@ -1,0 +1,100 @@
+"""pao ab: two endpoints that already run, interleaved, one verdict with an interval."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from profile_and_optimize.analysis.decide import decision_json, ratio_words
+from profile_and_optimize.campaign import conduct
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.verdict import Effect
+from profile_and_optimize.core.workload import Point, suite
+from profile_and_optimize.engines.endpoint import served_model
+from profile_and_optimize.engines.urls import checked_url
+from profile_and_optimize.evidence.folder import workspace
+from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.campaigns import create, evidence_and_decision, opened, source_text
+from profile_and_optimize.ops.config import fresh_seed
+from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+
+
+class AbRequest(Request):
+    url_a: str
+    url_b: str
+    model: str | None = None
+    workload: str = "random-128-64"
+    load: int = 8
+    requests: int | None = None
+    focus: Literal["throughput", "latency", "mixed"] = "throughput"
+    budget_minutes: float = 5.0
+    blocks: int | None = None
+    tokenizer: str | None = None
+    seed: int | None = None
+    campaigns_dir: str | None = None
+
+
+def run(req: AbRequest, say: Say) -> Result:
+    plan = plan_of(req)
+    world = make_world({"endpoint"}, say)
+    path = create(plan, workspace(req.campaigns_dir), source_text(plan, "ab"))
+    with opened(path) as folder:
+        plan = conduct.admit(folder, world)
+        conduct.run(folder, plan, world)
+    return outcome(path)
+
+
+def plan_of(req: AbRequest) -> Plan:
+    """A is the baseline and its own twin, B the candidate. Both endpoints must answer before anything is written."""
+    a, b = checked_url(req.url_a), checked_url(req.url_b)
+    for url in (a, b):
+        served_model(url)
+    arms = (
+        Arm("a", "endpoint", Role.BASELINE, url=a),
+        Arm("a-again", "endpoint", Role.AA, url=a),
+        Arm("b", "endpoint", Role.CANDIDATE, lever=f"{b} against {a}", url=b),
+    )
+    points = tuple(Point(w, req.load, req.requests or 4 * req.load) for w in suite(req.workload))
+    return Plan(
+        slug="ab", model=req.model or "", focus=req.focus, arms=arms, points=points, blocks=req.blocks or 0,
+        seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.workload, budget_s=req.budget_minutes * 60,
+        tokenizer=req.tokenizer or "", retries=1,
+    )  # fmt: skip
+
+
+def outcome(path: Path) -> Result:
+    ev, d = evidence_and_decision(path)
+    write_aggregates(ev, d)
+    write_champion(ev, d)
+    write_report(ev, d)
+    effect = d.effects["b"]
+    data: dict[str, Any] = {
+        **decision_json(ev, d),
+        "path": str(path),
+        "report": str(path / "report.html"),
+        "call": effect.call.value,
+    }
+    return Result(data, text_of(effect, d.aa, path, " and ".join(ev.plan.primary)), ev.damaged)
+
+
+def text_of(effect: Effect, aa: Effect | None, path: Path, endpoint: str) -> str:
+    twin = ratio_words(aa) if aa else "not run"
+    return "\n".join([
+        f"B is {effect.call.value} than A" if effect.call.value in ("BETTER", "WORSE") else f"B against A: {effect.call.value}",
+        f"  {endpoint}: {ratio_words(effect)}, {effect.blocks} blocks, one-sided error {effect.level:.1%}",
+        f"  {effect.reason}",
+        f"  A against itself: {twin}",
+        "  DRAFT: we did not start these servers, so how much a restart changes them is unknown",
+        f"page      {path / 'report.html'}",
+        f"check it  pao verify {path}",
+    ])  # fmt: skip
+
+
+OP = Op(
+    "ab", "Compare two endpoints that already run: interleaved, one verdict with an interval.", Safety.WRITES_ARTIFACTS, AbRequest, run,
+    positional=("url_a", "url_b"), mcp_name="perf_tune_report_ab",
+    examples=("pao ab http://127.0.0.1:8000 http://127.0.0.1:8001 --budget-minutes 5",),
+)  # fmt: skip

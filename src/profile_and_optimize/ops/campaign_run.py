@@ -1,0 +1,39 @@
+"""pao campaign_run: admit the arms, fix the blocks, run them all. Called again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+from profile_and_optimize.campaign import conduct
+from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
+from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
+from profile_and_optimize.ops.worlds import make_world
+
+
+class CampaignRunRequest(CampaignRequest, Acknowledged):
+    python: str | None = None
+
+
+def run(req: CampaignRunRequest, say: Say) -> Result:
+    req.require_ack()
+    path = req.path()
+    draft = plan_at(path)
+    world = make_world({a.engine for a in draft.arms}, say, req.python)
+    conduct.check_flags(draft, world)
+    if req.dry_run:
+        shown = [shown_command(draft, a, world) for a in draft.arms]
+        return Result({"campaign": path.name, "commands": shown}, "\n".join(command_line(s) for s in shown))
+    with opened(path) as folder:
+        plan = conduct.admit(folder, world)
+        selection = conduct.run(folder, plan, world)
+    data = {
+        "campaign": path.name, "blocks": sorted(selection.blocks), "excluded": {str(k): v for k, v in selection.excluded.items()},
+        "failed": [a.id for a in plan.failed],
+    }  # fmt: skip
+    text = f"{len(selection.blocks)} whole blocks, {len(selection.excluded)} excluded\nnext: pao champion_select {path}"
+    return Result(data, text)
+
+
+OP = Op(
+    "campaign_run", "Run a campaign: every arm in every block, interleaved and restarted.", Safety.SUBMITS_JOBS, CampaignRunRequest, run,
+    positional=("campaign",), mcp_name="perf_tune_report_campaign_run",
+    examples=("pao campaign_run my-campaign --i-understand-this-submits-jobs",),
+)  # fmt: skip

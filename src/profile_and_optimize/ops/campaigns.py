@@ -1,0 +1,94 @@
+"""What the campaign verbs share: making and opening runs, showing commands without running them."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.analysis.decide import Decision, decide
+from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
+from profile_and_optimize.campaign.session import serve_spec
+from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.plan import Plan, plan_from_json
+from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, read_json, workspace
+from profile_and_optimize.ops.base import Request
+
+
+class CampaignRequest(Request):
+    """`campaign` is a run's path, id, or unique slug."""
+
+    campaign: str
+    campaigns_dir: str | None = None
+
+    def path(self) -> Path:
+        return find_run(self.campaign, workspace(self.campaigns_dir))
+
+
+def create(
+    plan: Plan, space: Path, source: str, config: bytes | None = None, clock: Callable[[], float] = time.time
+) -> Path:
+    """A new run folder with its draft, or none at all when anything is wrong with it. Raises WrongUse when it exists."""
+    path = space / new_run_id(plan.slug, clock())
+    if path.exists():
+        raise WrongUse("this run exists already", where=str(path), next="wait a second, or use another name")
+    folder = RunFolder(path, clock)
+    folder.event("created", slug=plan.slug)
+    folder.write("SOURCE.md", source.encode(), producer="campaign_init")
+    if config is not None:
+        folder.write("config.yaml", config, producer="campaign_init")
+    folder.write_json("draft.json", plan.to_json(), producer="campaign_init", inputs=("config.yaml",) if config else ())
+    for arm in plan.arms:
+        (path / "cells" / arm.id / "raw").mkdir(parents=True, exist_ok=True)
+        (path / "cells" / arm.id / "commands").mkdir(exist_ok=True)
+    folder.close()
+    return path
+
+
+def source_text(plan: Plan, how: str) -> str:
+    arms = "\n".join(
+        f"- `{a.id}` ({a.role.value}): {' '.join(a.flags) or 'engine defaults'} {a.lever}".rstrip() for a in plan.arms
+    )
+    return (
+        f"# Source\n\nMade by `{how}`.\n\nModel: {plan.model}\nModel digest: {plan.model_digest}\n\n## Arms\n\n{arms}\n"
+    )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[RunFolder]:
+    folder = RunFolder(path)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
+def plan_at(path: Path) -> Plan:
+    """The frozen plan of a run, or its draft. Raises WrongUse when it is no campaign."""
+    for name in ("plan.json", "draft.json"):
+        if (path / name).exists():
+            return plan_from_json(read_json(path / name))
+    raise WrongUse("no plan and no draft there", where=str(path), next="pao campaign_init --config F")
+
+
+def evidence_and_decision(path: Path) -> tuple[Evidence, Decision]:
+    ev = load_evidence(path)
+    return ev, decide(ev)
+
+
+def shown_command(plan: Plan, arm: Arm, world: World) -> dict[str, Any]:
+    """The command of one arm, with PORT where a free one will stand."""
+    engine = world.engine(arm.engine)
+    command = engine.command(serve_spec(plan, arm, world, Path("engine.log"), 0))
+    argv = ["PORT" if a == "0" and command.argv[i - 1] == "--port" else a for i, a in enumerate(command.argv)]
+    return {"cell": arm.id, "argv": argv, "env": dict(command.env)}
+
+
+def command_line(shown: dict[str, Any]) -> str:
+    env = " ".join(f"{k}={shlex.quote(v)}" for k, v in shown["env"].items())
+    return f"{shown['cell']}: {env} {shlex.join(shown['argv'])}".replace("  ", " ")

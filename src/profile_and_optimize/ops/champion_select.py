@@ -1,0 +1,74 @@
+"""pao champion_select: the pick and its tier, computed from evidence. What a caller expects is checked, never believed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from profile_and_optimize.analysis.decide import Decision, decision_json, used_trials
+from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.core.errors import GateRefused
+from profile_and_optimize.ops.base import Op, Result, Safety, Say
+from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
+from profile_and_optimize.optimize.publish import write_aggregates, write_champion
+from profile_and_optimize.report.render import rendered
+
+
+class ChampionSelectRequest(CampaignRequest):
+    top: int = 3
+    accuracy_gate: Literal["pass", "fail"] | None = None
+    same_node: bool = False
+    trials: int | None = None
+    workloads_present: str | None = None
+    expect_tier: Literal["DRAFT", "VERDICT"] | None = None
+
+
+def run(req: ChampionSelectRequest, say: Say) -> Result:
+    ev, d = evidence_and_decision(req.path())
+    write_aggregates(ev, d)
+    write_champion(ev, d)
+    data: dict[str, Any] = {**decision_json(ev, d), "top": _top(d, req.top)}
+    wrong = unmet(req, ev, d)
+    refusal = GateRefused("; ".join(wrong), where=ev.run.name, next=f"pao report_render {ev.run}") if wrong else None
+    return Result(data, rendered(ev, d)["report.txt"].decode(), ev.damaged, refusal)
+
+
+def unmet(req: ChampionSelectRequest, ev: Evidence, d: Decision) -> list[str]:
+    """Where the evidence disagrees with what the caller expects, in words."""
+    used = used_trials(d.selection)
+    wrong = []
+    accuracy = next(x for x in d.gates if x.name == "accuracy")
+    if req.accuracy_gate is not None and (accuracy.passed is True) != (req.accuracy_gate == "pass"):
+        wrong.append(
+            f"expected accuracy gate {req.accuracy_gate}, evidence says {_word(accuracy.passed)}: {accuracy.reason}"
+        )
+    nodes = {t.file.context.get("node", {}).get("observed", "unknown") for t in used}
+    if req.same_node and (len(nodes) != 1 or "unknown" in nodes):
+        wrong.append(f"expected one node, evidence says {', '.join(sorted(nodes)) or 'none'}")
+    blocks = len(d.selection.blocks)
+    if req.trials is not None and blocks < req.trials:
+        wrong.append(f"expected {req.trials} trials, evidence has {blocks} whole blocks")
+    present = {p.workload.name for p in ev.plan.points}
+    asked = {w.strip() for w in (req.workloads_present or "").split(",") if w.strip()}
+    if asked - present:
+        wrong.append(
+            f"expected workloads {', '.join(sorted(asked - present))}, evidence has {', '.join(sorted(present))}"
+        )
+    if req.expect_tier is not None and d.tier.value != req.expect_tier:
+        wrong.append(f"expected {req.expect_tier}, evidence says {d.tier.value}")
+    return wrong
+
+
+def _word(passed: bool | None) -> str:
+    return {True: "pass", False: "fail", None: "unknown"}[passed]
+
+
+def _top(d: Decision, count: int) -> list[str]:
+    ranked = sorted(((e.estimate, a) for a, e in d.effects.items() if e.estimate is not None), reverse=True)
+    return [a for _, a in ranked[:count]]
+
+
+OP = Op(
+    "champion_select", "Pick the champion from the evidence, with DRAFT or VERDICT computed.", Safety.WRITES_ARTIFACTS,
+    ChampionSelectRequest, run, positional=("campaign",), mcp_name="perf_tune_report_champion_select",
+    examples=("pao champion_select my-campaign --top 3",),
+)  # fmt: skip

@@ -1,0 +1,140 @@
+"""The campaign file people write, and the plan it means. Unknown keys are refused by name."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.workload import Point, Workload, suite
+from profile_and_optimize.ops.model import check_model, model_digest
+
+DEFAULT_CONCURRENCY = 8
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CellConfig(_Strict):
+    """`flags` is a list of arguments or a mapping of option to value (true for a bare flag)."""
+
+    cell_id: str
+    role: Literal["baseline", "aa", "candidate"] = "candidate"
+    engine: str | None = None
+    flags: list[str] | dict[str, Any] = Field(default_factory=list)
+    env: dict[str, str] = Field(default_factory=dict)
+    lever: str = ""
+    predicts: str = ""
+    predicted: tuple[float, float] | None = None
+    url: str = ""
+
+
+class WorkloadConfig(_Strict):
+    name: str
+    isl: int
+    osl: int
+    dataset: str = "random"
+    api: Literal["chat", "completions"] = "chat"
+    warm: bool = False
+
+
+class CampaignConfig(_Strict):
+    name: str
+    model: str
+    engine: str = "vllm"
+    focus: Literal["throughput", "latency", "mixed"] = "throughput"
+    suite: str | None = None
+    workloads: list[WorkloadConfig] = Field(default_factory=list)
+    concurrencies: list[int] = Field(default_factory=lambda: [DEFAULT_CONCURRENCY])
+    requests: int | None = None
+    blocks: int | None = Field(default=None, ge=2)
+    budget_minutes: float = 30.0
+    margin: float = 0.01
+    alpha: float = 0.01
+    seed: int | None = None
+    questions: str | None = None
+    tokenizer: str | None = None
+    common_flags: list[str] | dict[str, Any] = Field(default_factory=list)
+    common_env: dict[str, str] = Field(default_factory=dict)
+    cells: list[CellConfig]
+
+
+def load_config(path: Path) -> CampaignConfig:
+    """Raises WrongUse naming file, key and what is wrong."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as e:
+        raise WrongUse(f"cannot read: {e.strerror}", where=str(path), next="give --config FILE.yaml") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise WrongUse(f"not YAML: {str(e).splitlines()[0]}", where=str(path), next="correct the file") from e
+    if not isinstance(data, dict):
+        raise WrongUse("not a mapping", where=str(path), next="see docs/campaign.md for the keys")
+    try:
+        return CampaignConfig(**data)
+    except (ValidationError, TypeError) as e:
+        raise WrongUse(
+            _first_problem(e), where=str(path), next="correct the file; docs/campaign.md lists the keys"
+        ) from e
+
+
+def _first_problem(e: ValidationError | TypeError) -> str:
+    if isinstance(e, TypeError):
+        return "a key is not text"
+    first = e.errors()[0]
+    where = ".".join(str(p) for p in first["loc"])
+    return f"unknown key {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}"
+
+
+def plan_of(config: CampaignConfig, *, at: float) -> Plan:
+    """The draft plan of a campaign file. Relative paths are taken from the current folder. Raises WrongUse."""
+    local_engines = {c.engine or config.engine for c in config.cells}
+    real = bool(local_engines - {"mock", "endpoint", "fake"})
+    model = check_model(config.model) if real else config.model
+    return Plan(
+        slug=slug(config.name), model=model, focus=config.focus, arms=tuple(_arm(c, config.engine) for c in config.cells),
+        points=points_of(_workloads(config), config.concurrencies, config.requests), blocks=config.blocks or 0,
+        seed=config.seed if config.seed is not None else fresh_seed(at), suite=config.suite or ("own" if config.workloads else "demo"),
+        alpha=config.alpha, margin=config.margin, budget_s=config.budget_minutes * 60, common_flags=flag_list(config.common_flags),
+        common_env=tuple(sorted(config.common_env.items())), tokenizer=config.tokenizer or (model if real else ""),
+        questions=str(Path(config.questions).absolute()) if config.questions else "",
+        model_digest=model_digest(model) if real else "unknown",
+    )  # fmt: skip
+
+
+def points_of(workloads: tuple[Workload, ...], concurrencies: list[int], requests: int | None) -> tuple[Point, ...]:
+    return tuple(Point(w, c, requests or 4 * c) for w in workloads for c in concurrencies)
+
+
+def fresh_seed(at: float) -> int:
+    return random.Random(at).randrange(2**31)
+
+
+def flag_list(flags: list[str] | dict[str, Any]) -> tuple[str, ...]:
+    """Arguments as a tuple. A mapping's keys become options; true is a bare flag, false leaves it out."""
+    if isinstance(flags, list):
+        return tuple(str(f) for f in flags)
+    out: list[str] = []
+    for name, value in flags.items():
+        option = name if name.startswith("--") else "--" + name.replace("_", "-")
+        out += [] if value is False else [option] if value is True else [option, str(value)]
+    return tuple(out)
+
+
+def _workloads(config: CampaignConfig) -> tuple[Workload, ...]:
+    own = tuple(Workload(w.name, w.isl, w.osl, w.dataset, w.api, w.warm) for w in config.workloads)
+    return own + (suite(config.suite) if config.suite else () if own else suite("demo"))
+
+
+def _arm(c: CellConfig, engine: str) -> Arm:
+    return Arm(
+        c.cell_id, c.engine or engine, Role(c.role), flag_list(c.flags), tuple(sorted(c.env.items())), c.lever, c.predicts,
+        c.predicted, c.url,
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+"""pao tools list | install: the environments that heavy tools live in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.toolenv.find import ToolEnv, default_root, find_all
+from profile_and_optimize.toolenv.install import install
+from profile_and_optimize.toolenv.preflight import check, require
+from profile_and_optimize.toolenv.world import observe
+
+
+class ToolsRequest(Request):
+    action: Literal["list", "install", "check"]
+    tool: str | None = None
+    tools_dir: str | None = None
+
+
+def run(req: ToolsRequest, say: Say) -> Result:
+    root = Path(req.tools_dir) if req.tools_dir else default_root()
+    if req.action == "list":
+        return _list(root)
+    if req.tool is None:
+        raise WrongUse(f"{req.action} what?", where="pao tools", next=f"pao tools {req.action} vllm")
+    findings = check(observe(target=root, python=Path(sys.executable)))
+    if req.action == "check":
+        data = [{"name": f.name, "severity": f.severity, "message": f.message, "command": f.command} for f in findings]
+        return Result({"findings": data}, "\n".join(f"{f.severity:8} {f.name}: {f.message}" for f in findings))
+    for finding in findings:
+        if finding.severity == "warning":
+            say(f"warning: {finding.message}" + (f" ({finding.command})" if finding.command else ""))
+    require(findings)
+    env = install(req.tool, root=root, say=say)
+    return Result({"tool": _row(req.tool, env)}, f"{req.tool}: {env.python}")
+
+
+def _list(root: Path) -> Result:
+    rows = [_row(name, env) for name, env in find_all(root).items()]
+    text = "\n".join(
+        f"{r['tool']:8} {r['version'] or 'not installed'}  {r['python'] or 'pao tools install ' + str(r['tool'])}"
+        for r in rows
+    )
+    return Result({"root": str(root), "tools": rows}, text)
+
+
+def _row(name: str, env: ToolEnv | None) -> dict[str, str | None]:
+    if env is None:
+        return {"tool": name, "version": None, "python": None, "source": None, "lock": None}
+    return {
+        "tool": name,
+        "version": env.version(name),
+        "python": str(env.python),
+        "source": env.source,
+        "lock": env.lock_digest,
+    }
+
+
+OP = Op(
+    "tools", "List, check for, or install the environments of heavy tools.", Safety.WRITES_ARTIFACTS, ToolsRequest, run,
+    positional=("action", "tool"), mcp_name="tools", examples=("pao tools install vllm",),
+)  # fmt: skip

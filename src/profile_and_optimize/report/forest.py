@@ -1,0 +1,148 @@
+"""The geometry of the forest plot: where each arm's interval lies on a common axis. No drawing here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from profile_and_optimize.report.arms import BASELINE, FAILED, ArmView
+
+WIDTH, ROW, TOP, BOTTOM = 1080.0, 40.0, 30.0, 46.0
+LEFT, RIGHT = 190.0, 760.0
+# An arm far outside (a lost lever at -50%) would squeeze the others into a line; it gets an arrow and its number instead.
+OFF_SCALE = 2.5
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Tick:
+    x: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One row. Positions are None where there is nothing to draw; `clip` says that the interval leaves the axis."""
+
+    arm: ArmView
+    y: float
+    name: str
+    shape: str
+    x: float | None
+    x_low: float | None
+    x_high: float | None
+    clip: str
+    predicted: tuple[float, float] | None
+    dots: tuple[tuple[float, str], ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Forest:
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    zero: float
+    margin: tuple[float, float]
+    margin_text: str
+    ticks: tuple[Tick, ...]
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Log ratios from `low` to `high` onto LEFT..RIGHT."""
+
+    low: float
+    high: float
+
+    def x(self, log_ratio: float) -> float:
+        share = (min(self.high, max(self.low, log_ratio)) - self.low) / (self.high - self.low)
+        return round(LEFT + share * (RIGHT - LEFT), 2)
+
+    def holds(self, log_ratio: float) -> bool:
+        return self.low <= log_ratio <= self.high
+
+
+def forest(arms: Sequence[ArmView], margin: float) -> Forest:
+    edge = math.log1p(margin)
+    axis = axis_for(arms, edge)
+    marks = tuple(_mark(a, i, axis) for i, a in enumerate(arms))
+    bottom = TOP + ROW * len(arms)
+    return Forest(
+        WIDTH, bottom + BOTTOM, LEFT, RIGHT, TOP, bottom, axis.x(0.0), (axis.x(-edge), axis.x(edge)), f"±{margin:.2g}",
+        ticks(axis), marks,
+    )  # fmt: skip
+
+
+def axis_for(arms: Sequence[ArmView], edge: float) -> Axis:
+    """An axis that holds zero, the margin and every interval that does not dwarf the others."""
+    spans = [(a.effect.lower, a.effect.upper) for a in arms if a.effect and a.effect.lower is not None]
+    reach = sorted(max(abs(lo), abs(hi or 0.0)) for lo, hi in spans if lo is not None)
+    usual = next(
+        (r for i, r in enumerate(reach) if i + 1 < len(reach) and reach[i + 1] > OFF_SCALE * max(r, 2 * edge)), None
+    )
+    limit = usual if usual is not None and usual > 2 * edge else (reach[-1] if reach else 0.0)
+    inside = [v for lo, hi in spans for v in (lo, hi) if v is not None and abs(v) <= limit]
+    low, high = min([-2 * edge, *inside]), max([2 * edge, *inside])
+    pad = 0.08 * (high - low) or 0.01
+    return Axis(low - pad, high + pad)
+
+
+def ticks(axis: Axis) -> tuple[Tick, ...]:
+    """Round percentages, at most nine of them."""
+    low, high = math.expm1(axis.low), math.expm1(axis.high)
+    step = next((s for s in STEPS if (high - low) / s <= 8), STEPS[-1])
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return tuple(Tick(axis.x(math.log1p(i * step)), _tick_words(i * step, step)) for i in range(first, last + 1))
+
+
+def _tick_words(share: float, step: float) -> str:
+    return "0%" if abs(share) < step / 2 else f"{share:+.{1 if step < 0.01 else 0}%}"
+
+
+def _mark(a: ArmView, i: int, axis: Axis) -> Mark:
+    e = a.effect
+    shown = e is not None and e.estimate is not None and a.state != FAILED
+    low, mid, high = (e.lower, e.estimate, e.upper) if e is not None and shown else (None, None, None)
+    clip = "" if low is None or high is None else _clip(low, high, axis)
+    return Mark(
+        arm=a, y=TOP + ROW * (i + 0.5), name=_short(a.id), shape=a.state, x=_at(axis, mid), x_low=_at(axis, low),
+        x_high=_at(axis, high), clip=clip, predicted=_predicted(a, axis),
+        dots=tuple((axis.x(b.log_ratio), f"block {b.block}: {b.text}") for b in a.paired if axis.holds(b.log_ratio)),
+        note=_note(a, shown),
+    )  # fmt: skip
+
+
+def _at(axis: Axis, value: float | None) -> float | None:
+    return None if value is None else axis.x(value)
+
+
+def _clip(low: float, high: float, axis: Axis) -> str:
+    return "left" if high < axis.low else "right" if low > axis.high else ""
+
+
+def _predicted(a: ArmView, axis: Axis) -> tuple[float, float] | None:
+    if a.predicted_range is None:
+        return None
+    low, high = (axis.x(math.log(v)) for v in a.predicted_range)
+    return (low, high) if high > low else None
+
+
+def _note(a: ArmView, shown: bool) -> str:
+    """What stands in the plot in place of an interval."""
+    if shown:
+        return ""
+    return "measured against itself: the 0% line" if a.state == BASELINE else _cut(a.reason, 84)
+
+
+def _short(name: str) -> str:
+    return _cut(name, 24)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

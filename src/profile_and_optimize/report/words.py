@@ -1,0 +1,89 @@
+"""Numbers and outside text as a reader sees them. One place, so that page, terminal and Markdown agree to the digit."""
+
+from __future__ import annotations
+
+import math
+import time
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from profile_and_optimize.analysis.decide import ratio_words
+from profile_and_optimize.core.verdict import Effect
+
+UNKNOWN = "unknown"
+
+# Control characters and format characters (bidi overrides, zero width) can forge what a terminal or a page shows.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def plain(text: object) -> str:
+    """`text` on one line without control and format characters; line breaks and tabs become spaces."""
+    spaced = "".join(" " if c in "\n\r\t\u2028\u2029" else c for c in str(text))
+    return "".join(c for c in spaced if unicodedata.category(c) not in _HIDDEN).strip()
+
+
+def stamp_words(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Four significant digits, or the decimals given; "unknown" for None."""
+    if value is None:
+        return UNKNOWN
+    places = decimals_for(value, None) if decimals is None else decimals
+    return f"{value:.{places}f}"
+
+
+def decimals_for(value: float, half_width: float | None) -> int:
+    """Decimals that show two digits of the interval's half width, and never more than five digits of the value."""
+    digits = 4 if half_width is None or half_width <= 0 else 2 + _magnitude(value) - _magnitude(half_width)
+    digits = min(5, max(3, digits))
+    return max(0, digits - 1 - _magnitude(value))
+
+
+def _magnitude(value: float) -> int:
+    return math.floor(math.log10(abs(value))) if value else 0
+
+
+def interval_words(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
+    """(value, interval) of an atlas estimate. Without one both say so; a single block has a value and no interval."""
+    if estimate is None:
+        return UNKNOWN, ""
+    value, lower, upper = estimate["estimate"], estimate["lower"], estimate["upper"]
+    if lower is None or upper is None:
+        return number(value), f"no interval (n={estimate['n']})"
+    places = decimals_for(value, (upper - lower) / 2)
+    return number(value, places), f"{number(lower, places)} to {number(upper, places)}"
+
+
+def percent(log_ratio: float | None) -> str:
+    return UNKNOWN if log_ratio is None else f"{math.expm1(log_ratio):+.1%}"
+
+
+def effect_words(effect: Effect | None) -> str:
+    """The decision's own words for an effect, so that every page prints the same digits."""
+    return UNKNOWN if effect is None else ratio_words(effect)
+
+
+def coverage(effect: Effect | None) -> str:
+    """The two-sided coverage of an effect's interval: Holm gives every arm its own."""
+    return UNKNOWN if effect is None or effect.lower is None else f"{100 * (1 - 2 * effect.level):.4g}%"
+
+
+def span(values: list[float | None], decimals: int = 1) -> str:
+    """ "36.0", "35.9 to 36.2", or "unknown" where any is."""
+    known = [v for v in values if v is not None]
+    if not known or len(known) != len(values):
+        return UNKNOWN
+    low, high = f"{min(known):.{decimals}f}", f"{max(known):.{decimals}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def width(text: str) -> int:
+    """Columns a terminal gives the text; wide East Asian characters take two."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
