@@ -47,9 +47,10 @@ class Check:
 
 def main() -> int:
     asked = _arguments()
-    conditions = _conditions(asked)
-    if conditions["others_cpu_share"] > QUIET_SHARE and not asked.force:
-        print(f"others use {conditions['others_cpu_share']:.0%} of the CPU: not a quiet machine (--force runs anyway)")
+    busy = _others_cpu_share()
+    conditions = {**_conditions(asked), "others_cpu_share": busy}
+    if busy > QUIET_SHARE and not asked.force:
+        print(f"others use {busy:.0%} of the CPU: not a quiet machine (--force runs anyway)")
         return 2
     with tempfile.TemporaryDirectory() as work:
         points = _points(asked, Path(work))
@@ -80,7 +81,7 @@ def _conditions(asked: argparse.Namespace) -> dict[str, object]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(), "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
-        "load_average": os.getloadavg(), "others_cpu_share": _others_cpu_share(),
+        "load_average": os.getloadavg(),
         "profile_and_optimize": version("profile-and-optimize"), "uvloop": version("uvloop"),
         "vllm": _peer_version(asked.peer_python), "rounds": asked.rounds, "peer_on_all_cores": asked.peer_anywhere,
     }  # fmt: skip

@@ -130,6 +130,7 @@ def write_model(folder: Path, shape: Shape, tensors: dict[str, torch.Tensor], *,
     generation = {"do_sample": False, "eos_token_id": eos_token_id}
     write_json(folder / "generation_config.json", {k: v for k, v in generation.items() if v is not None})
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)  # the library makes it private, and a server may run as another user
 
 
 def write_json(path: Path, content: object) -> None:

@@ -28,7 +28,14 @@ QUICK = ("--ttft-ms", "20", "--itl-ms", "2")
 
 
 def load(url: str, n: int = 10, **changes: Any) -> LoadRequest:
-    values = {"model": "mock", "api": "chat", "osl": 8, "concurrency": 4, "timeout_s": 20.0, "fifo": False}
+    values: dict[str, Any] = {
+        "model": "mock",
+        "api": "chat",
+        "osl": 8,
+        "concurrency": 4,
+        "timeout_s": 20.0,
+        "fifo": False,
+    }
     return LoadRequest(url=url, prompts=tuple(f"prompt number {i}" for i in range(n)), **values | changes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import types
 from typing import Any, Literal, Union, get_args, get_origin
@@ -33,6 +34,8 @@ class _Verbs(click.Group):
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and leave with its exit code. Programming mistakes keep their traceback."""
+    # A polite kill must unwind like Ctrl-C does, so that servers and installers are stopped on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 
@@ -127,7 +130,8 @@ def _click_type(annotation: Any) -> click.ParamType:
         annotation = next(a for a in get_args(annotation) if a is not type(None))
     if get_origin(annotation) is Literal:
         return click.Choice([str(a) for a in get_args(annotation)])
-    return {int: click.INT, float: click.FLOAT, bool: click.BOOL}.get(annotation, click.STRING)
+    plain: dict[Any, click.ParamType] = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
+    return plain.get(annotation, click.STRING)
 
 
 def _default(value: Any) -> str | None:

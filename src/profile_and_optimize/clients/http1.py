@@ -117,8 +117,11 @@ class BodyReader:
         if self._left or self._line or self._expect != "size":
             return b""
         end = data.find(b"\r\n", 0, 10)
-        size = _size(data[:end]) if end > 0 else 0
-        whole = size and len(data) == end + size + 4 and data.endswith(b"\r\n")
+        try:
+            size = int(data[:end], 16)
+        except ValueError:  # extensions, say; the general way tells those from nonsense
+            return b""
+        whole = size > 0 and len(data) == end + size + 4 and data.endswith(b"\r\n")
         return data[end + 2 : -2] if whole else b""
 
     def _chunked(self, data: bytes) -> bytes:

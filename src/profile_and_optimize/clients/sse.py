@@ -108,18 +108,15 @@ class Answer:
 
     def _event(self, at: int, event: dict[str, object]) -> None:
         choices = event.get("choices")
-        if isinstance(choices, list):
-            content = False
-            for choice in choices:
-                if isinstance(choice, dict):
-                    content = content or _has_content(choice)
-                    reason = choice.get("finish_reason")
-                    if isinstance(reason, str):
-                        self.finish_reason = clean(reason)
-            if content:
-                self.chunk_ns.append(at)
-        usage = event.get("usage")
-        if isinstance(usage, dict):
+        content = False
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                content = _has_content(choice) or content
+                if isinstance(reason := choice.get("finish_reason"), str):
+                    self.finish_reason = clean(reason)
+        if content:  # several choices are still one chunk
+            self.chunk_ns.append(at)
+        if isinstance(usage := event.get("usage"), dict):
             self.prompt_tokens = _count(usage.get("prompt_tokens"))
             self.completion_tokens = _count(usage.get("completion_tokens"))
 

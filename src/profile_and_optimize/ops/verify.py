@@ -82,7 +82,9 @@ def _raw_disagrees(ev: Evidence) -> list[str]:
             old = records.get(kept.index)
             if old is None or not old.ok or any(HIDDEN.encode() in data for _, data in kept.reads):
                 continue
-            again = parse_response(kept, old)
+            again = parse_response(
+                index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
+            ).record
             if again != old:
                 problems.append(f"{trial_path(t.key)}: request {kept.index} is not what its kept bytes say")
     return problems
@@ -95,7 +97,8 @@ def _root(path: Path) -> str:
 def text_of(path: Path, facts: dict[str, Any]) -> str:
     return "\n".join([
         f"{path.name}: everything holds",
-        f"  {facts['trials']} trials, {facts['requests']} requests re-read; {facts['derived_files']} derived files re-derived byte for byte",
+        f"  {facts['trials']} trials, {facts['requests']} requests re-read",
+        f"  {facts['derived_files']} derived files come out byte for byte",
         f"  the records give {facts['tier']} {facts['pick']}",
         f"  root {facts['root']}",
         "  a tampering that re-hashed everything can only be found against a root that was published or signed: keep this one",

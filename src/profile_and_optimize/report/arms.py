@@ -69,7 +69,7 @@ def _arm_view(ev: Evidence, d: Decision, arm: Arm, paired: tuple[PairedBlock, ..
         id=arm.id, role=arm.role.value, engine=arm.engine, lever=_lever(arm), flags=_flags(arm),
         state=_state(d, arm, effect), effect_text="" if arm.role is Role.BASELINE else effect_words(effect),
         coverage=coverage(effect), blocks=_blocks(d, arm, effect), reason=_reason(d, arm, effect),
-        log=log_path(ev, arm.id) if failed else "", blocks_needed=_needed(effect, failed), predicts=plain(arm.predicts),
+        log=log_path(ev, arm.id) if failed else "", blocks_needed=_needed(effect, failed or arm.role is Role.AA), predicts=plain(arm.predicts),
         predicted=_predicted(score), scored=score["scored"] if score else "", is_pick=arm.id == d.pick,
         cell_status="failed" if failed else _status(d, arm.id), effect=effect, predicted_range=arm.predicted, paired=paired,
     )  # fmt: skip
@@ -109,8 +109,8 @@ def _blocks(d: Decision, arm: Arm, effect: Effect | None) -> int:
     return sum(arm.id in arms for arms in d.selection.blocks.values())
 
 
-def _needed(effect: Effect | None, failed: bool) -> str:
-    if failed or effect is None or effect.call.value != "UNKNOWN":
+def _needed(effect: Effect | None, not_asked: bool) -> str:
+    if not_asked or effect is None or effect.call.value != "UNKNOWN":
         return ""
     if effect.blocks_needed is not None:
         return f"about {effect.blocks_needed}"

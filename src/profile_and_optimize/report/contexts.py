@@ -52,7 +52,7 @@ def context_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[ContextRow, ...]:
     measured = [r for r in rows if r["context"]]
     names = sorted({n for r in measured for n in r["context"]})
     found = [_row(name, measured) for name in names]
-    known = [r for r in found if any(UNKNOWN not in (v.asked, v.observed) or v.asked != v.observed for v in r.values)]
+    known = [r for r in found if any((v.asked, v.observed) != (UNKNOWN, UNKNOWN) for v in r.values)]
     return tuple(sorted(known, key=lambda r: (not r.differs, r.kind == "arm", r.name)))
 
 

@@ -74,20 +74,18 @@ def forest(arms: Sequence[ArmView], margin: float) -> Forest:
     marks = tuple(_mark(a, i, axis) for i, a in enumerate(arms))
     bottom = TOP + ROW * len(arms)
     return Forest(
-        WIDTH, bottom + BOTTOM, LEFT, RIGHT, TOP, bottom, axis.x(0.0), (axis.x(-edge), axis.x(edge)), f"±{margin:.2g}",
+        WIDTH, bottom + BOTTOM, LEFT, RIGHT, TOP, bottom, axis.x(0.0), (axis.x(-edge), axis.x(edge)), f"±{100 * margin:g}%",
         ticks(axis), marks,
     )  # fmt: skip
 
 
 def axis_for(arms: Sequence[ArmView], edge: float) -> Axis:
-    """An axis that holds zero, the margin and every interval that does not dwarf the others."""
-    spans = [(a.effect.lower, a.effect.upper) for a in arms if a.effect and a.effect.lower is not None]
-    reach = sorted(max(abs(lo), abs(hi or 0.0)) for lo, hi in spans if lo is not None)
-    usual = next(
-        (r for i, r in enumerate(reach) if i + 1 < len(reach) and reach[i + 1] > OFF_SCALE * max(r, 2 * edge)), None
-    )
-    limit = usual if usual is not None and usual > 2 * edge else (reach[-1] if reach else 0.0)
-    inside = [v for lo, hi in spans for v in (lo, hi) if v is not None and abs(v) <= limit]
+    """An axis that holds zero, the margin and every interval, save those of WORSE arms that would dwarf the rest."""
+    spans = [(a, a.effect.lower, a.effect.upper) for a in arms if a.effect and a.state != FAILED]
+    known = [(a.state, lo, hi) for a, lo, hi in spans if lo is not None and hi is not None]
+    kept = [max(abs(lo), abs(hi)) for state, lo, hi in known if state != "WORSE"]
+    limit = OFF_SCALE * max([4 * edge, *kept])
+    inside = [v for state, lo, hi in known for v in (lo, hi) if state != "WORSE" or abs(lo) <= limit]
     low, high = min([-2 * edge, *inside]), max([2 * edge, *inside])
     pad = 0.08 * (high - low) or 0.01
     return Axis(low - pad, high + pad)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from profile_and_optimize.analysis.decide import ratio_words
@@ -31,30 +31,27 @@ def number(value: float | None, decimals: int | None = None) -> str:
     """Four significant digits, or the decimals given; "unknown" for None."""
     if value is None:
         return UNKNOWN
-    places = decimals_for(value, None) if decimals is None else decimals
-    return f"{value:.{places}f}"
+    return f"{value:.{decimals_for([value]) if decimals is None else decimals}f}"
 
 
-def decimals_for(value: float, half_width: float | None) -> int:
-    """Decimals that show two digits of the interval's half width, and never more than five digits of the value."""
-    digits = 4 if half_width is None or half_width <= 0 else 2 + _magnitude(value) - _magnitude(half_width)
-    digits = min(5, max(3, digits))
-    return max(0, digits - 1 - _magnitude(value))
+def decimals_for(values: Sequence[float | None]) -> int:
+    """Decimals that give the smallest of a column four significant digits, so that its numbers line up."""
+    sizes = [abs(v) for v in values if v]
+    return max(0, 3 - _magnitude(min(sizes))) if sizes else 0
 
 
-def _magnitude(value: float) -> int:
-    return math.floor(math.log10(abs(value))) if value else 0
+def _magnitude(size: float) -> int:
+    return math.floor(math.log10(size))
 
 
-def interval_words(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
-    """(value, interval) of an atlas estimate. Without one both say so; a single block has a value and no interval."""
+def interval_words(estimate: Mapping[str, Any] | None, decimals: int) -> tuple[str, str]:
+    """(value, interval) of an atlas estimate. Without one it says so; a single block has a value and no interval."""
     if estimate is None:
         return UNKNOWN, ""
-    value, lower, upper = estimate["estimate"], estimate["lower"], estimate["upper"]
-    if lower is None or upper is None:
-        return number(value), f"no interval (n={estimate['n']})"
-    places = decimals_for(value, (upper - lower) / 2)
-    return number(value, places), f"{number(lower, places)} to {number(upper, places)}"
+    lower, upper = estimate["lower"], estimate["upper"]
+    known = lower is not None and upper is not None
+    words = f"{number(lower, decimals)} to {number(upper, decimals)}" if known else f"no interval (n={estimate['n']})"
+    return number(estimate["estimate"], decimals), words
 
 
 def percent(log_ratio: float | None) -> str:
@@ -64,6 +61,12 @@ def percent(log_ratio: float | None) -> str:
 def effect_words(effect: Effect | None) -> str:
     """The decision's own words for an effect, so that every page prints the same digits."""
     return UNKNOWN if effect is None else ratio_words(effect)
+
+
+def effect_parts(effect: Effect | None) -> tuple[str, str]:
+    """`effect_words` as value and interval: ("+11.0%", "+9.9% to +12.2%"), ("unknown", "")."""
+    value, _, interval = effect_words(effect).partition(" (")
+    return value, interval.rstrip(")")
 
 
 def coverage(effect: Effect | None) -> str:

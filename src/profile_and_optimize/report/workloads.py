@@ -11,14 +11,15 @@ from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.analysis.endpoint import metric_table
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import Judged
-from profile_and_optimize.core.metrics import DISTRIBUTIONS, METRICS, OUT_RATE, REQ_RATE, Metric
+from profile_and_optimize.core.metrics import DISTRIBUTIONS, OUT_RATE, REQ_RATE, Metric
 from profile_and_optimize.core.verdict import Effect
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.report.arms import FAILED, ArmView
-from profile_and_optimize.report.words import UNKNOWN, effect_words, interval_words, number, plain, span
+from profile_and_optimize.report.words import UNKNOWN, decimals_for, effect_parts, interval_words, number, plain, span
 from profile_and_optimize.stats.paired import contrasts, single
 
+Places = Mapping[Metric, int]
 COLUMNS = (*DISTRIBUTIONS, REQ_RATE, OUT_RATE)
 SHORT = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e_latency": "E2E", "request_throughput": "Requests",
          "output_throughput": "Output"}  # fmt: skip
@@ -42,7 +43,7 @@ class WorkloadRow:
     state: str
     anchor: str
     figures: tuple[Figure, ...]
-    effects: tuple[str, ...]
+    effects: tuple[tuple[str, str], ...]
     n: int
     window: str
     isl: str
@@ -99,10 +100,23 @@ def workload_views(
     out = []
     for p in ev.plan.points:
         effects = point_effects(ev, d, p.key)
-        shown = tuple(_row(a, p, by_key[a.id, p.key], used_of(d, a.id, p.key), effects) for a in arms)
-        trials = tuple(_trial(t) for a in arms for t in used_of(d, a.id, p.key))
+        places = _places([by_key[a.id, p.key] for a in arms])
+        shown = tuple(_row(a, p, by_key[a.id, p.key], used_of(d, a.id, p.key), effects, places) for a in arms)
+        trials = tuple(_trial(t, places) for a in arms for t in used_of(d, a.id, p.key))
         out.append(WorkloadView(p.key, _words(p), shown, trials))
     return tuple(out)
+
+
+def _places(rows: Sequence[Mapping[str, Any]]) -> Places:
+    """Decimals per metric, the same for all arms at a point."""
+    found = {m: [_estimate(r, m) for r in rows] for m in COLUMNS}
+    return {m: decimals_for([e["estimate"] for e in estimates if e]) for m, estimates in found.items()}
+
+
+def _estimate(row: Mapping[str, Any], m: Metric) -> Mapping[str, Any] | None:
+    """What a comparison uses: the median of a distribution, or the rate."""
+    found = row["metrics"][m.printed]
+    return found["p50"] if m in DISTRIBUTIONS else found
 
 
 def used_of(d: Decision, arm: str, point: str) -> tuple[Judged, ...]:
@@ -111,7 +125,8 @@ def used_of(d: Decision, arm: str, point: str) -> tuple[Judged, ...]:
 
 def point_effects(ev: Evidence, d: Decision, point: str) -> dict[str, tuple[Effect, ...]]:
     """Per arm, one effect per primary metric at this point: what the gate "no workload lost" looks at."""
-    plan, out = ev.plan, {}
+    plan = ev.plan
+    out: dict[str, tuple[Effect, ...]] = {}
     for group in plan.groups:
         tables = [metric_table(plan, d.selection, group, point, m) for m in plan.primary]
         found = [contrasts(t, plan.baseline.id) for t in tables]
@@ -123,24 +138,28 @@ def point_effects(ev: Evidence, d: Decision, point: str) -> dict[str, tuple[Effe
 
 
 def _row(
-    a: ArmView, p: Point, row: Mapping[str, Any], used: Sequence[Judged], effects: Mapping[str, tuple[Effect, ...]]
+    a: ArmView,
+    p: Point,
+    row: Mapping[str, Any],
+    used: Sequence[Judged],
+    effects: Mapping[str, tuple[Effect, ...]],
+    places: Places,
 ) -> WorkloadRow:
     mine = () if a.role == "baseline" else effects.get(a.id, ())
     note = "" if used else f"failed: {a.reason}" if a.state == FAILED else "not measured: no whole block holds it"
     return WorkloadRow(
-        arm=a.id, state=a.state, anchor=f"values-{p.key}-{a.id}", figures=tuple(_figure(row, m) for m in COLUMNS),
-        effects=tuple(effect_words(e) for e in mine), n=len(used), window=", ".join(row["window"]) or UNKNOWN,
+        arm=a.id, state=a.state, anchor=f"values-{p.key}-{a.id}", figures=tuple(_figure(row, m, places[m]) for m in COLUMNS),
+        effects=tuple(effect_parts(e) for e in mine), n=len(used), window=", ".join(row["window"]) or UNKNOWN,
         isl=span([t.summary.isl_observed for t in used]), osl=span([t.summary.osl_observed for t in used]),
         failed=f"{row['requests_failed']} of {sum(t.summary.asked for t in used)}" if used else UNKNOWN,
         client=", ".join(row["client"]) or UNKNOWN, note=note,
     )  # fmt: skip
 
 
-def _figure(row: Mapping[str, Any], m: Metric) -> Figure:
-    found = row["metrics"][m.printed]
+def _figure(row: Mapping[str, Any], m: Metric, decimals: int) -> Figure:
     is_dist = m in DISTRIBUTIONS
-    text, interval = interval_words(found["p50"] if is_dist else found)
-    tail = interval_words(found["p99"])[0] if is_dist else ""
+    text, interval = interval_words(_estimate(row, m), decimals)
+    tail = interval_words(row["metrics"][m.printed]["p99"], decimals)[0] if is_dist else ""
     return Figure(text, interval, tail, _title(m, is_dist, text, row["sources"], row["window"]))
 
 
@@ -155,19 +174,19 @@ def _title(m: Metric, is_dist: bool, text: str, sources: Sequence[str], window: 
     return f"{what}. {how}. From: {', '.join(sources)}"
 
 
-def _trial(t: Judged) -> TrialRow:
+def _trial(t: Judged, places: Places) -> TrialRow:
     s = t.summary
     return TrialRow(
         arm=t.key.arm, block=t.key.block, source=trial_path(t.key), anchor=f"values-{t.key.point}-{t.key.arm}",
-        values=tuple(_trial_value(t, m) for m in COLUMNS), window=s.window, isl=span([s.isl_observed]),
+        values=tuple(_trial_value(t, m, places[m]) for m in COLUMNS), window=s.window, isl=span([s.isl_observed]),
         osl=span([s.osl_observed]), failed=f"{s.failed} of {s.asked}", client=t.honesty.validity.value,
         reasons=plain("; ".join(t.honesty.reasons)),
     )  # fmt: skip
 
 
-def _trial_value(t: Judged, m: Metric) -> str:
+def _trial_value(t: Judged, m: Metric, decimals: int) -> str:
     value = t.summary.value(m.name)
-    return number(None if value is None else value * METRICS[m.name].scale)
+    return number(None if value is None else value * m.scale, decimals)
 
 
 def _words(p: Point) -> str:

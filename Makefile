@@ -1,0 +1,33 @@
+# make demo    from nothing to a checked champion on this machine
+# make check   format, lint, types, fast tests (under a minute)
+# make test    everything that CI runs
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo check test format
+
+demo:
+	$(PYTHON) demo/run.py
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check src tests bench demo
+	$(BIN)/ruff check src tests bench demo
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow and not engine" -x
+
+test: $(VENV)/.ready
+	$(BIN)/ruff format --check src tests bench demo
+	$(BIN)/ruff check src tests bench demo
+	$(BIN)/mypy
+	$(BIN)/pao tools install vllm
+	$(BIN)/python -m pytest -q --durations=15
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format src tests bench demo
+	$(BIN)/ruff check --fix src tests bench demo

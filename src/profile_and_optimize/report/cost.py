@@ -1,0 +1,67 @@
+"""What the campaign took: blocks, sessions, trials, minutes; and which of its trials do not count, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from profile_and_optimize.analysis.decide import Decision, used_trials
+from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.evidence.trialfile import trial_path
+from profile_and_optimize.report.words import UNKNOWN, plain
+
+
+@dataclass(frozen=True)
+class Fact:
+    name: str
+    value: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Unused:
+    source: str
+    reason: str
+
+
+def cost_facts(ev: Evidence, d: Decision) -> tuple[Fact, ...]:
+    plan, used = ev.plan, used_trials(d.selection)
+    starts = {(t.key.block, t.key.arm, t.file.life): t.file.start_s for t in ev.trials}
+    timed = sum(t.summary.wall_s for t in ev.trials)
+    requests = sum(t.summary.completed for t in ev.trials)
+    return (
+        Fact("Blocks", f"{len(d.selection.blocks)} whole of {plan.total_blocks} planned",
+             "a block is one server session of each of its arms, in random order"),
+        Fact("Sessions", f"{len(starts)} run, {plan.sessions} planned", "lives of a server that gave at least one trial"),
+        Fact("Trials", f"{len(ev.trials)} run, {len(used)} count", "timed runs of one workload inside a session"),
+        Fact("Requests", f"{requests} completed", "in all trials, warm-ups not counted"),
+        Fact("Timed load", minutes(timed), "sum over trials, from the first send to the last answer"),
+        Fact("Server starts", minutes(sum(starts.values())), "sum over sessions, from launch to ready"),
+        Fact("Elapsed", _elapsed(ev), "from the start of the first trial to the end of the last, by the wall clock"),
+        Fact("Budget", minutes(plan.budget_s) if plan.budget_s else "none was given", "fixed the number of blocks"),
+    )  # fmt: skip
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+
+
+def _elapsed(ev: Evidence) -> str:
+    if not ev.trials:
+        return UNKNOWN
+    return minutes(max(t.file.ended_at for t in ev.trials) - min(t.file.started_at for t in ev.trials))
+
+
+def unused_trials(ev: Evidence, d: Decision) -> tuple[Unused, ...]:
+    """Trials on disk that no number rests on."""
+    counted = {t.key for t in used_trials(d.selection)}
+    return tuple(Unused(trial_path(t.key), _why(t, d)) for t in ev.trials if t.key not in counted)
+
+
+def _why(t: Judged, d: Decision) -> str:
+    if t.key.arm in d.failed:
+        return f"its arm failed: {plain(d.failed[t.key.arm])}"
+    if not t.usable:
+        return f"not usable: {plain('; '.join((*t.honesty.reasons, t.summary.reason)).strip('; '))}"
+    gone = d.selection.excluded.get(t.key.block) or d.selection.open.get(t.key.block)
+    return f"block {t.key.block}: {plain(gone)}" if gone else "a later attempt took its place"

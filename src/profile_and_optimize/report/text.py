@@ -1,0 +1,157 @@
+"""report.txt: the report for a terminal, at most 100 columns, without colour or control characters."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from profile_and_optimize.report.arms import BASELINE, FAILED, ArmView
+from profile_and_optimize.report.view import View
+from profile_and_optimize.report.words import count, width
+from profile_and_optimize.report.workloads import WorkloadRow, WorkloadView
+
+COLUMNS = 100
+
+
+def report(v: View) -> str:
+    parts = (_head(v), table(v), _gates(v), _workloads(v), _blocks(v), _accuracy(v), _limits(v), _cost(v), _foot(v))
+    return "\n\n".join("\n".join(p) for p in parts if p) + "\n"
+
+
+def table(v: View) -> list[str]:
+    """The arms against the baseline: the table `pao optimize` ends with."""
+    rows = [(("> " if a.is_pick else "  ") + cut(a.id, 24), a.state, _effect(a), str(a.blocks)) for a in v.arms]
+    lines = grid(("  ARM", "CALL", "EFFECT", "n"), rows, right=(3,))
+    out = [*wrap(f"Every arm against {v.baseline}: {v.endpoint}."), "", lines[0]]
+    for a, line in zip(v.arms, lines[1:], strict=True):
+        out += [line, *wrap(_why(a), "      ")]
+    return out
+
+
+def _effect(a: ArmView) -> str:
+    if a.state in (BASELINE, FAILED):
+        return "the reference" if a.state == BASELINE else "unknown"
+    return a.effect_text
+
+
+def _why(a: ArmView) -> str:
+    said = [a.reason, f"log: {a.log}" if a.log else ""]
+    if a.predicted:
+        said.append(f"predicted {a.predicted}: {a.scored}")
+    return "; ".join(x for x in said if x)
+
+
+def _head(v: View) -> list[str]:
+    h = v.headline
+    out = [*wrap(f"{h.title} {h.name}".strip() + f"  [{h.tier}]"), *wrap(h.sentence), *wrap(f"{h.tier}: {h.caveat}.")]
+    if v.missing:
+        out += wrap(f"INCOMPLETE: {'; '.join(v.missing)}")
+    place = [
+        ("run", f"{v.run_id}, {v.stamp}"), ("model", v.place.model), ("node", f"{v.place.hardware}, {v.place.node}"),
+        ("engine", v.place.engines or "unknown"), ("suite", f"{v.place.suite}: {v.place.loads}"),
+    ]  # fmt: skip
+    return [*out, "", *pairs(place)]
+
+
+def _gates(v: View) -> list[str]:
+    lines = ["Gates"]
+    for g in v.gates:
+        lines += wrap(f"{g.state:<7} {g.name}: {g.reason}", "  ", hang=8)
+    return lines
+
+
+def _workloads(v: View) -> list[str]:
+    lines: list[str] = []
+    for w in v.workloads:
+        lines += [
+            "" if lines else "Workloads: median (95% interval over n blocks)",
+            *wrap(w.words, "  "),
+            *_figures(v, w),
+        ]
+    return lines
+
+
+def _figures(v: View, w: WorkloadView) -> list[str]:
+    """Latencies and rates in two bands, since intervals do not fit side by side."""
+    out: list[str] = []
+    rows = [r for r in w.rows if not r.note]
+    for part in (slice(0, 3), slice(3, 6)) if rows else ():
+        heads = ("  arm", *(f"{c.head} {c.unit}" for c in v.columns[part]), "n")
+        out += grid(heads, [_cells(r, part) for r in rows], right=(4,))
+    out += [
+        f"  {cut(r.arm, 24)}: ISL {r.isl}, OSL {r.osl}, {r.failed} requests failed, client {r.client}" for r in rows
+    ]
+    for r in w.rows:
+        out += wrap(f"{r.arm}: {r.note}", "  ", hang=2) if r.note else []
+    return out
+
+
+def _cells(r: WorkloadRow, part: slice) -> tuple[str, ...]:
+    figures = (f"{x.text} ({x.interval})" if x.interval else x.text for x in r.figures[part])
+    return ("  " + cut(r.arm, 14), *figures, str(r.n))
+
+
+def _blocks(v: View) -> list[str]:
+    lines = []
+    for a in v.arms:
+        if a.paired:
+            lines += wrap(f"{a.id}: " + ", ".join(f"{b.block}: {b.text}" for b in a.paired), "  ", hang=4)
+    lines += [x for b in v.blocks_out for x in wrap(b, "  ", hang=2)]
+    return [f"Block by block, over {v.baseline} in the same block", *lines] if lines else []
+
+
+def _accuracy(v: View) -> list[str]:
+    if not v.accuracy:
+        return ["Accuracy: unknown, no questions were asked (--questions FILE.jsonl)"]
+    lines = [f"{a.arm}: {a.right} right, {a.share} ({a.interval}), net loss {a.loss}" for a in v.accuracy]
+    return ["Accuracy (95% intervals)", *(x for line in lines for x in wrap(line, "  ", hang=2))]
+
+
+def _limits(v: View) -> list[str]:
+    lines = ["Unknown", *(x for o in v.omitted for x in wrap(o, "  ", hang=2))]
+    for g in v.gaps:
+        lines += wrap(f"{g.kind} fields: {', '.join(g.names)}. {g.meaning}", "  ", hang=2)
+    for m in v.mismatches:
+        lines += wrap(f"not comparable: {m}", "  ", hang=2)
+    return lines if len(lines) > 1 else []
+
+
+def _cost(v: View) -> list[str]:
+    lines = ["What it took", *pairs([(c.name.lower(), c.value) for c in v.cost], "  ")]
+    if v.unused:
+        lines.append(f"  {count(len(v.unused), 'trial')} on disk do not count; report.html names each with its reason")
+    return [
+        *lines,
+        *(x for x in wrap(v.coverage, "  ", hang=2)),
+        *(x for d in v.damaged for x in wrap(f"damaged: {d}", "  ")),
+    ]
+
+
+def _foot(v: View) -> list[str]:
+    return pairs([("check it", v.verify), ("evidence", v.root), ("start it", "serve.sh"), ("page", "report.html")])
+
+
+def pairs(items: Iterable[tuple[str, str]], indent: str = "") -> list[str]:
+    items = list(items)
+    wide = max(len(k) for k, _ in items)
+    return [x for k, value in items for x in wrap(f"{k:<{wide}}  {value}", indent, hang=wide + 2)]
+
+
+def wrap(text: str, indent: str = "", *, hang: int = 0) -> list[str]:
+    """Lines of at most 100 columns; a wide character counts as two."""
+    room = COLUMNS - len(indent)
+    narrow = room if width(text) == len(text) else room // 2
+    lines = textwrap.wrap(text, narrow, subsequent_indent=" " * hang, break_on_hyphens=False)
+    return [indent + line for line in lines] or [indent.rstrip()]
+
+
+def cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Columns two spaces apart, as wide as their widest cell."""
+    table = [heads, *rows]
+    wide = [max(len(r[i]) for r in table) for i in range(len(heads))]
+    cells = [[c.rjust(wide[i]) if i in right else c.ljust(wide[i]) for i, c in enumerate(r)] for r in table]
+    return ["  ".join(r).rstrip() for r in cells]

@@ -1,0 +1,233 @@
+"""Everything a report shows, as words and positions. html, text and markdown only draw it.
+
+No number is computed here by a formula of its own: estimates come from the atlas rows, effects from the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from profile_and_optimize.analysis.atlas import rows as atlas_rows
+from profile_and_optimize.analysis.decide import Decision
+from profile_and_optimize.analysis.gates import Gate
+from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.core.metrics import METRICS
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.verdict import Tier
+from profile_and_optimize.report.accuracy import AccuracyRow, accuracy_rows
+from profile_and_optimize.report.arms import ArmView, arm_views, effect_of, failures, next_levers
+from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows, gap_views
+from profile_and_optimize.report.cost import Fact, Unused, cost_facts, unused_trials
+from profile_and_optimize.report.forest import Forest, forest
+from profile_and_optimize.report.status import coverage_line, missing_parts, omitted_parts
+from profile_and_optimize.report.words import UNKNOWN, count, coverage, effect_words, plain, stamp_words
+from profile_and_optimize.report.workloads import Column, WorkloadView, columns, workload_views
+
+
+@dataclass(frozen=True)
+class GateView:
+    """`state` is pass, open (it could not be told) or failed; `todo` is the work item it leaves."""
+
+    name: str
+    state: str
+    reason: str
+    todo: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The decision in words: what to serve (`title`, and for a winner its `name`), why, and what keeps it from a VERDICT."""
+
+    pick: str
+    tier: str
+    title: str
+    name: str
+    sentence: str
+    caveat: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the numbers were taken: "unknown" where no context says so."""
+
+    model: str
+    hardware: str
+    node: str
+    engines: str
+    suite: str
+    loads: str
+
+
+@dataclass(frozen=True)
+class View:
+    run_id: str
+    stamp: str
+    root: str
+    plan_digest: str
+    verify: str
+    focus: str
+    endpoint: str
+    margin: str
+    baseline: str
+    headline: Headline
+    place: Place
+    arms: tuple[ArmView, ...]
+    forest: Forest
+    gates: tuple[GateView, ...]
+    columns: tuple[Column, ...]
+    workloads: tuple[WorkloadView, ...]
+    context: tuple[ContextRow, ...]
+    gaps: tuple[Gaps, ...]
+    mismatches: tuple[str, ...]
+    accuracy: tuple[AccuracyRow, ...]
+    cost: tuple[Fact, ...]
+    blocks_out: tuple[str, ...]
+    unused: tuple[Unused, ...]
+    damaged: tuple[str, ...]
+    missing: tuple[str, ...]
+    omitted: tuple[str, ...]
+    coverage: str
+    applies: tuple[str, ...]
+    applies_not: tuple[str, ...]
+
+    @property
+    def failed(self) -> tuple[ArmView, ...]:
+        return failures(self.arms)
+
+    @property
+    def levers(self) -> tuple[ArmView, ...]:
+        return next_levers(self.arms)
+
+    @property
+    def open_gates(self) -> tuple[GateView, ...]:
+        return tuple(g for g in self.gates if g.state != "pass")
+
+    @property
+    def predictions(self) -> tuple[ArmView, ...]:
+        return tuple(a for a in self.arms if a.predicted or a.predicts)
+
+    @property
+    def pick(self) -> ArmView:
+        return next(a for a in self.arms if a.is_pick)
+
+
+def view(ev: Evidence, d: Decision) -> View:
+    rows, arms, plan = atlas_rows(ev, d), arm_views(ev, d), ev.plan
+    place = place_of(plan, d, rows)
+    return View(
+        run_id=plain(ev.run.name), stamp=stamp_words(ev.stamp), root=ev.root, plan_digest=plan.digest,
+        verify=f"pao verify {plain(ev.run.name)}", focus=plan.focus, endpoint=endpoint_words(plan),
+        margin=f"{100 * plan.margin:g}%", baseline=plan.baseline.id, headline=headline(ev, d), place=place, arms=arms,
+        forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), columns=columns(),
+        workloads=workload_views(ev, d, arms, rows), context=context_rows(rows), gaps=gap_views(rows),
+        mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
+        accuracy=accuracy_rows(ev), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
+        damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
+        omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
+        applies=_applies(place), applies_not=APPLIES_NOT,
+    )  # fmt: skip
+
+
+def endpoint_words(plan: Plan) -> str:
+    """The primary endpoint as a reader needs it: what, over what, and which way is better."""
+    named = [f"{plain(m)} [{METRICS[m].unit}, {METRICS[m].better} is better]" for m in plan.primary]
+    what = named[0] if len(named) == 1 else f"the geometric mean of {' and '.join(named)}"
+    over = count(len(plan.points), "workload")
+    return f"{what}, over {over} of suite {plain(plan.suite)}, as a ratio to the baseline turned so that + is better"
+
+
+def headline(ev: Evidence, d: Decision) -> Headline:
+    title, sentence = _decision_words(ev.plan, d)
+    not_passed = [f"{g.name} {'failed' if g.passed is False else 'open'}" for g in d.open_gates]
+    caveat = "every gate passed" if d.tier is Tier.VERDICT else f"a VERDICT needs more: {', '.join(not_passed)}"
+    return Headline(d.pick, d.tier.value, title, "" if d.pick == ev.plan.baseline.id else d.pick, sentence, caveat)
+
+
+def _decision_words(plan: Plan, d: Decision) -> tuple[str, str]:
+    base = plan.baseline.id
+    if d.pick != base:
+        e = effect_of(d, d.pick)
+        n = e.blocks if e else 0
+        what = " and ".join(plan.primary)
+        return "Serve", (
+            f"{d.pick} does better than {base} by {effect_words(e)} on {what}: a {coverage(e)} interval over "
+            f"n = {count(n, 'paired block')}, and all of it lies above the {100 * plan.margin:g}% margin."
+        )
+    if not d.selection.blocks:
+        return "Nothing can be said yet", "No block is whole, so no arm was compared; the baseline stays until one is."
+    if d.vetoed:
+        return "The baseline stands", (
+            f"The baseline differed from itself by {effect_words(d.aa)} over {count(d.aa.blocks if d.aa else 0, 'block')}, "
+            "so this campaign may name no winner."
+        )
+    return "The baseline stands", _standing_words(d)
+
+
+def _standing_words(d: Decision) -> str:
+    """Why no candidate took the place, arm by arm."""
+    told = [f"{a} {'failed' if a in d.failed else e.call.value}" for a, e in sorted(d.effects.items())]
+    told += [f"{a} failed" for a in sorted(set(d.failed) - set(d.effects))]
+    return f"{d.why[0].upper()}{plain(d.why[1:])} ({', '.join(told)})."
+
+
+TODO = {
+    "primary test": "run more blocks for the arms that stayed UNKNOWN, in a new campaign",
+    "A/A arm": "find what made the baseline differ from itself (other load on the node, clocks, a warm cache), then repeat",
+    "no workload lost": "run more blocks, or look at the workload that lost: serve it with the baseline",
+    "accuracy": "ask the same questions of baseline and pick: --questions FILE.jsonl",
+    "SLO": "declare the SLO and repeat",
+    "failed requests": "read the errors of the pick's failed requests in its raw files and its log",
+    "client valid": "give the client cores of its own and lower the concurrency per client process, then repeat",
+    "restarts": "measure with an engine that the campaign can restart",
+    "random order": "run the blocks again in the drawn order; an order chosen by hand lets drift pick the winner",
+    "pinned source": "install the engine from a release with a lock: delivery, source commit and lock must be known",
+    "grounding": "capture hardware counters over the trials (L3 or better)",
+    "records readable": "restore the damaged files from a copy, or run their blocks again",
+}
+
+
+def _gate(g: Gate) -> GateView:
+    state = {True: "pass", False: "failed", None: "open"}[g.passed]
+    return GateView(plain(g.name), state, plain(g.reason), "" if g.passed else TODO.get(g.name, "see the reason"))
+
+
+def place_of(plan: Plan, d: Decision, rows: Sequence[Mapping[str, Any]]) -> Place:
+    loads = [f"{p.workload.name} at concurrency {p.concurrency}" for p in plan.points]
+    engines = dict.fromkeys(_engine(r) for r in rows)
+    return Place(
+        model=plain(plan.model), hardware=_seen(rows, "hardware"), node=_seen(rows, "node"),
+        engines=", ".join(e for e in engines if e), suite=plain(plan.suite), loads=", ".join(loads),
+    )  # fmt: skip
+
+
+def _engine(row: Mapping[str, Any]) -> str:
+    version = row["context"].get("engine_version", {}).get("observed", UNKNOWN) if row["context"] else ""
+    return plain(f"{row['engine']} {version}") if version else ""
+
+
+def _seen(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The observed values of a context field over all rows."""
+    found = dict.fromkeys(plain(r["context"][name]["observed"]) for r in rows if name in r["context"])
+    return ", ".join(found) or UNKNOWN
+
+
+def _blocks_out(d: Decision) -> tuple[str, ...]:
+    out = [f"block {b} excluded: {plain(why)}" for b, why in sorted(d.selection.excluded.items())]
+    return tuple(out + [f"block {b} open: {plain(why)}" for b, why in sorted(d.selection.open.items())])
+
+
+def _applies(p: Place) -> tuple[str, ...]:
+    return (
+        f"model {p.model}", f"node {p.node}, hardware {p.hardware}", f"engine {p.engines or UNKNOWN}",
+        f"suite {p.suite}: {p.loads}",
+    )  # fmt: skip
+
+
+APPLIES_NOT = (
+    "another node, GPU, CPU count, driver or clock setting",
+    "another model, checkpoint or quantization",
+    "other prompt and answer lengths, other loads, open-loop arrivals, warm prefixes (unless declared above)",
+    "another engine version or other flags beside these",
+)
