@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -45,7 +48,7 @@ def run(tmp_path: Path, *flags: str, n: int = 10, **changes: Any) -> ClientRun:
 
 
 @contextmanager
-def server(*connections: list[bytes], pause_s: float = 0.02) -> Iterator[str]:
+def server(*connections: list[bytes], pause_s: float = 0.02, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Sends the pieces of connection k one by one once a request came, then closes it. Later ones are refused."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -54,17 +57,17 @@ def server(*connections: list[bytes], pause_s: float = 0.02) -> Iterator[str]:
             sock, _ = listener.accept()
             if not left:
                 listener.close()
-            with sock:
-                sock.settimeout(10)
+            with contextlib.suppress(ssl.SSLError), tls.wrap_socket(sock, server_side=True) if tls else sock as peer:
+                peer.settimeout(10)
                 for piece in pieces:
                     if piece == b"<request>":
-                        sock.recv(65536)
+                        peer.recv(65536)
                     else:
-                        sock.sendall(piece)
+                        peer.sendall(piece)
                         time.sleep(pause_s)
 
     thread = threading.Thread(target=serve, daemon=True)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
     thread.start()
     try:
         yield url
@@ -264,6 +267,25 @@ def test_a_server_that_closes_after_each_answer_is_reconnected_to(tmp_path: Path
         result = StreamClient().run(load(url, 3, concurrency=1), workdir=tmp_path)
     assert [r.error for r in result.records] == [None] * 3
     assert result.probe.reconnects == 2
+
+
+def test_https_is_spoken_and_the_certificate_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    files = [tmp_path / "key.pem", tmp_path / "cert.pem"]
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
+    command = [*make.split(), "-keyout", str(files[0]), "-out", str(files[1])]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files[1], files[0])
+    answer = [b"<request>", HEAD, chunk(TOKEN), chunk(END), b"0\r\n\r\n"]
+    monkeypatch.setenv("SSL_CERT_FILE", str(files[1]))
+    with server([*answer, *answer], tls=tls) as url:
+        result = StreamClient().run(load(url, 2, concurrency=1), workdir=tmp_path / "w")
+    assert [(r.error, len(r.chunk_ns)) for r in result.records] == [(None, 1)] * 2
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with server(answer, tls=tls) as url, pytest.raises(Unreachable, match="certificate"):
+        StreamClient().run(load(url, 1), workdir=tmp_path / "w")
 
 
 def test_a_server_that_dies_fails_the_rest_and_the_run_ends(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def _counts(t: Judged, ev: Evidence) -> Iterator[str]:
     if point is None:
         return
     if t.file.requests_asked != point.requests or t.file.run.concurrency != point.concurrency:
-        yield f"{t.file.requests_asked} requests at concurrency {t.file.run.concurrency}, the plan asks {point.requests} at {point.concurrency}"
+        ran = f"{t.file.requests_asked} requests at concurrency {t.file.run.concurrency}"
+        yield f"{ran}, the plan asks {point.requests} at {point.concurrency}"
     indices = sorted(r.index for r in t.file.run.records)
     if indices != list(range(len(indices))):
         yield "request numbers are not 0, 1, 2, ... once each"

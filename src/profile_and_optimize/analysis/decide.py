@@ -63,7 +63,7 @@ def _gates(
     used = used_trials(selection)
     damage = g.Gate("records readable", not ev.damaged, "; ".join(ev.damaged) or "all")
     return (
-        g.primary_gate(pick, plan, effects),
+        g.primary_gate(pick, plan, effects, ev.failed_arms),
         g.aa_gate(plan, aa),
         g.suite_gate(pick, plan, selection),
         g.accuracy_gate(pick, plan, ev.accuracy),
@@ -117,7 +117,12 @@ def ratio_words(e: Effect) -> str:
     """The effect as a percentage with its interval, "unknown" without one."""
     if e.estimate is None or e.lower is None or e.upper is None:
         return "unknown"
-    return f"{math.expm1(e.estimate):+.1%} ({math.expm1(e.lower):+.1%} to {math.expm1(e.upper):+.1%})"
+    return f"{percent(e.estimate)} ({percent(e.lower)} to {percent(e.upper)})"
+
+
+def percent(log_ratio: float) -> str:
+    """A log ratio as a signed percentage; what rounds to zero is +0.0%, never -0.0%."""
+    return f"{round(math.expm1(log_ratio), 3) + 0.0:+.1%}"
 
 
 def _failed(e: Effect, reason: str | None) -> Effect:

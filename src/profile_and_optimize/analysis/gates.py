@@ -28,10 +28,10 @@ class Gate:
         return {"name": self.name, "passed": self.passed, "reason": self.reason}
 
 
-def primary_gate(pick: str, plan: Plan, effects: Mapping[str, Effect]) -> Gate:
+def primary_gate(pick: str, plan: Plan, effects: Mapping[str, Effect], failed: Mapping[str, str]) -> Gate:
     if pick != plan.baseline.id:
         return Gate("primary test", effects[pick].call is Call.BETTER, f"{pick}: {effects[pick].reason}")
-    open_arms = [a for a, e in effects.items() if e.call is Call.UNKNOWN]
+    open_arms = [a for a, e in effects.items() if e.call is Call.UNKNOWN and a not in failed]
     if open_arms:
         return Gate("primary test", None, f"the baseline stands, but {', '.join(open_arms)} stayed UNKNOWN")
     return Gate("primary test", True, "no candidate is better; the baseline stands")
@@ -39,8 +39,10 @@ def primary_gate(pick: str, plan: Plan, effects: Mapping[str, Effect]) -> Gate:
 
 def aa_gate(plan: Plan, aa: Effect | None) -> Gate:
     """Holds when the A/A interval includes 0: then the arrangement gives no winner where there is none."""
-    if plan.twin is None or aa is None or aa.lower is None or aa.upper is None:
+    if plan.twin is None or aa is None:
         return Gate("A/A arm", None, "no A/A arm was run")
+    if aa.lower is None or aa.upper is None:
+        return Gate("A/A arm", None, f"no interval: {aa.reason}")
     inside = aa.lower <= 0 <= aa.upper
     spread = f"{_percent(aa.lower)} to {_percent(aa.upper)}"
     return Gate("A/A arm", inside, f"the baseline against itself: {spread}, {'includes' if inside else 'excludes'} 0")

@@ -96,13 +96,10 @@ def _run_session(seat: Seat, block: int, arm_id: str) -> None:
     """Start the arm (twice at most) and run what the block lacks; an arm that cannot start is out, with its reason."""
     arm = seat.plan.arm(arm_id)
     for start in range(1, STARTS + 1):
-        done = frozenset(t.key for t in _trials(seat.folder))
-        life = 1 + sum(
-            e.kind == "session" and e.data.get("label") == f"b{block:03d}-{arm_id}" for e in seat.folder.journal.events
-        )
+        before = [t for t in _trials(seat.folder) if (t.key.block, t.key.arm) == (block, arm_id)]
         try:
             with serving(seat, arm, f"b{block:03d}-{arm_id}") as server:
-                run_points(seat, server, arm, block, done, life)
+                run_points(seat, server, arm, block, before)
             return
         except (EngineFailed, Unreachable) as e:
             seat.folder.event("session_failed", block=block, arm=arm_id, reason=e.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +68,19 @@ def serving(seat: Seat, arm: Arm, label: str) -> Iterator[Server]:
             _keep_log(seat, arm, log, label)
 
 
-def run_points(seat: Seat, server: Server, arm: Arm, block: int, done: frozenset[TrialKey], life: int) -> list[Judged]:
-    """Every point of the plan that has no usable trial yet; an invalid trial is run again with new prompts."""
+def run_points(seat: Seat, server: Server, arm: Arm, block: int, before: Sequence[Judged]) -> list[Judged]:
+    """Every point of the plan that has no usable trial yet; an invalid trial is run again with new prompts.
+
+    `before` are the trials that this arm has in this block already (a session that was killed and started again).
+    """
     out = []
     for point in seat.plan.points:
-        tried = max((k.attempt for k in done if (k.block, k.arm, k.point) == (block, arm.id, point.key)), default=0)
+        mine = [t for t in before if t.key.point == point.key]
+        if any(t.usable for t in mine):
+            continue
+        tried = max((t.key.attempt for t in mine), default=0)
         for attempt in range(tried + 1, tried + 2 + seat.plan.retries):
-            judged = run_trial(seat, server, arm, point, TrialKey(block, arm.id, point.key, attempt), life)
+            judged = run_trial(seat, server, arm, point, TrialKey(block, arm.id, point.key, attempt))
             out.append(judged)
             if judged.usable or judged.summary.completed == 0:
                 break
@@ -82,7 +88,7 @@ def run_points(seat: Seat, server: Server, arm: Arm, block: int, done: frozenset
     return out
 
 
-def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey, life: int) -> Judged:
+def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey) -> Judged:
     """Warm up, time one run, write its records before anything else happens."""
     engine, world = seat.world.engine(arm.engine), seat.world
     warm_up(seat, server, point, warmup_seed(seat.plan, key.block, point.key, key.attempt))
@@ -94,7 +100,7 @@ def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey,
     file = TrialFile(
         key=key, run=run, requests_asked=len(prompts), started_at=started, ended_at=ended, counters=counters,
         context=observed_context(seat, server, arm, point, run), prompts_digest=digest("\0".join(prompts).encode()),
-        start_s=server.start_s, life=life,
+        start_s=server.start_s,
     )  # fmt: skip
     if run.raw:
         seat.folder.write(trial_path(key).replace(".json", ".raw.json"), encode_raw(run.raw), producer=PRODUCER)
@@ -150,7 +156,7 @@ def _cores(cores: tuple[int, ...]) -> str:
 def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec, label: str) -> None:
     command = seat.world.engine(arm.engine).command(spec)
     # The port differs from start to start and means nothing; a placeholder keeps equal commands equal.
-    argv = ["PORT" if a == str(spec.port) else redact(a) for a in command.argv]
+    argv = ["PORT" if before == "--port" else redact(a) for before, a in zip(("", *command.argv), command.argv, strict=False)]
     shown: Mapping[str, object] = {
         "argv": argv,
         "env": {k: redact(v) for k, v in command.env},

@@ -1,6 +1,6 @@
 """Our client: a streaming closed loop in a process of its own, whose hot path only notes times and bytes.
 
-Why not another tool's: `facts` in docs and `bench/client_honesty.py` measure how far those misreport.
+Why not another tool's: docs/decisions/0001-our-own-client.md, and `bench/client_honesty.py` measures how far they misreport.
 """
 
 from __future__ import annotations

@@ -36,7 +36,6 @@ class TrialFile:
     context: Mapping[str, Mapping[str, str]]
     prompts_digest: str
     start_s: float
-    life: int = 1
 
 
 def trial_path(key: TrialKey) -> str:
@@ -57,7 +56,6 @@ def encode(trial: TrialFile) -> bytes:
         "started_at": trial.started_at,
         "ended_at": trial.ended_at,
         "start_s": trial.start_s,
-        "life": trial.life,
         "t0_unix_s": run.t0_unix_s,
         "concurrency": run.concurrency,
         "prompts_digest": trial.prompts_digest,
@@ -82,7 +80,7 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
         run = ClientRun(doc["t0_unix_s"], doc["concurrency"], _records(doc["columns"]), ClientProbe(**probe))
         return TrialFile(
             TrialKey(**doc["key"]), run, doc["requests_asked"], doc["started_at"], doc["ended_at"], doc["counters"],
-            doc["context"], doc["prompts_digest"], doc["start_s"], doc["life"],
+            doc["context"], doc["prompts_digest"], doc["start_s"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Corrupted(f"not a trial: {e}", where=where, next="pao verify RUN") from e

@@ -85,7 +85,7 @@ def shown_command(plan: Plan, arm: Arm, world: World) -> dict[str, Any]:
     """The command of one arm, with PORT where a free one will stand."""
     engine = world.engine(arm.engine)
     command = engine.command(serve_spec(plan, arm, world, Path("engine.log"), 0))
-    argv = ["PORT" if a == "0" and command.argv[i - 1] == "--port" else a for i, a in enumerate(command.argv)]
+    argv = ["PORT" if before == "--port" else a for before, a in zip(("", *command.argv), command.argv, strict=False)]
     return {"cell": arm.id, "argv": argv, "env": dict(command.env)}
 
 

@@ -69,7 +69,8 @@ def _arm_view(ev: Evidence, d: Decision, arm: Arm, paired: tuple[PairedBlock, ..
         id=arm.id, role=arm.role.value, engine=arm.engine, lever=_lever(arm), flags=_flags(arm),
         state=_state(d, arm, effect), effect_text="" if arm.role is Role.BASELINE else effect_words(effect),
         coverage=coverage(effect), blocks=_blocks(d, arm, effect), reason=_reason(d, arm, effect),
-        log=log_path(ev, arm.id) if failed else "", blocks_needed=_needed(effect, failed or arm.role is Role.AA), predicts=plain(arm.predicts),
+        log=log_path(ev, arm.id) if failed else "", blocks_needed=_needed(effect, failed or arm.role is Role.AA),
+        predicts=plain(arm.predicts),
         predicted=_predicted(score), scored=score["scored"] if score else "", is_pick=arm.id == d.pick,
         cell_status="failed" if failed else _status(d, arm.id), effect=effect, predicted_range=arm.predicted, paired=paired,
     )  # fmt: skip

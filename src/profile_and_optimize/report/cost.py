@@ -26,7 +26,7 @@ class Unused:
 
 def cost_facts(ev: Evidence, d: Decision) -> tuple[Fact, ...]:
     plan, used = ev.plan, used_trials(d.selection)
-    starts = {(t.key.block, t.key.arm, t.file.life): t.file.start_s for t in ev.trials}
+    starts = {(t.key.block, t.key.arm, t.file.start_s): t.file.start_s for t in ev.trials}
     timed = sum(t.summary.wall_s for t in ev.trials)
     requests = sum(t.summary.completed for t in ev.trials)
     return (

@@ -86,6 +86,10 @@ def axis_for(arms: Sequence[ArmView], edge: float) -> Axis:
     kept = [max(abs(lo), abs(hi)) for state, lo, hi in known if state != "WORSE"]
     limit = OFF_SCALE * max([4 * edge, *kept])
     inside = [v for state, lo, hi in known for v in (lo, hi) if state != "WORSE" or abs(lo) <= limit]
+    # An arm of a single block has no interval, but its one difference was measured and is shown.
+    inside += [
+        b.log_ratio for a in arms if a.effect and a.effect.lower is None for b in a.paired if b.log_ratio >= -limit
+    ]
     low, high = min([-2 * edge, *inside]), max([2 * edge, *inside])
     pad = 0.08 * (high - low) or 0.01
     return Axis(low - pad, high + pad)

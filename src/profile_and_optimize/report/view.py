@@ -150,7 +150,8 @@ def _decision_words(plan: Plan, d: Decision) -> tuple[str, str]:
     if d.pick != base:
         e = effect_of(d, d.pick)
         n = e.blocks if e else 0
-        what = " and ".join(plan.primary)
+        turned = any(METRICS[m].better == "lower" for m in plan.primary)
+        what = " and ".join(plan.primary) + (" (turned so that + is better)" if turned else "")
         return "Serve", (
             f"{d.pick} does better than {base} by {effect_words(e)} on {what}: a {coverage(e)} interval over "
             f"n = {count(n, 'paired block')}, and all of it lies above the {100 * plan.margin:g}% margin."

@@ -53,9 +53,9 @@ class Options:
 HELP = {
     "port": "0 picks a free one; the address is printed",
     "ttft_ms": "first content this long after the request was read (or got its slot)",
-    "itl_ms": "time per further token, from absolute deadlines",
+    "itl_ms": "gap between chunks (the ITL), from absolute deadlines",
     "osl": "tokens of an answer whose request names no max_tokens",
-    "tokens_per_chunk": "the first chunk carries prefill's one token, each later one this many",
+    "tokens_per_chunk": "tokens in every chunk; chunks stay one itl apart",
     "role_chunk": "first: an empty role chunk right before the first token; zero: one at once, at t=0",
     "error_every": "every Nth request is answered HTTP 500",
     "cut_every": "every Nth stream is closed half way",

@@ -116,7 +116,7 @@ def make_plan(ask: Ask, options: Options, factor: float, rng: random.Random) -> 
     """The frames of the answer; `factor` stretches every time of this request."""
     ttft, itl = options.ttft_ms * 1e6 * factor, options.itl_ms * 1e6 * factor
     if not ask.stream:
-        body = _whole_answer(ask, options)
+        body = response(200, rng.randbytes(200)) if options.garbage else _whole_answer(ask, options)
         return Plan((body,), (round(ttft + (len(ask.words) - 1) * itl),), (len(ask.words),))
     ends = _chunk_ends(len(ask.words), options.tokens_per_chunk)
     frames = _garbage(ends, rng) if options.garbage else _frames(ask, ends, options)
@@ -129,7 +129,7 @@ def make_plan(ask: Ask, options: Options, factor: float, rng: random.Random) -> 
 
 @lru_cache(maxsize=256)
 def _offsets(ends: tuple[int, ...], ttft: float, itl: float, at_once: bool) -> tuple[int, ...]:
-    return ((0,) if at_once else ()) + tuple(round(ttft + (end - 1) * itl) for end in ends)
+    return ((0,) if at_once else ()) + tuple(round(ttft + i * itl) for i in range(len(ends)))
 
 
 @lru_cache(maxsize=256)
@@ -139,11 +139,11 @@ def _tokens(ends: tuple[int, ...], at_once: bool) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _chunk_ends(tokens: int, per_chunk: int) -> tuple[int, ...]:
-    """How many tokens are out after each chunk: prefill gives one, then `per_chunk` at a time.
+    """How many tokens are out after each chunk, `per_chunk` at a time; chunks are one itl apart.
 
-    A chunk leaves when its last token is ready, so that (t_last - t_first)/(n - 1) is the itl for any chunk size.
+    So 64 tokens at 4 a chunk and 10 ms are 16 chunks over 150 ms: ITL 10 ms, TPOT 150/63 = 2.38 ms.
     """
-    return (1, *range(1 + per_chunk, tokens, per_chunk), tokens) if tokens > 1 else (1,)
+    return (*range(per_chunk, tokens, per_chunk), tokens)
 
 
 @lru_cache(maxsize=256)

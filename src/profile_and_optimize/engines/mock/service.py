@@ -57,8 +57,8 @@ class Stream:
         if self._sink.lost:
             self._service.ended(sent, "abort")
             return None
-        if not self._pause and (pause := self._service.pause_at(self._due(k))):
-            # The stream's whole remaining schedule moves: a paused engine does not catch up afterwards.
+        if pause := self._service.pause_at(self._due(k)):
+            # The stream's whole remaining schedule moves, past the stall: a paused engine does not catch up afterwards.
             self._pause = pause
             return self._due(k)
         if k == self._cut_at:

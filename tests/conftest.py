@@ -1,0 +1,50 @@
+"""Shared by all tests: a synthetic run, a mock server, and a bound on how long anything may take."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from profile_and_optimize.engines.base import Server, ServeSpec
+from profile_and_optimize.engines.mock.engine import MockEngine
+from profile_and_optimize.engines.process import free_port
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.analysis.decide import decide
+from profile_and_optimize.testing.synthetic import synthetic_run
+
+
+def publish(run: Path) -> Path:
+    ev = load_evidence(run)
+    d = decide(ev)
+    write_aggregates(ev, d)
+    write_champion(ev, d)
+    write_report(ev, d)
+    return run
+
+
+@pytest.fixture(scope="session")
+def closed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published synthetic run; do not write into it."""
+    return publish(synthetic_run(tmp_path_factory.mktemp("space") / "20261121T090000Z-synthetic"))
+
+
+@pytest.fixture
+def run_copy(closed_run: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may spoil."""
+    return Path(shutil.copytree(closed_run, tmp_path / closed_run.name))
+
+
+@pytest.fixture
+def mock_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A mock server; options through `@pytest.mark.parametrize("mock_server", [("--itl-ms", "5")], indirect=True)`."""
+    flags = getattr(request, "param", ("--ttft-ms", "5", "--itl-ms", "1", "--osl", "8"))
+    engine = MockEngine()
+    spec = ServeSpec(Arm("mock", "mock", Role.BASELINE, tuple(flags)), "mock", "mock", free_port(), tmp_path / "mock.log")
+    server = engine.start(spec)
+    yield server
+    engine.stop(server)
