@@ -43,7 +43,7 @@ class Recipe:
     warmup_steps: int = 100
     decay_steps: int = 600
     longest_steps: int = 8000
-    good_enough: float = 0.95  # development accuracy at which the learning rate starts to fall
+    good_enough: float = 0.9  # development accuracy at which the learning rate starts to fall
     check_every: int = 250
     mix: Mix = MIX
 

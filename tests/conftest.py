@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from profile_and_optimize.analysis.decide import decide
+from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.engines.base import Server, ServeSpec
 from profile_and_optimize.engines.mock.engine import MockEngine
 from profile_and_optimize.engines.process import free_port
-from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
-from profile_and_optimize.campaign.evidence_of import load_evidence
-from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.testing.synthetic import synthetic_run
 
 
@@ -44,7 +44,9 @@ def mock_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serv
     """A mock server; options through `@pytest.mark.parametrize("mock_server", [("--itl-ms", "5")], indirect=True)`."""
     flags = getattr(request, "param", ("--ttft-ms", "5", "--itl-ms", "1", "--osl", "8"))
     engine = MockEngine()
-    spec = ServeSpec(Arm("mock", "mock", Role.BASELINE, tuple(flags)), "mock", "mock", free_port(), tmp_path / "mock.log")
+    spec = ServeSpec(
+        Arm("mock", "mock", Role.BASELINE, tuple(flags)), "mock", "mock", free_port(), tmp_path / "mock.log"
+    )
     server = engine.start(spec)
     yield server
     engine.stop(server)

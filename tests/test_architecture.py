@@ -45,7 +45,17 @@ def test_core_is_standard_library_only() -> None:
         tree = ast.parse(path.read_text())
         names = {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
         names |= {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-        assert names <= {"__future__", "collections", "dataclasses", "enum", "hashlib", "json", "re", "typing", "profile_and_optimize"}, path
+        assert names <= {
+            "__future__",
+            "collections",
+            "dataclasses",
+            "enum",
+            "hashlib",
+            "json",
+            "re",
+            "typing",
+            "profile_and_optimize",
+        }, path
 
 
 def test_campaign_and_above_know_plugins_by_their_base_except_where_ops_names_them() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.conftest import publish
 
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign import conduct
@@ -18,7 +19,6 @@ from profile_and_optimize.core.verdict import Call, Tier
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.testing.fakes import FakeClient, FakeClock, FakeEngine, fake_world
 from profile_and_optimize.testing.synthetic import SPEEDS, synthetic_plan, synthetic_run
-from tests.conftest import publish
 
 RUN = "20261121T090000Z-synthetic"
 
@@ -60,7 +60,10 @@ def test_with_every_gate_passed_it_is_a_verdict(tmp_path: Path) -> None:
 
 
 def test_two_renders_are_the_same_bytes(run_copy: Path) -> None:
-    before = {p: (run_copy / p).read_bytes() for p in ("report.html", "report.txt", "CHAMPION.md", "atlas.jsonl", "manifest.json")}
+    before = {
+        p: (run_copy / p).read_bytes()
+        for p in ("report.html", "report.txt", "CHAMPION.md", "atlas.jsonl", "manifest.json")
+    }
     publish(run_copy)
     assert before == {p: (run_copy / p).read_bytes() for p in before}
 

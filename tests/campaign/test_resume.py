@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.conftest import publish
 
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import load_evidence
@@ -21,7 +22,6 @@ from profile_and_optimize.core.workload import Point, Workload
 from profile_and_optimize.evidence.journal import read_journal
 from profile_and_optimize.evidence.manifest import check_manifest
 from profile_and_optimize.testing.synthetic import synthetic_plan, synthetic_run
-from tests.conftest import publish
 
 NAME = "20261121T090000Z-synthetic"
 

@@ -75,11 +75,11 @@ def test_the_endpoint_engine_keeps_the_contract(mock_server: Server, tmp_path: P
 
 
 def test_a_url_that_refuses_is_unreachable_with_its_name() -> None:
-    with pytest.raises(Unreachable, match="127.0.0.1:9"):
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
         served_model("http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("mock_server", [("--garbage",)], indirect=True)
 def test_a_url_that_answers_garbage_is_unreachable(mock_server: Server) -> None:
-    with pytest.raises(Unreachable, match=mock_server.url):
+    with pytest.raises(Unreachable, match="POST /v1"):
         ask(mock_server.url, "mock", "hello")

@@ -82,12 +82,12 @@ def test_the_role_chunk_is_empty_and_only_there_when_asked(mode: str, empty: int
     assert [e["choices"][0]["delta"].get("role") for e in found].count("assistant") == empty
 
 
-def test_four_tokens_per_chunk_keep_the_time_per_token() -> None:
-    """1 + 4 + 4 + 4 + 4 tokens: the last leaves 16 x 10 ms after the first, so TPOT by usage is 10 ms."""
+def test_four_tokens_per_chunk_leave_the_chunks_one_itl_apart() -> None:
+    """4 + 4 + 4 + 4 + 1 tokens in five chunks, 10 ms apart."""
     ask = Ask(True, True, True, 1, (" tok",) * 17, "length")
     plan = make_plan(ask, Options(tokens_per_chunk=4), 1.0, random.Random(0))
-    assert plan.tokens == (1, 4, 4, 4, 4)
-    assert [t / 1e6 for t in plan.offsets_ns] == [50, 90, 130, 170, 210]
+    assert plan.tokens == (4, 4, 4, 4, 1)
+    assert [t / 1e6 for t in plan.offsets_ns] == [50, 60, 70, 80, 90]
 
 
 def test_a_role_chunk_at_zero_moves_no_content() -> None:

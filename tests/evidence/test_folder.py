@@ -35,7 +35,9 @@ def test_paths_that_leave_the_run_are_refused(name: str) -> None:
         inside(name)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "plan.json"
     write_atomic(target, b"old")
 
@@ -71,11 +73,22 @@ def test_a_run_is_found_by_path_id_and_unique_slug(tmp_path: Path) -> None:
 def test_planted_secrets_are_redacted(text: str) -> None:
     hidden = redact(text)
     assert "[redacted]" in hidden
-    for secret in ("abcdef123456", "AbCdEf", "abcdef1234567890", "S3cr3t", "hunter22", "abcd1234efgh", "ABCDEFGHIJKLMNOP"):
+    for secret in (
+        "abcdef123456",
+        "AbCdEf",
+        "abcdef1234567890",
+        "S3cr3t",
+        "hunter22",
+        "abcd1234efgh",
+        "ABCDEFGHIJKLMNOP",
+    ):
         assert secret not in hidden
 
 
-@pytest.mark.parametrize("text", ["max_tokens=64", "completion_tokens: 64", "Maximum tokens: 2048", "tokens_per_chunk 4", "http://127.0.0.1:80/x"])
+@pytest.mark.parametrize(
+    "text",
+    ["max_tokens=64", "completion_tokens: 64", "Maximum tokens: 2048", "tokens_per_chunk 4", "http://127.0.0.1:80/x"],
+)
 def test_harmless_text_stays(text: str) -> None:
     assert redact(text) == text
 

@@ -23,7 +23,9 @@ def trial(gaps: list[int], error: str | None = None) -> TrialFile:
         now += g
         times.append(now)
     record = RequestRecord(0, 0, 0, times[-1], times[0], tuple(times), 10, len(times), 200, "length", error)
-    return TrialFile(TrialKey(1, "a", "w.c1"), ClientRun(5.0, 1, (record,), PROBE), 1, 1.0, 2.0, {"x": 1.0}, {}, "d", 3.0)
+    return TrialFile(
+        TrialKey(1, "a", "w.c1"), ClientRun(5.0, 1, (record,), PROBE), 1, 1.0, 2.0, {"x": 1.0}, {}, "d", 3.0
+    )
 
 
 @given(GAPS)

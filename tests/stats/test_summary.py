@@ -42,7 +42,10 @@ def test_steady_window_leaves_out_ramp_and_drain() -> None:
     # One slot, four requests of 100 ms with 10 tokens each, back to back: between the 1st completion and the
     # last send lie two whole requests, 20 tokens in 200 ms.
     rows = [request(i, i * 100, i * 100 + 10, 10, 10, 10) for i in range(4)]
-    rows = [RequestRecord(r.index, r.sent_ns, r.sent_ns, r.sent_ns + 100 * MS, r.chunk_ns[0], r.chunk_ns, 10, 10, 200) for r in rows]
+    rows = [
+        RequestRecord(r.index, r.sent_ns, r.sent_ns, r.sent_ns + 100 * MS, r.chunk_ns[0], r.chunk_ns, 10, 10, 200)
+        for r in rows
+    ]
     s = summarize(rows, asked=4, concurrency=1)
     assert (s.window, s.output_throughput) == (STEADY, pytest.approx(100.0))
 

@@ -156,7 +156,10 @@ def _cores(cores: tuple[int, ...]) -> str:
 def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec, label: str) -> None:
     command = seat.world.engine(arm.engine).command(spec)
     # The port differs from start to start and means nothing; a placeholder keeps equal commands equal.
-    argv = ["PORT" if before == "--port" else redact(a) for before, a in zip(("", *command.argv), command.argv, strict=False)]
+    argv = [
+        "PORT" if before == "--port" else redact(a)
+        for before, a in zip(("", *command.argv), command.argv, strict=False)
+    ]
     shown: Mapping[str, object] = {
         "argv": argv,
         "env": {k: redact(v) for k, v in command.env},

@@ -73,7 +73,14 @@ def command_of(op: Op) -> click.Command:
     params: list[click.Parameter] = []
     for name, field in op.request.model_fields.items():
         kind = _click_type(field.annotation)
-        if name in op.positional:
+        if name == "campaign":
+            params.append(click.Argument([name], required=False))
+            params.append(
+                click.Option(
+                    ["--campaign", "campaign_option"], help="the same as the argument: path, id or unique slug"
+                )
+            )
+        elif name in op.positional:
             params.append(click.Argument([name], type=kind, required=field.is_required()))
         elif kind is click.BOOL:
             params.append(click.Option(["--" + name.replace("_", "-"), name], is_flag=True))
@@ -93,6 +100,14 @@ def command_of(op: Op) -> click.Command:
 
 def _call(op: Op, values: dict[str, Any]) -> int:
     as_json = values.pop("as_json")
+    option = values.pop("campaign_option", None)
+    if "campaign" in values and (values["campaign"] is None) == (option is None):
+        return _failed(
+            op.verb,
+            WrongUse("which campaign? Give one, as argument or as --campaign", next=f"pao {op.verb} RUN"),
+            as_json,
+        )
+    values |= {"campaign": option} if option is not None else {}
     given = {k: v for k, v in values.items() if v is not None and v is not False}
     try:
         result = op.run(parse_request(op, given), say)

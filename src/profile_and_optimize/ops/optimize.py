@@ -30,7 +30,7 @@ from profile_and_optimize.ops.campaigns import (
 )
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.model import check_model, model_digest
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import engine_table, make_world
 from profile_and_optimize.optimize.levers import Facts, arms
 from profile_and_optimize.optimize.phases import road, walk
 
@@ -113,6 +113,8 @@ def _one_engine(engines: str) -> str:
     names = [e.strip() for e in engines.split(",") if e.strip()]
     if len(names) != 1:
         raise WrongUse(f"--engines {engines!r}: one engine a run so far", next="--engines vllm")
+    if names[0] not in engine_table():
+        raise WrongUse(f"unknown engine {names[0]!r}; there are {', '.join(sorted(engine_table()))}", where="--engines")
     return names[0]
 
 

@@ -1,0 +1,69 @@
+"""verify: a clean run holds, each kind of tampering is found, and nothing of the run is executed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from profile_and_optimize.ops.verify import check
+
+TRIAL = "cells/fast/raw/b001-short-chat.c4-a1.json"
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    doc = json.loads(path.read_text())
+    change(doc)
+    path.write_text(json.dumps(doc, sort_keys=True, separators=(",", ":")) + "\n")
+
+
+def test_a_clean_run_holds(closed_run: Path) -> None:
+    problems, facts = check(closed_run)
+    assert problems == [] and facts["pick"] == "fast" and facts["trials"] == 32
+
+
+def remove_lines(path: Path, keep: Callable[[str], bool]) -> None:
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if keep(line)))
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "dropped trial": lambda r: (r / TRIAL).unlink(),
+    "edited latency": lambda r: edit(r / TRIAL, lambda d: d["columns"]["chunk_ns"][0].__setitem__(0, 5)),
+    "edited token count": lambda r: edit(r / TRIAL, lambda d: d["columns"]["completion_tokens"].__setitem__(0, 99)),
+    "swapped node": lambda r: edit(r / TRIAL, lambda d: d["context"]["node"].update(observed="other")),
+    "other commit": lambda r: edit(r / TRIAL, lambda d: d["context"]["source_commit"].update(observed="1" * 40)),
+    "cache mode": lambda r: edit(r / TRIAL, lambda d: d["context"]["cache_mode"].update(asked="warm")),
+    "trial of one arm put under another": lambda r: shutil.copy(r / TRIAL, r / TRIAL.replace("fast", "baseline")),
+    "added trial": lambda r: shutil.copy(r / TRIAL, r / TRIAL.replace("b001", "b009")),
+    "edited plan": lambda r: edit(r / "plan.json", lambda d: d.update(margin=0.0)),
+    "cherry-picked block": lambda r: remove_lines(r / "journal.jsonl", lambda line: "b002" not in line),
+    "edited verdict": lambda r: edit(r / "verdict.json", lambda d: d.update(tier="VERDICT")),
+    "edited pick": lambda r: edit(r / "champion_select.json", lambda d: d.update(pick="slow")),
+    "edited atlas": lambda r: (r / "atlas.jsonl").write_text((r / "atlas.jsonl").read_text().replace("0.0", "0.1", 1)),
+    "edited page": lambda r: (r / "report.html").write_text(
+        (r / "report.html").read_text().replace("BETTER", "BEST", 1)
+    ),
+    "edited journal": lambda r: (r / "journal.jsonl").write_text(
+        (r / "journal.jsonl").read_text().replace("arm_failed", "arm_fine", 1)
+    ),
+    "manifest without the run": lambda r: (r / "manifest.json").unlink(),
+    "stranger in the folder": lambda r: (r / "cells/fast/raw/extra.json").write_text("{}"),
+    "link out of the folder": lambda r: ((r / TRIAL).unlink(), (r / TRIAL).symlink_to("/etc/hostname")),
+    "truncated trial": lambda r: (r / TRIAL).write_bytes((r / TRIAL).read_bytes()[:500]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tampering_is_found(run_copy: Path, kind: str) -> None:
+    KINDS[kind](run_copy)
+    problems, _ = check(run_copy)
+    assert problems, kind
+
+
+def test_damage_is_named_with_its_place(run_copy: Path) -> None:
+    (run_copy / TRIAL).write_bytes(b"\x00\xff not json")
+    problems, _ = check(run_copy)
+    assert any(TRIAL in p for p in problems)
