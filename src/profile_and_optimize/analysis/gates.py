@@ -119,7 +119,7 @@ def provenance_gate(pick: str, used: Sequence[Judged]) -> Gate:
         for name in ("engine_lock", "delivery", "source_commit")
     }
     if seen["delivery"] == "release" and UNKNOWN not in (seen["engine_lock"], seen["source_commit"]):
-        return Gate("pinned source", True, f"release {seen['source_commit']}, lock {seen['engine_lock'][:12]}")
+        return Gate("pinned source", True, f"{seen['source_commit']}, lock {seen['engine_lock'][:12]}")
     return Gate(
         "pinned source",
         None,
