@@ -180,7 +180,8 @@ def _four_a_chunk(work: Path) -> Check:
     per_token = [(r.chunk_ns[-1] - r.chunk_ns[0]) / ((r.completion_tokens or 0) - 1) for r in run.records]
     tpot = float(np.median(per_token)) / 1e6
     gaps = np.concatenate([np.diff(r.chunk_ns) for r in run.records])
-    itl, right = float(np.median(gaps)) / 1e6, 150 / 63
+    # The mean, because the mock's timer tick moves single chunks by up to 1 ms around their absolute deadlines.
+    itl, right = float(np.mean(gaps)) / 1e6, 150 / 63
     told = f"TPOT {tpot:.3f} ms, ITL {itl:.2f} ms"
     return Check(
         "four tokens a chunk: TPOT 150/63 = 2.381 ms, ITL 10 ms", abs(tpot - right) < 0.02 and abs(itl - 10) < 0.2, told

@@ -77,7 +77,7 @@ def bars(ev: Evidence, d: Decision) -> list[tuple[str, bool, str]]:
         ("max_num_seqs=1 is WORSE", one.call is Call.WORSE, f"{one.call}: {ratio_words(one)}"),
         ("--enforce-eager is WORSE, or UNKNOWN with the blocks it would take", told, f"{eager.call}: {ratio_words(eager)}; {eager.reason}"),
         ("the A/A arm does not win", aa is not None and aa.call is not Call.BETTER, ratio_words(aa) if aa else "not run"),
-        ("an arm that cannot start is a failed cell with its reason", bool(failed.get("fp8-online")), failed.get("fp8-online", "it started")),
+        ("an arm that cannot start is a failed cell", bool(failed.get("fp8-online")), failed.get("fp8-online", "it started")),
         (f"client mean TPOT within {limit:.0%} of the engine's histogram ({'FIFO' if fifo else 'no FIFO'})", abs(worst - 1) <= limit,
          f"worst of {len(ratios)} trials {worst:.4f}"),
         ("at least 90% of trials valid", valid >= 0.9, f"{valid:.0%} of {len(ev.trials)}"),
@@ -105,7 +105,8 @@ def main() -> None:
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {ev.trials[0].file.context['hardware']['observed']}, {os.cpu_count()} cores, "
         f"load before {load:.2f}; vLLM {engine}, profile-and-optimize {version('profile-and-optimize')}; {len(d.selection.blocks)} blocks, "
         f"{len(ev.trials)} trials, concurrency 8, 64 in, 64 out.", "",
-        "| bar | held | figure |", "|---|---|---|", *(f"| {name} | {'PASS' if ok else 'FAIL'} | {figure} |" for name, ok, figure in rows), "",
+        "| bar | held | figure |", "|---|---|---|",
+        *(f"| {name} | {'PASS' if ok else 'FAIL'} | {figure} |" for name, ok, figure in rows), "",
         f"Evidence root {ev.root}", "",
     ])  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from profile_and_optimize.core.errors import WrongUse
 
 POOL_MIN = 50
+ADJUSTMENTS = 400
 Ask = Callable[[str], int | None]
 """Sends a prompt for one token and gives the server's count of prompt tokens, None without usage."""
 
@@ -58,16 +59,21 @@ class PromptMaker:
         if self.tokenizer is None:
             return " ".join(rng.choices(self.pool, k=max(1, round(own / self.calibration.tokens_per_word))))
         words = rng.choices(self.pool, k=int(own))
-        for _ in range(200):
-            text = " ".join(words)
-            off = int(own) - len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        words = words[: max(1, int(own) * len(words) // self._count(words))]
+        for _ in range(ADJUSTMENTS):
+            off = int(own) - self._count(words)
             if off == 0:
-                return text
-            words = words[:off] if off < 0 else words + rng.choices(self.pool, k=off)
-            words = words or [rng.choice(self.pool)]
-        raise WrongUse(
-            f"this tokenizer does not give a prompt of exactly {int(own)} tokens", next="leave out --tokenizer"
-        )
+                return " ".join(words)
+            # One word on or off at a time, drawn anew: with words of unequal length this walk meets every count.
+            if off > 0 or len(words) == 1:
+                words.append(rng.choice(self.pool))
+            if off < 0:
+                words.pop(rng.randrange(len(words)))
+        raise WrongUse(f"this tokenizer does not give a prompt of exactly {int(own)} tokens", next="leave out --tokenizer")
+
+    def _count(self, words: list[str]) -> int:
+        assert self.tokenizer is not None
+        return max(1, len(self.tokenizer.encode(" ".join(words), add_special_tokens=False).ids))
 
 
 def calibrate(tokenizer: Tokenizer | None, ask: Ask) -> Calibration:
@@ -139,15 +145,18 @@ def _prompt_lines(path: Path) -> list[str]:
 
 
 def _pool(tokenizer: Tokenizer) -> list[str]:
-    """Words that are one token wherever they stand after a space; the fallback is letters and short syllables."""
-    vocab = sorted(tokenizer.get_vocab())
-    words = {t.lstrip("Ġ▁") for t in vocab if t[:1] in "Ġ▁"}
+    """Words that are one token wherever they stand after a space; the fallback is short syllables of any tokenizer."""
+    texts = tokenizer.decode_batch([[i] for i in range(tokenizer.get_vocab_size())], skip_special_tokens=True)
+    words = {t[1:] for t in texts if t[:1] == " "} | {t.lstrip("\u0120\u2581") for t in tokenizer.get_vocab() if t[:1] in "\u0120\u2581"}
     words = {w for w in words if w.isascii() and w.isalpha() and 2 <= len(w) <= 12}
     encode = tokenizer.encode
-    single = [w for w in sorted(words)[:20000] if len(encode(f"{w} {w}", add_special_tokens=False).ids) == 2]
+    # Twice in a row after another word: one token more each time, or it is no single token there.
+    counts = {w: [len(encode(" ".join(["a"] + [w] * k), add_special_tokens=False).ids) for k in (1, 2)] for w in sorted(words)[:20000]}
+    single = [w for w, (one, two) in counts.items() if two - one == 1]
     return single if len(single) >= POOL_MIN else _syllables()
 
 
 def _syllables() -> list[str]:
-    vowels = "aeiou"
-    return [c + v + d for c in string.ascii_lowercase[1:20] for v in vowels for d in "nrst" if c not in vowels]
+    """Short words of two to four letters: unequal lengths, so that any token count can be met."""
+    consonants = [c for c in string.ascii_lowercase[1:20] if c not in "aeiou"]
+    return [c + v + d for c in consonants for v in "aeiou" for d in ("", "n", "r", "st")]
