@@ -66,6 +66,19 @@ def test_without_usage_the_length_is_unknown_and_that_is_said() -> None:
         calibrate(None, lambda prompt: None)
 
 
+@pytest.mark.parametrize("count", [lambda n: 0, lambda n: 50, lambda n: 200 - n])
+def test_usage_that_does_not_follow_the_prompt_is_refused(count) -> None:
+    with pytest.raises(WrongUse, match="does not follow"):
+        calibrate(None, lambda prompt: count(len(prompt.split())))
+
+
+def test_slices_of_a_file_are_disjoint(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"p{i}"}) + "\n" for i in range(9)))
+    parts = [dataset_prompts(path, 3, "s", start=i) for i in (0, 3, 6)]
+    assert len({p for part in parts for p in part}) == 9
+
+
 def test_an_isl_below_the_template_is_refused(demo: Tokenizer) -> None:
     with pytest.raises(WrongUse, match="template"):
         PromptMaker(demo, Calibration(20.0)).make(1, 20, "x")
@@ -74,7 +87,7 @@ def test_an_isl_below_the_template_is_refused(demo: Tokenizer) -> None:
 @pytest.mark.parametrize("text", ["", "{}\n", "not json\n", '{"prompt": 5}\n', '["a"]\n'])
 def test_a_file_without_prompts_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.jsonl").write_text(text)
-    with pytest.raises(WrongUse, match="p.jsonl"):
+    with pytest.raises(WrongUse, match=r"p\.jsonl"):
         dataset_prompts(tmp_path / "p.jsonl", 1, "s")
 
 

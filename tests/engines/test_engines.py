@@ -8,7 +8,7 @@ import pytest
 
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import Unreachable, WrongUse
-from profile_and_optimize.engines.base import Server, ServeSpec, refuse_unknown_flags
+from profile_and_optimize.engines.base import Counters, Server, ServeSpec, refuse_unknown_flags
 from profile_and_optimize.engines.endpoint import EndpointEngine, served_model
 from profile_and_optimize.engines.prometheus import parse, server_tpot
 from profile_and_optimize.engines.smoke import ask
@@ -27,7 +27,8 @@ def test_urls_are_taken_as_roots(given: str, root: str) -> None:
 
 @pytest.mark.parametrize("url", [
     "h:8000", "ftp://h", "-x", "", "http://", "http://user:pw@h", "http://169.254.169.254/latest", "http://metadata.google.internal",
-    "http://h:99999", "file:///etc/passwd",
+    "http://h:99999", "file:///etc/passwd", "http://[::1", "http://2852039166/", "http://0xa9fea9fe/", "http://[::ffff:169.254.169.254]/",
+    "http://metadata.google.internal./",
 ])  # fmt: skip
 def test_urls_that_cannot_be_meant_are_refused(url: str) -> None:
     with pytest.raises(WrongUse):
@@ -83,3 +84,14 @@ def test_a_url_that_refuses_is_unreachable_with_its_name() -> None:
 def test_a_url_that_answers_garbage_is_unreachable(mock_server: Server) -> None:
     with pytest.raises(Unreachable, match="POST /v1"):
         ask(mock_server.url, "mock", "hello")
+
+
+def test_a_model_the_endpoint_does_not_list_is_refused_and_a_listed_one_is_taken(mock_server: Server) -> None:
+    assert served_model(mock_server.url, wanted="mock") == "mock"
+    with pytest.raises(Unreachable, match="no model 'lora'"):
+        served_model(mock_server.url, wanted="lora")
+
+
+def test_a_counter_that_was_not_read_before_tells_nothing_about_the_window() -> None:
+    assert Counters({"a": 5.0, "b": 7.0}).since(Counters({"a": 2.0})) == {"a": 3.0}
+    assert Counters({"a": 1.0}).since(Counters({"a": 2.0})) == {}

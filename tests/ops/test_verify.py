@@ -63,6 +63,43 @@ def test_tampering_is_found(run_copy: Path, kind: str) -> None:
     assert problems, kind
 
 
+ODD: dict[str, tuple[str, Callable[[dict], object]]] = {
+    "context field renamed": (TRIAL, lambda d: d["context"].update(nodf=d["context"].pop("node"))),
+    "context without asked": (TRIAL, lambda d: d["context"]["node"].pop("asked")),
+    "text for a number": (TRIAL, lambda d: d["columns"].update(sent_ns=["x"] * len(d["columns"]["sent_ns"]))),
+    "plan without a key": ("plan.json", lambda d: d.pop("alpha")),
+    "plan with another key": ("plan.json", lambda d: d.update(warp=9)),
+    "plan out of range": ("plan.json", lambda d: d.update(margin=7)),
+    "manifest of other types": ("manifest.json", lambda d: d.update(derived=5, journal=[])),
+    "manifest that leads out": (
+        "manifest.json",
+        lambda d: d["derived"].append({"path": "../../etc/passwd", "sha256": "", "bytes": 0}),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_damage_that_is_still_json_is_a_finding_and_not_a_crash(run_copy: Path, kind: str) -> None:
+    path, change = ODD[kind]
+    edit(run_copy / path, change)
+    problems, _ = check(run_copy)
+    assert problems
+
+
+def test_a_better_attempt_slipped_in_beside_a_good_one_does_not_count_and_is_found(run_copy: Path) -> None:
+    from profile_and_optimize.campaign.recover import adopt_orphans
+    from profile_and_optimize.evidence.folder import RunFolder
+
+    second = run_copy / TRIAL.replace("-a1", "-a2")
+    shutil.copy(run_copy / TRIAL, second)
+    edit(second, lambda d: d["key"].update(attempt=2))
+    folder = RunFolder(run_copy)
+    assert adopt_orphans(folder) == 1
+    folder.close()
+    problems, facts = check(run_copy)
+    assert any("an attempt after one that was usable" in p for p in problems) and facts["pick"] == "fast"
+
+
 def test_damage_is_named_with_its_place(run_copy: Path) -> None:
     (run_copy / TRIAL).write_bytes(b"\x00\xff not json")
     problems, _ = check(run_copy)

@@ -21,7 +21,30 @@ def crosscheck(ev: Evidence) -> list[str]:
     for t in ev.trials:
         where = trial_path(t.key)
         found += [f"{where}: {text}" for check in checks for text in check(t, ev)]
-    return found + list(_prompts(ev)) + list(_same(ev.trials))
+    return found + list(_written(ev)) + list(_attempts(ev)) + list(_prompts(ev)) + list(_same(ev.trials))
+
+
+def _written(ev: Evidence) -> Iterator[str]:
+    """A trial is written once, and the plan once and before the first of them."""
+    wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
+    trials = [p for p in wrote if "/raw/b" in p]
+    for path in sorted({p for p in trials if trials.count(p) > 1}):
+        yield f"{path}: written {trials.count(path)} times"
+    if wrote.count("plan.json") > 1:
+        yield f"plan.json: written {wrote.count('plan.json')} times; a plan is fixed before block 1"
+    if trials and "plan.json" in wrote and wrote.index("plan.json") > wrote.index(trials[0]):
+        yield f"plan.json: written after {trials[0]}"
+
+
+def _attempts(ev: Evidence) -> Iterator[str]:
+    """A trial is run again only when the one before it was not usable."""
+    good: set[tuple[int, str, str]] = set()
+    for t in sorted(ev.trials, key=lambda t: t.key.attempt):
+        place = (t.key.block, t.key.arm, t.key.point)
+        if place in good:
+            yield f"{trial_path(t.key)}: an attempt after one that was usable"
+        if t.usable(ev.plan.primary):
+            good.add(place)
 
 
 def _belongs(t: Judged, ev: Evidence) -> Iterator[str]:
@@ -80,15 +103,17 @@ def _little(t: Judged, ev: Evidence) -> Iterator[str]:
 
 
 def _prompts(ev: Evidence) -> Iterator[str]:
-    """Arms of a block share their prompts; no other block has them."""
-    seen: dict[str, tuple[int, str, int]] = {}
+    """Arms of a block share their prompts where servers restart; otherwise, and between blocks, none is met twice."""
+    seen: dict[str, tuple[object, ...]] = {}
     shared: dict[tuple[int, str, int], str] = {}
     for t in ev.trials:
         place = (t.key.block, t.key.point, t.key.attempt)
-        if shared.setdefault(place, t.file.prompts_digest) != t.file.prompts_digest:
+        stays_up = any(a.id == t.key.arm and a.engine == "endpoint" for a in ev.plan.all_arms)
+        if not stays_up and shared.setdefault(place, t.file.prompts_digest) != t.file.prompts_digest:
             yield f"{trial_path(t.key)}: other prompts than the other arms of block {t.key.block}"
         warm = next((p.workload.warm for p in ev.plan.points if p.key == t.key.point), False)
-        if not warm and seen.setdefault(t.file.prompts_digest, place) != place:
+        mine = (*place, t.key.arm) if stays_up else place
+        if not warm and seen.setdefault(t.file.prompts_digest, mine) != mine:
             yield f"{trial_path(t.key)}: the prompts of block {seen[t.file.prompts_digest][0]} again"
 
 

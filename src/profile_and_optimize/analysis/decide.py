@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from profile_and_optimize.analysis import gates as g
-from profile_and_optimize.analysis.endpoint import primary_contrasts
+from profile_and_optimize.analysis.endpoint import primary_contrasts, primary_table
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import Judged, Selection, select
-from profile_and_optimize.core.context import context_from_json, differences
+from profile_and_optimize.core.context import UNKNOWN, context_from_json, differences
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Call, Effect, Tier
-from profile_and_optimize.stats.paired import calls, single
+from profile_and_optimize.stats.paired import calls, contrasts, single
+
+LENGTHS = 0.02
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,16 @@ def decide(ev: Evidence) -> Decision:
     plan = ev.plan
     selection = select(plan, ev.trials, ev.failed_arms, ev.given_up)
     found = primary_contrasts(plan, selection)
-    aa = single(found.get(plan.twin.id), plan.twin.id, alpha=plan.alpha, margin=plan.margin) if plan.twin else None
     effects = calls(found, [a.id for a in plan.candidates], alpha=plan.alpha, margin=plan.margin)
     effects = {a: _failed(e, ev.failed_arms.get(a)) for a, e in effects.items()}
-    mismatches = context_mismatches(plan, selection)
+    mismatches = incomparable(plan, selection)
     effects = {a: _refused(e, mismatches.get(a, ())) for a, e in effects.items()}
-    vetoed = aa is not None and aa.lower is not None and aa.upper is not None and not aa.lower <= 0 <= aa.upper
-    if vetoed:
-        effects = {a: _vetoed(e) for a, e in effects.items()}
+    twins = aa_effects(plan, selection)
+    aa = max(twins, key=_away_from_zero, default=None)
+    vetoed = any(e.lower is not None and e.upper is not None and not e.lower <= 0 <= e.upper for e in twins)
+    held = {"vetoed: the baseline differed from itself in this campaign": vetoed, **early_look(plan, selection)}
+    for reason in (r for r, holds in held.items() if holds):
+        effects = {a: _held_back(e, reason) for a, e in effects.items()}
     pick = _pick(plan, effects)
     checks = _gates(ev, plan, selection, effects, aa, pick)
     tier = Tier.VERDICT if all(x.passed for x in checks) else Tier.DRAFT
@@ -69,11 +73,12 @@ def _gates(
         g.accuracy_gate(pick, plan, ev.accuracy),
         g.slo_gate(),
         g.failure_gate(pick, plan, used),
+        g.blocks_gate(plan, selection),
         g.client_gate(selection),
         g.restart_gate(plan),
         g.order_gate(plan, used),
         g.provenance_gate(pick, used),
-        g.grounding_gate(plan),
+        g.grounding_gate(used),
         damage,
     )
 
@@ -87,17 +92,70 @@ def used_trials(selection: Selection) -> tuple[Judged, ...]:
     )
 
 
-def context_mismatches(plan: Plan, selection: Selection) -> dict[str, tuple[str, ...]]:
-    """Per arm, the environment fields in which any of its used trials differs from the baseline's at the same point."""
+def early_look(plan: Plan, selection: Selection) -> dict[str, bool]:
+    """The number of blocks was fixed before block 1: until all are there, looking may not make a winner."""
+    have = min(len(selection.of_group(plan, g)) for g in plan.groups)
+    return {f"an early look: {have} of {plan.blocks} planned blocks": have < plan.blocks}
+
+
+def aa_effects(plan: Plan, selection: Selection) -> list[Effect]:
+    """The baseline against itself in every group that has blocks."""
+    if plan.twin is None:
+        return []
+    tables = [primary_table(plan, selection, group) for group in plan.groups]
+    found = [contrasts(t, plan.baseline.id).get(plan.twin.id) for t in tables]
+    return [single(c, plan.twin.id, alpha=plan.alpha, margin=plan.margin) for c in found]
+
+
+def _away_from_zero(e: Effect) -> float:
+    if e.estimate is None or e.upper is None:
+        return -1.0
+    half = e.upper - e.estimate
+    return abs(e.estimate) / half if half > 0 else math.inf
+
+
+def incomparable(plan: Plan, selection: Selection) -> dict[str, tuple[str, ...]]:
+    """Per arm, in words, why it may not be compared with the baseline: environment, lengths, parallelism, failures."""
+    out: dict[str, set[str]] = {}
     used = used_trials(selection)
     reference = {t.key.point: t for t in used if t.key.arm == plan.baseline.id}
-    out: dict[str, set[str]] = {}
     for t in used:
         base = reference.get(t.key.point)
         if base is not None:
-            found = differences(context_from_json(base.file.context), context_from_json(t.file.context), "environment")
-            out.setdefault(t.key.arm, set()).update(found)
+            out.setdefault(t.key.arm, set()).update(
+                (*_environment(base, t), *_lengths(base, t), *_parallelism(base, t))
+            )
+    for arm in plan.candidates:
+        out.setdefault(arm.id, set()).update(_failures(plan, used, arm.id))
     return {a: tuple(sorted(d)) for a, d in out.items() if d}
+
+
+def _environment(base: Judged, t: Judged) -> tuple[str, ...]:
+    return differences(context_from_json(base.file.context), context_from_json(t.file.context), "environment")
+
+
+def _lengths(base: Judged, t: Judged) -> Iterator[str]:
+    """Tokens in and out as the servers counted them; an arm that answers less is not faster."""
+    for name in ("isl_observed", "osl_observed"):
+        one, two = getattr(base.summary, name), getattr(t.summary, name)
+        if one and two and abs(two / one - 1) > LENGTHS:
+            yield f"{name}: {one:.1f} | {two:.1f}"
+
+
+def _parallelism(base: Judged, t: Judged) -> Iterator[str]:
+    """Throughput is not yet divided by GPUs, so arms on unequal numbers of them may not be compared."""
+    for name in ("tp", "pp", "dp"):
+        one, two = (context_from_json(x.file.context).get(name) for x in (base, t))
+        if one != two and UNKNOWN not in (one, two):
+            yield f"{name}: {one} | {two} (throughput per GPU is not computed for unequal numbers of GPUs)"
+
+
+def _failures(plan: Plan, used: Sequence[Judged], arm_id: str) -> Iterator[str]:
+    """Failed requests drop out of every latency, so an arm that has them on either side proves nothing."""
+    for who in (plan.baseline.id, arm_id):
+        share = g.failure_share(used, who)
+        if share is not None and share > plan.failure_rate_limit:
+            yield f"{who} failed {share:.1%} of its requests (limit {plan.failure_rate_limit:.0%})"
 
 
 def _pick(plan: Plan, effects: Mapping[str, Effect]) -> str:
@@ -131,20 +189,18 @@ def _failed(e: Effect, reason: str | None) -> Effect:
     )
 
 
-def _refused(e: Effect, fields: tuple[str, ...]) -> Effect:
-    if not fields:
+def _refused(e: Effect, why: tuple[str, ...]) -> Effect:
+    """No interval either: a number that may not be compared may not be shown as a comparison."""
+    if not why:
         return e
+    reason = f"not comparable: {'; '.join(why)}"
     return replace(
-        e, call=Call.UNKNOWN, reason=f"not comparable, the environment differs: {'; '.join(fields)}", blocks_needed=None
+        e, estimate=None, lower=None, upper=None, p_value=None, call=Call.UNKNOWN, reason=reason, blocks_needed=None
     )
 
 
-def _vetoed(e: Effect) -> Effect:
-    if e.call is not Call.BETTER:
-        return e
-    return replace(
-        e, call=Call.UNKNOWN, reason="vetoed: the baseline differed from itself in this campaign", blocks_needed=None
-    )
+def _held_back(e: Effect, reason: str) -> Effect:
+    return replace(e, call=Call.UNKNOWN, reason=reason, blocks_needed=None) if e.call is Call.BETTER else e
 
 
 def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.stats.accuracy import paired_loss, score
 from profile_and_optimize.stats.paired import contrasts, single
 
+USEFUL_BASELINE = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -81,6 +83,9 @@ def accuracy_gate(pick: str, plan: Plan, accuracy: Mapping[str, Mapping[str, Any
     loss, own = paired_loss(*right), score(right[1])
     if loss is None or own is None:
         return Gate("accuracy", None, "baseline and pick answered different numbers of questions")
+    if sum(right[0]) < USEFUL_BASELINE * len(right[0]):
+        known = f"the baseline itself answers {sum(right[0])} of {len(right[0])}"
+        return Gate("accuracy", None, f"{known}: these questions cannot show a loss")
     words = f"{own.right} of {own.n} right ({own.lower:.1%} to {own.upper:.1%})"
     if pick == plan.baseline.id:
         return Gate("accuracy", True, f"the pick is the baseline: {words}")
@@ -90,13 +95,27 @@ def accuracy_gate(pick: str, plan: Plan, accuracy: Mapping[str, Mapping[str, Any
     )
 
 
-def failure_gate(pick: str, plan: Plan, trials: Iterable[Judged]) -> Gate:
-    mine = [t for t in trials if t.key.arm == pick]
-    asked, failed = sum(t.summary.asked for t in mine), sum(t.summary.failed for t in mine)
-    if not asked:
-        return Gate("failed requests", None, "no trial of the pick")
-    passed = failed / asked <= plan.failure_rate_limit
-    return Gate("failed requests", passed, f"{failed} of {asked} failed (limit {plan.failure_rate_limit:.0%})")
+def failure_share(trials: Iterable[Judged], arm: str) -> float | None:
+    """Failed requests of all that were asked of one arm; None without a trial."""
+    mine = [t for t in trials if t.key.arm == arm]
+    asked = sum(t.summary.asked for t in mine)
+    return sum(t.summary.failed for t in mine) / asked if asked else None
+
+
+def failure_gate(pick: str, plan: Plan, trials: Sequence[Judged]) -> Gate:
+    """Neither the pick nor the baseline it was measured against failed more than the limit."""
+    shares = {arm: failure_share(trials, arm) for arm in dict.fromkeys((pick, plan.baseline.id))}
+    words = ", ".join(f"{arm} {'unknown' if s is None else f'{s:.1%}'}" for arm, s in shares.items())
+    if None in shares.values():
+        return Gate("failed requests", None, f"no trial of an arm: {words}")
+    passed = all(s is not None and s <= plan.failure_rate_limit for s in shares.values())
+    return Gate("failed requests", passed, f"{words} (limit {plan.failure_rate_limit:.0%})")
+
+
+def blocks_gate(plan: Plan, selection: Selection) -> Gate:
+    have = [len(selection.of_group(plan, group)) for group in plan.groups]
+    done = all(n == plan.blocks for n in have)
+    return Gate("planned blocks", done, f"{min(have)} of {plan.blocks} planned blocks are whole in every group")
 
 
 def client_gate(selection: Selection) -> Gate:
@@ -152,10 +171,12 @@ def _in_order(plan: Plan, block: int, started: Mapping[str, float]) -> bool:
     return times == sorted(times)
 
 
-def grounding_gate(plan: Plan) -> Gate:
-    if plan.grounding_counters:
-        return Gate("grounding", None, "this hardware has counters, and none were read")
-    return Gate("grounding", True, "not required: this node is a CPU without GPU counters")
+def grounding_gate(used: Sequence[Judged]) -> Gate:
+    """Needed at L3 where the device has counters; only a node that was seen to be a CPU alone goes without."""
+    seen = {t.file.context.get("hardware", {}).get("observed", UNKNOWN) for t in used}
+    if seen and all(h.startswith("cpu:") for h in seen):
+        return Gate("grounding", True, "not required: a CPU node, without device counters")
+    return Gate("grounding", None, f"no counters were read on {', '.join(sorted(seen)) or 'unknown hardware'}")
 
 
 def slo_gate() -> Gate:

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.campaign.session import PRODUCER, Seat, drive, prompts_for, serving
+from profile_and_optimize.campaign.session import PRODUCER, Seat, drive, serving
 from profile_and_optimize.campaign.world import World
-from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
+from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, dataset_prompts, load_tokenizer
 from profile_and_optimize.core.cell import Arm, Role
-from profile_and_optimize.core.errors import GateRefused, PaoError, Unreachable
+from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import EngineFailed, Server
 from profile_and_optimize.evals.exact_match import Question, answer_all, load_questions
 from profile_and_optimize.evidence.folder import RunFolder
@@ -46,7 +47,10 @@ def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
     """The maker with the calibration of this run; before the baseline's admission, an uncalibrated one."""
     tokenizer = load_tokenizer(plan.tokenizer) if plan.tokenizer else None
     path = folder.path / "calibration.json"
-    found = Calibration(**folder.read_json("calibration.json")) if path.exists() else Calibration(0.0)
+    try:
+        found = Calibration(**folder.read_json("calibration.json")) if path.exists() else Calibration(0.0)
+    except TypeError as e:
+        raise Corrupted(f"not a calibration: {e}", where=str(path), next="restore it, or begin a new campaign") from e
     return PromptMaker(tokenizer, found)
 
 
@@ -64,6 +68,7 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
     stopped = seat.world.now()
     admission: dict[str, Any] = {
         "start_s": server.start_s, "up_s": ready - began, "stop_s": stopped - stopping, "probe_s": probe_s, "smoke": smoke,
+        "total_s": stopped - began,
     }  # fmt: skip
     seat.folder.write_json(f"cells/{arm.id}/admission.json", admission, producer=PRODUCER)
     seat.say(f"  {arm.id}: serves; ready in {server.start_s:.1f} s")
@@ -97,22 +102,31 @@ def _probe(seat: Seat, server: Server) -> dict[str, float]:
     out = {}
     for point in seat.plan.points:
         count = 2 * point.concurrency
-        prompts = prompts_for(seat, point, f"{seat.plan.seed}/probe/{point.key}", count=count)
+        prompts = _probe_prompts(seat, point, count)
         began = seat.world.now()
         drive(seat, server, point, prompts, point.workload.osl)
         out[point.key] = (seat.world.now() - began) * (point.requests / count) * 1.15
     return out
 
 
+def _probe_prompts(seat: Seat, point: Point, count: int) -> tuple[str, ...]:
+    seed = f"{seat.plan.seed}/probe/{point.key}"
+    if point.workload.dataset != "random":
+        return dataset_prompts(Path(point.workload.dataset), count, seed, warm=point.workload.warm)
+    return seat.prompts.make(count, point.workload.isl, seed)
+
+
 def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
     seat.say(f"  {arm.id}: {len(questions)} accuracy questions")
 
     def ask(question: str) -> str:
-        return seat.world.ask(server.url, server.model, question, max_tokens=ANSWER_TOKENS).text
+        return seat.world.ask(
+            server.url, server.model, question, api=seat.plan.points[0].workload.api, max_tokens=ANSWER_TOKENS
+        ).text
 
     answered = answer_all(questions, ask)
     data = {
-        "questions_sha256": digest("\0".join(q.question for q in questions).encode()),
+        "questions_sha256": digest("\0".join(f"{q.question}\1{q.answer}" for q in questions).encode()),
         "answers": [asdict(a) for a in answered],
     }
     seat.folder.write_json(f"cells/{arm.id}/raw/accuracy.json", data, producer="evals exact_match")

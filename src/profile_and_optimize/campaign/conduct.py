@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from profile_and_optimize.campaign.admit import admit_all, session_seconds
-from profile_and_optimize.campaign.evidence_of import failed_arms
+from profile_and_optimize.campaign.evidence_of import failed_arms, read_plan
+from profile_and_optimize.campaign.recover import adopt_orphans
 from profile_and_optimize.campaign.run import run_blocks
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import PRODUCER
 from profile_and_optimize.campaign.timing import Cost, affordable_blocks, round_cost
 from profile_and_optimize.campaign.world import World
-from profile_and_optimize.core.plan import Plan, plan_from_json
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.base import refuse_unknown_flags
 from profile_and_optimize.evidence.folder import RunFolder
 
@@ -27,19 +28,20 @@ def check_flags(plan: Plan, world: World) -> None:
 
 def open_draft(folder: RunFolder, draft: Plan) -> Plan:
     """The draft of this run: the one it began with, or `draft` written now."""
+    adopt_orphans(folder)
     if not (folder.path / DRAFT).exists():
         folder.write_json(DRAFT, draft.to_json(), producer="campaign_init")
-    return plan_from_json(folder.read_json(DRAFT))
+    return read_plan(folder.path / DRAFT)
 
 
 def admit(folder: RunFolder, world: World) -> Plan:
     """Start every arm once; then freeze the plan. The number of blocks is fixed here and never again."""
-    draft = plan_from_json(folder.read_json(DRAFT))
+    adopt_orphans(folder)
+    draft = read_plan(folder.path / DRAFT)
     if (folder.path / PLAN).exists():
-        return plan_from_json(folder.read_json(PLAN))
-    began = folder.journal.events[0].at
+        return read_plan(folder.path / PLAN)
     admit_all(folder, draft, world)
-    plan, cost = _frozen(folder, draft, world.now() - began)
+    plan, cost = _frozen(folder, draft)
     world.say(f"cost: {cost.words()}")
     world.say(
         f"plan: {plan.blocks} blocks x {len(plan.groups)} group(s), {plan.sessions} server starts, {cost.of(plan.blocks) / 60:.1f} min"
@@ -48,11 +50,13 @@ def admit(folder: RunFolder, world: World) -> Plan:
     return plan
 
 
-def _frozen(folder: RunFolder, draft: Plan, spent_s: float) -> tuple[Plan, Cost]:
+def _frozen(folder: RunFolder, draft: Plan) -> tuple[Plan, Cost]:
     out = failed_arms(folder.journal.events)
-    alive = draft.less(frozenset(a.id for a in draft.candidates if a.id in out))
+    alive = draft.less(frozenset(a.id for a in draft.arms if a.id in out))
     cost = round_cost(alive, session_seconds(folder, alive))
-    blocks = draft.blocks if draft.blocks > 0 else affordable_blocks(cost, draft.budget_s - spent_s)
+    # What admission took, not the wall clock since the folder was made: that may be yesterday.
+    spent = sum(folder.read_json(f"cells/{a.id}/admission.json")["total_s"] for a in alive.arms)
+    blocks = draft.blocks if draft.blocks > 0 else affordable_blocks(cost, draft.budget_s - spent)
     return replace(alive, blocks=blocks, gap_limit_s=max(draft.gap_limit_s, 3 * cost.round_s)), cost
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.campaign.selection import Judged, judge
+from profile_and_optimize.core.context import context_from_json
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.plan import Plan, plan_from_json
 from profile_and_optimize.engines.prometheus import server_tpot
 from profile_and_optimize.evidence.folder import JOURNAL, read_json
 from profile_and_optimize.evidence.journal import Event, read_journal
 from profile_and_optimize.evidence.manifest import evidence_root
-from profile_and_optimize.evidence.trialfile import decode
+from profile_and_optimize.evidence.trialfile import decode, trial_path
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def load_evidence(run: Path) -> Evidence:
     paths = sorted({e.data["path"] for e in events if e.kind == "wrote"})
     trials, damaged = _trials(run, [p for p in paths if _is_trial(p)])
     return Evidence(
-        run=run, plan=plan_from_json(read_json(run / "plan.json")), trials=trials,
+        run=run, plan=read_plan(run / "plan.json"), trials=trials,
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
         commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),
@@ -60,9 +61,23 @@ def given_up(events: Iterable[Event]) -> dict[int, str]:
 
 
 def load_trial(path: Path) -> Judged:
-    """One trial file with its judgement. Raises Corrupted naming it."""
+    """One trial file with its judgement. Raises Corrupted naming it, whatever is wrong in it."""
     file = decode(read_json(path), str(path))
-    return judge(file, server_tpot(dict(file.counters)))
+    if trial_path(file.key) != "/".join(path.parts[-4:]):
+        raise Corrupted(f"it says it is {trial_path(file.key)}", where=str(path), next="pao verify RUN")
+    try:
+        context_from_json(file.context)
+        return judge(file, server_tpot(dict(file.counters)))
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as e:
+        raise Corrupted(f"not a trial: {type(e).__name__} {e}", where=str(path), next="pao verify RUN") from e
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan file. Raises Corrupted naming it when it holds anything else."""
+    try:
+        return plan_from_json(read_json(path))
+    except (TypeError, ValueError, KeyError, AttributeError, WrongUse) as e:
+        raise Corrupted(f"not a plan: {e}", where=str(path), next="restore it, or begin a new campaign") from e
 
 
 def _is_trial(path: str) -> bool:

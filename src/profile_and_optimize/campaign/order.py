@@ -15,9 +15,5 @@ def session_order(plan: Plan, block: int) -> tuple[str, ...]:
 
 
 def prompt_seed(plan: Plan, block: int, point: str, attempt: int) -> str:
-    """The same for all arms of a block, new in the next; a re-run in the same session gets new prompts too."""
+    """New in every block, at every point and in every re-run of an invalid trial."""
     return f"{plan.seed}/prompts/{block}/{point}/{attempt}"
-
-
-def warmup_seed(plan: Plan, block: int, point: str, attempt: int) -> str:
-    return prompt_seed(plan, block, point, attempt) + "/warm-up"

@@ -9,7 +9,7 @@ from profile_and_optimize.campaign.admit import prompt_maker
 from profile_and_optimize.campaign.evidence_of import failed_arms, given_up, load_trial
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.selection import Judged, Selection, select
-from profile_and_optimize.campaign.session import PRODUCER, Seat, run_points, serving
+from profile_and_optimize.campaign.session import Seat, run_points, serving
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Role
 from profile_and_optimize.core.errors import BrokeMidway, Unreachable, WrongUse
@@ -35,23 +35,8 @@ class Progress:
         return f"{seconds / 60:.1f} min left"
 
 
-def adopt_orphans(folder: RunFolder) -> int:
-    """Enter trials that reached the disk just before a kill, but not the journal; how many there were."""
-    known = {e.data["path"] for e in folder.journal.events if e.kind == "wrote"}
-    found = 0
-    for path in sorted(folder.path.glob("cells/*/raw/b*.json")):
-        rel = path.relative_to(folder.path).as_posix()
-        if rel in known:
-            continue
-        inputs = () if rel.endswith(".raw.json") else ("plan.json",)
-        folder.write(rel, path.read_bytes(), producer=PRODUCER, inputs=inputs)
-        found += 1
-    return found
-
-
 def run_blocks(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float]) -> Selection:
     """Run until every group has its number of whole blocks. Raises BrokeMidway when blocks keep being lost."""
-    adopt_orphans(folder)
     _give_up_broken(folder, plan, world)
     seat = Seat(folder, plan, world, prompt_maker(folder, plan))
     progress = Progress(session_s)
@@ -119,7 +104,9 @@ def _give_up_if_unusable(seat: Seat, block: int) -> None:
     reason = _selection(seat.folder, seat.plan).open.get(block)
     if reason is None:
         return
-    silent = {t.key.arm for t in _trials(seat.folder) if t.key.block == block and t.summary.completed == 0}
+    mine = [t for t in _trials(seat.folder) if t.key.block == block]
+    usable = {t.key.arm for t in mine if t.usable(seat.plan.primary)}
+    silent = {t.key.arm for t in mine if t.summary.completed == 0} - usable
     for arm_id in sorted(silent - {seat.plan.baseline.id}):
         seat.folder.event("arm_failed", arm=arm_id, reason="no request of a trial completed", phase=f"block {block}")
     if _selection(seat.folder, seat.plan).open.get(block):
@@ -138,7 +125,11 @@ def _give_up_broken(folder: RunFolder, plan: Plan, world: World) -> None:
 
 
 def _lacking(seat: Seat, block: int, arm_id: str) -> bool:
-    have = {t.key.point for t in _trials(seat.folder) if t.key.block == block and t.key.arm == arm_id and t.usable}
+    have = {
+        t.key.point
+        for t in _trials(seat.folder)
+        if t.key.block == block and t.key.arm == arm_id and t.usable(seat.plan.primary)
+    }
     return any(p.key not in have for p in seat.plan.points)
 
 
@@ -163,7 +154,6 @@ def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) ->
     Raises WrongUse when the arm failed or has all its sessions. Blocks whose sessions were not started in the drawn
     order are found by a gate later.
     """
-    adopt_orphans(folder)
     _give_up_broken(folder, plan, world)
     if arm_id in failed_arms(folder.journal.events):
         raise WrongUse(
@@ -172,9 +162,15 @@ def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) ->
     seat = Seat(folder, plan, world, prompt_maker(folder, plan))
     selection = _selection(folder, plan)
     for block in range(1, plan.total_blocks + SPARE_ROUNDS * len(plan.groups) + 1):
-        takes_part = arm_id in plan.group_of_block(block) and block not in selection.excluded
+        group = plan.group_of_block(block)
+        done = len(selection.of_group(plan, group)) >= plan.blocks
+        takes_part = arm_id in group and block not in selection.excluded and not done
         if takes_part and _lacking(seat, block, arm_id):
             _run_session(seat, block, arm_id)
+            if arm_id in failed_arms(folder.journal.events):
+                raise BrokeMidway(
+                    f"cell {arm_id!r} could not serve and is out", where=str(folder.path), next="read its log"
+                )
             return block
     raise WrongUse(
         f"cell {arm_id!r} has all its sessions", where=str(folder.path), next=f"pao champion_select {folder.path}"

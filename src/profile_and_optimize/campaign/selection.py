@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,9 +25,10 @@ class Judged:
     def key(self) -> TrialKey:
         return self.file.key
 
-    @property
-    def usable(self) -> bool:
-        return self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
+    def usable(self, primary: Sequence[str]) -> bool:
+        """May it enter the comparison? An unknown primary value counts like an invalid run, never like a missing block."""
+        sound = self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
+        return sound and all(self.summary.value(name) is not None for name in primary)
 
 
 def judge(file: TrialFile, server_tpot_s: float | None) -> Judged:
@@ -49,7 +50,7 @@ class Selection:
 
 
 def select(plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], given_up: Mapping[int, str]) -> Selection:
-    """The last usable attempt of every point, in blocks that are whole for all their arms.
+    """The first usable attempt of every point, in the first `plan.blocks` blocks of each group that are whole for all arms.
 
     A block with a gap longer than the plan allows between two trials, or given up by the runner, is excluded for
     all its arms. An arm that failed for good takes no part, and does not take its blocks with it.
@@ -64,7 +65,7 @@ def select(plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], giv
     for number, members in sorted(by_block.items()):
         if number in excluded:
             continue
-        chosen = _last_usable(members)
+        chosen = _first_usable(plan, members)
         gap = _longest_gap(members)
         missing = _missing(plan, number, chosen, out)
         if gap > plan.gap_limit_s:
@@ -73,15 +74,26 @@ def select(plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], giv
             unfinished[number] = f"lacks {', '.join(missing)}"
         else:
             blocks[number] = chosen
-    return Selection(blocks, excluded, unfinished)
+    beyond = _beyond(plan, blocks)
+    excluded |= dict.fromkeys(beyond, "beyond the planned number of blocks")
+    return Selection({b: v for b, v in blocks.items() if b not in beyond}, excluded, unfinished)
 
 
-def _last_usable(members: list[Judged]) -> dict[str, dict[str, Judged]]:
+def _first_usable(plan: Plan, members: list[Judged]) -> dict[str, dict[str, Judged]]:
     chosen: dict[str, dict[str, Judged]] = {}
     for t in sorted(members, key=lambda t: t.key.attempt):
-        if t.usable:
-            chosen.setdefault(t.key.arm, {})[t.key.point] = t
+        if t.usable(plan.primary):
+            chosen.setdefault(t.key.arm, {}).setdefault(t.key.point, t)
     return chosen
+
+
+def _beyond(plan: Plan, blocks: Mapping[int, object]) -> set[int]:
+    """Whole blocks past the planned number of their group: topping up after a look may not change the answer."""
+    out: set[int] = set()
+    for i in range(len(plan.groups)):
+        mine = sorted(b for b in blocks if (b - 1) % len(plan.groups) == i)
+        out |= set(mine[plan.blocks :])
+    return out
 
 
 def _missing(plan: Plan, block: int, chosen: Mapping[str, Mapping[str, Judged]], out: frozenset[str]) -> list[str]:

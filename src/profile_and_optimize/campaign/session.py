@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from profile_and_optimize.campaign.order import prompt_seed, warmup_seed
+from profile_and_optimize.campaign.order import prompt_seed
 from profile_and_optimize.campaign.selection import Judged, judge
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.base import LoadRequest
@@ -45,7 +45,7 @@ class Seat:
 
 def serve_spec(plan: Plan, arm: Arm, world: World, log: Path, port: int) -> ServeSpec:
     return ServeSpec(
-        arm=arm, model=plan.model, served_name="model" if arm.engine != "endpoint" else "", port=port, log=log,
+        arm=arm, model=plan.model, served_name="model" if arm.engine != "endpoint" else plan.model, port=port, log=log,
         common_flags=plan.common_flags, common_env=plan.common_env, cores=world.engine_cores,
     )  # fmt: skip
 
@@ -76,13 +76,13 @@ def run_points(seat: Seat, server: Server, arm: Arm, block: int, before: Sequenc
     out = []
     for point in seat.plan.points:
         mine = [t for t in before if t.key.point == point.key]
-        if any(t.usable for t in mine):
+        if any(t.usable(seat.plan.primary) for t in mine):
             continue
         tried = max((t.key.attempt for t in mine), default=0)
         for attempt in range(tried + 1, tried + 2 + seat.plan.retries):
             judged = run_trial(seat, server, arm, point, TrialKey(block, arm.id, point.key, attempt))
             out.append(judged)
-            if judged.usable or judged.summary.completed == 0:
+            if judged.usable(seat.plan.primary) or judged.summary.completed == 0:
                 break
             seat.say(f"  trial invalid ({'; '.join(judged.honesty.reasons)}): run again")
     return out
@@ -91,8 +91,8 @@ def run_points(seat: Seat, server: Server, arm: Arm, block: int, before: Sequenc
 def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey) -> Judged:
     """Warm up, time one run, write its records before anything else happens."""
     engine, world = seat.world.engine(arm.engine), seat.world
-    warm_up(seat, server, point, warmup_seed(seat.plan, key.block, point.key, key.attempt))
-    prompts = prompts_for(seat, point, prompt_seed(seat.plan, key.block, point.key, key.attempt))
+    warm, prompts = prompts_of_trial(seat, arm, point, key, engine.restarts)
+    drive(seat, server, point, warm, min(WARMUP_OSL, point.workload.osl))
     before, started = engine.counters(server), world.now()
     run = drive(seat, server, point, prompts, point.workload.osl)
     ended = world.now()
@@ -108,17 +108,35 @@ def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey)
     return judge(file, server_tpot(counters))
 
 
-def warm_up(seat: Seat, server: Server, point: Point, seed: str) -> None:
-    """One request per slot, short and untimed, so that the first timed request meets a warm server."""
-    prompts = prompts_for(seat, point, seed, count=point.concurrency)
-    drive(seat, server, point, prompts, min(WARMUP_OSL, point.workload.osl))
+def prompts_of_trial(
+    seat: Seat, arm: Arm, point: Point, key: TrialKey, restarts: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(warm-up, timed) prompts: one short untimed request per slot, then the trial's own. No prompt is in both.
+
+    All arms of a block share them where every session starts a fresh server. A server that stays up would know them the
+    second time, so there every arm gets its own.
+    """
+    seed = prompt_seed(seat.plan, key.block, point.key, key.attempt) + ("" if restarts else f"/{arm.id}")
+    if point.workload.dataset != "random":
+        return _from_dataset(seat, arm, point, key, restarts)
+    isl, make = point.workload.isl, seat.prompts.make
+    return make(point.concurrency, isl, seed + "/warm-up"), make(point.requests, isl, seed)
 
 
-def prompts_for(seat: Seat, point: Point, seed: str, count: int | None = None) -> tuple[str, ...]:
-    workload = point.workload
-    if workload.dataset == "random":
-        return seat.prompts.make(count or point.requests, workload.isl, seed)
-    return dataset_prompts(Path(workload.dataset), count or point.requests, seed, warm=workload.warm)
+def _from_dataset(
+    seat: Seat, arm: Arm, point: Point, key: TrialKey, restarts: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Disjoint slices of one shuffle per session (of the whole campaign where servers stay up)."""
+    plan, size = seat.plan, point.concurrency + point.requests
+    per_session = sum((p.concurrency + p.requests) * (1 + plan.retries) for p in plan.points)
+    before = [p for p in plan.points if p.key < point.key]
+    start = sum((p.concurrency + p.requests) * (1 + plan.retries) for p in before) + (key.attempt - 1) * size
+    if not restarts:
+        arms = sorted(a.id for a in plan.arms)
+        start += ((key.block - 1) * len(arms) + arms.index(arm.id)) * per_session
+    seed = f"{plan.seed}/dataset" + (f"/{key.block}" if restarts else "")
+    found = dataset_prompts(Path(point.workload.dataset), size, seed, start=start, warm=point.workload.warm)
+    return found[: point.concurrency], found[point.concurrency :]
 
 
 def drive(seat: Seat, server: Server, point: Point, prompts: tuple[str, ...], osl: int) -> ClientRun:
@@ -143,7 +161,7 @@ def observed_context(seat: Seat, server: Server, arm: Arm, point: Point, run: Cl
         "url": arm.url, "compile_cache": "filled before block 1" if engine.restarts else "",
     }  # fmt: skip
     seen = {
-        **seat.world.host(), **engine.version(), **engine.observed(server), "client": client.name,
+        **(seat.world.host() if engine.restarts else {}), **engine.version(), **engine.observed(server), "client": client.name,
         "client_version": client.version, "client_scheduler": run.probe.scheduler, "client_cores": _cores(run.probe.cores),
     }  # fmt: skip
     return context({k: redact(v) for k, v in asked.items()}, {k: redact(v) for k, v in seen.items()}).to_json()
@@ -174,4 +192,4 @@ def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec, label: str) -> None:
 def _keep_log(seat: Seat, arm: Arm, log: Path, label: str) -> None:
     if log.exists() and log.stat().st_size:
         text = redact(log.read_bytes()[-200_000:].decode(errors="replace"))
-        seat.folder.write(f"cells/{arm.id}/raw/log-{label}.txt", text.encode(), producer=f"engine {arm.engine}")
+        seat.folder.write(f"cells/{arm.id}/raw/log-{label}.txt", text.encode(), producer="engine")

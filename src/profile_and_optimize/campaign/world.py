@@ -44,19 +44,42 @@ class World:
 
 
 def host_facts() -> dict[str, str]:
-    """Environment fields of this machine."""
+    """Environment fields of this machine; what was not seen is left out, and so unknown."""
     facts = {
         "node": platform.node() or "unknown",
-        "hardware": f"cpu:{_cpu_model()}",
         "cores_total": str(os.cpu_count()),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "driver": "none (cpu)",
-        "gpu_ids": "none",
     }
     if sys.platform.startswith("linux"):
         facts["memory_total_bytes"] = str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return facts
+    return facts | _devices()
+
+
+def _devices() -> dict[str, str]:
+    """The accelerator if its driver shows one, else that this is a CPU node. Other vendors' nodes are seen as unknown."""
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    if gpus:
+        models = sorted(
+            {
+                line.split(":", 1)[1].strip()
+                for g in gpus
+                for line in g.read_text().splitlines()
+                if line.startswith("Model:")
+            }
+        )
+        driver = Path("/proc/driver/nvidia/version")
+        first = driver.read_text().splitlines()[0].strip() if driver.exists() else "unknown"
+        return {
+            "hardware": f"gpu:{' + '.join(models)}",
+            "gpu_ids": ",".join(g.parent.name for g in gpus),
+            "driver": first,
+        }
+    if not sys.platform.startswith("linux") or any(
+        Path(p).exists() for p in ("/dev/kfd", "/dev/nvidiactl", "/dev/accel")
+    ):
+        return {}
+    return {"hardware": f"cpu:{_cpu_model()}", "gpu_ids": "none", "driver": "none (cpu)"}
 
 
 def _cpu_model() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import traceback
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -12,7 +13,7 @@ import click
 
 from profile_and_optimize import __version__
 from profile_and_optimize.cli.terminal import clean, say
-from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
 from profile_and_optimize.ops.base import Op, Result, all_ops, envelope, parse_request
 
 HELP = "What exactly should we serve, and how do we know? A serving configuration and its proof."
@@ -116,6 +117,13 @@ def _call(op: Op, values: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         say("stopped; what is finished is kept")
         return 130
+    except Exception as e:
+        # A mistake of ours keeps its traceback, but must not leave with 1: scripts read that as a gate that said no.
+        if not isinstance(e, OSError):
+            traceback.print_exc()
+        return _failed(
+            op.verb, BrokeMidway(f"{type(e).__name__}: {e}", next="report this with the lines above"), as_json
+        )
     _print(op.verb, result, as_json)
     return result.refusal.exit_code if result.refusal else 0
 

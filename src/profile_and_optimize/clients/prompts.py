@@ -69,7 +69,9 @@ class PromptMaker:
                 words.append(rng.choice(self.pool))
             if off < 0:
                 words.pop(rng.randrange(len(words)))
-        raise WrongUse(f"this tokenizer does not give a prompt of exactly {int(own)} tokens", next="leave out --tokenizer")
+        raise WrongUse(
+            f"this tokenizer does not give a prompt of exactly {int(own)} tokens", next="leave out --tokenizer"
+        )
 
     def _count(self, words: list[str]) -> int:
         assert self.tokenizer is not None
@@ -97,6 +99,11 @@ def calibrate(tokenizer: Tokenizer | None, ask: Ask) -> Calibration:
             )
         return Calibration(float(low - 16), exact=True)
     per_word = (high - low) / (len(long.split()) - len(short.split()))
+    if per_word <= 0:
+        counted = f"it counts {low} tokens for 16 words and {high} for 96"
+        raise WrongUse(
+            f"the server's usage does not follow the prompt: {counted}", next="check what stands before the server"
+        )
     return Calibration(low - per_word * len(short.split()), per_word)
 
 
@@ -117,18 +124,17 @@ def _is_hub_id(text: str) -> bool:
     return text.count("/") == 1 and not text.startswith((".", "/", "-")) and not Path(text).exists()
 
 
-def dataset_prompts(path: Path, count: int, seed: str, *, warm: bool = False) -> tuple[str, ...]:
-    """`count` prompts of a JSONL file ({"prompt": ...} or {"question": ...} a line), in seeded order, none twice unless warm."""
+def dataset_prompts(path: Path, count: int, seed: str, *, start: int = 0, warm: bool = False) -> tuple[str, ...]:
+    """Prompts `start`..`start + count` of a JSONL file ({"prompt": ...} or {"question": ...} a line) in seeded order.
+
+    None twice: raises WrongUse when the file is too small. A warm workload goes round instead.
+    """
     prompts = list(dict.fromkeys(_prompt_lines(path)))
-    if len(prompts) < count and not warm:
-        raise WrongUse(
-            f"{len(prompts)} different prompts, {count} needed",
-            where=str(path),
-            next="fewer --requests, or a larger file",
-        )
-    rng = random.Random(seed)
-    rng.shuffle(prompts)
-    return tuple((prompts * (count // max(1, len(prompts)) + 1))[:count])
+    if len(prompts) < start + count and not warm:
+        needed = f"{len(prompts)} different prompts, {start + count} needed so that none repeats on a server"
+        raise WrongUse(needed, where=str(path), next="fewer requests, a larger file, or declare the workload warm")
+    random.Random(seed).shuffle(prompts)
+    return tuple(prompts[(start + i) % len(prompts)] for i in range(count))
 
 
 def _prompt_lines(path: Path) -> list[str]:
@@ -147,11 +153,16 @@ def _prompt_lines(path: Path) -> list[str]:
 def _pool(tokenizer: Tokenizer) -> list[str]:
     """Words that are one token wherever they stand after a space; the fallback is short syllables of any tokenizer."""
     texts = tokenizer.decode_batch([[i] for i in range(tokenizer.get_vocab_size())], skip_special_tokens=True)
-    words = {t[1:] for t in texts if t[:1] == " "} | {t.lstrip("\u0120\u2581") for t in tokenizer.get_vocab() if t[:1] in "\u0120\u2581"}
+    words = {t[1:] for t in texts if t[:1] == " "} | {
+        t.lstrip("\u0120\u2581") for t in tokenizer.get_vocab() if t[:1] in "\u0120\u2581"
+    }
     words = {w for w in words if w.isascii() and w.isalpha() and 2 <= len(w) <= 12}
     encode = tokenizer.encode
     # Twice in a row after another word: one token more each time, or it is no single token there.
-    counts = {w: [len(encode(" ".join(["a"] + [w] * k), add_special_tokens=False).ids) for k in (1, 2)] for w in sorted(words)[:20000]}
+    counts = {
+        w: [len(encode(" ".join(["a"] + [w] * k), add_special_tokens=False).ids) for k in (1, 2)]
+        for w in sorted(words)[:20000]
+    }
     single = [w for w, (one, two) in counts.items() if two - one == 1]
     return single if len(single) >= POOL_MIN else _syllables()
 

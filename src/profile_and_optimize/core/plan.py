@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from profile_and_optimize.core.cell import Arm, Role, check_arms
+from profile_and_optimize.core.cell import Arm, Role, check_arms, refuse_settings
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id, digest_of
 from profile_and_optimize.core.workload import Point, Workload
 
 FOCI = ("throughput", "latency", "mixed")
 MAX_ARMS_IN_BLOCK = 4
+# The reference distribution is tabled for levels from 1% down to 0.1%, which is 1% shared by ten.
+MAX_ALPHA, MAX_CANDIDATES = 0.01, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,7 @@ class Plan:
     `margin` and `non_inferiority` are ratios (0.01 is 1%). `groups` are the arm ids of each kind of block, the
     baseline first. `primary` names the metrics whose log ratios are averaged. `gap_limit_s`: a block whose
     sessions lie further apart than this was broken by a gap. `failed` are arms
-    that did not pass admission: they stay visible and take no part. `chips` divides throughput (GPUs, or 1 for a CPU node).
-    """
+    that did not pass admission: they stay visible and take no part."""
 
     slug: str
     model: str
@@ -48,19 +49,27 @@ class Plan:
     model_digest: str = "unknown"
     questions: str = ""
     accuracy_margin: float = 0.02
-    grounding_counters: bool = False
-    chips: int = 1
     failed: tuple[Arm, ...] = ()
 
     def __post_init__(self) -> None:
         checked_id(self.slug, "campaign")
         check_arms(self.arms)
+        refuse_settings(self.common_flags, self.common_env, "common flags and env")
         if self.focus not in FOCI:
             raise WrongUse(f"focus {self.focus!r} is not one of {', '.join(FOCI)}")
         if not self.points:
             raise WrongUse("a campaign needs at least one workload")
-        if self.blocks < 0 or not 0 < self.alpha < 0.5 or not 0 <= self.margin < 1:
-            raise WrongUse("blocks must not be negative, alpha in (0, 0.5), margin in [0, 1)")
+        if self.blocks < 0 or not 0 < self.alpha <= MAX_ALPHA or not 0 <= self.margin < 1:
+            raise WrongUse("blocks must not be negative, alpha at most 0.01, margin in [0, 1)")
+        if len(self.candidates) > MAX_CANDIDATES:
+            raise WrongUse(f"{len(self.candidates)} candidates; at most {MAX_CANDIDATES} in one campaign")
+        keys = [p.key for p in self.points]
+        if len(set(keys)) < len(keys):
+            raise WrongUse(
+                f"two workloads with the same name and load: {', '.join(sorted(k for k in set(keys) if keys.count(k) > 1))}"
+            )
+        if not 0 <= self.budget_s < 1e9:
+            raise WrongUse("the budget must be a number of minutes")
 
     @property
     def baseline(self) -> Arm:

@@ -58,7 +58,8 @@ class Counters:
     values: Mapping[str, float]
 
     def since(self, before: Counters) -> dict[str, float]:
-        return {k: v - before.values.get(k, 0.0) for k, v in self.values.items()}
+        """The change of what was read both times; a failed reading leaves it unknown, a counter that fell was restarted."""
+        return {k: v - before.values[k] for k, v in self.values.items() if k in before.values and v >= before.values[k]}
 
 
 class Engine(Protocol):

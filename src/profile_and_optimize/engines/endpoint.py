@@ -9,10 +9,17 @@ from profile_and_optimize.engines.base import Command, Counters, Server, ServeSp
 from profile_and_optimize.engines.prometheus import scrape
 from profile_and_optimize.engines.urls import checked_url
 
+Headers = tuple[tuple[str, str], ...]
+
 
 class EndpointEngine:
+    """`headers` carry the user's authorization; they are sent and never written."""
+
     name = "endpoint"
     restarts = False
+
+    def __init__(self, headers: Headers = ()) -> None:
+        self.headers = headers
 
     def version(self) -> dict[str, str]:
         return {}
@@ -26,12 +33,12 @@ class EndpointEngine:
     def start(self, spec: ServeSpec) -> Server:
         """Nothing is started: the endpoint must answer already. Raises Unreachable naming it."""
         url = checked_url(spec.arm.url)
-        return Server(url=url, model=spec.served_name or served_model(url), start_s=0.0)
+        return Server(url=url, model=served_model(url, self.headers, spec.served_name or None), start_s=0.0)
 
     def observed(self, server: Server) -> dict[str, str]:
         seen = {"url": server.url, "served_model": server.model}
         try:
-            answer = httpx.get(f"{server.url}/version", timeout=5.0, trust_env=False)
+            answer = httpx.get(f"{server.url}/version", timeout=5.0, trust_env=False, headers=dict(self.headers))
             if answer.status_code == 200:
                 seen["engine_version"] = str(answer.json().get("version", ""))[:80]
         except (httpx.HTTPError, ValueError, AttributeError):
@@ -39,23 +46,28 @@ class EndpointEngine:
         return seen
 
     def counters(self, server: Server) -> Counters:
-        return scrape(server.url)
+        return scrape(server.url, self.headers)
 
     def stop(self, server: Server) -> None:
         return None
 
 
-def served_model(url: str) -> str:
-    """The first model the server lists. Raises Unreachable when it refuses, redirects or answers something else."""
+def served_model(url: str, headers: Headers = (), wanted: str | None = None) -> str:
+    """The wanted model if the server lists it, else its first. Raises Unreachable when it refuses, redirects or lists other models."""
     try:
-        answer = httpx.get(f"{url}/v1/models", timeout=10.0, trust_env=False)
+        answer = httpx.get(f"{url}/v1/models", timeout=10.0, trust_env=False, headers=dict(headers))
         if answer.status_code != 200:
             raise Unreachable(
                 f"GET /v1/models answered {answer.status_code}",
                 where=url,
                 next="check the URL; it is the root, without /v1",
             )
-        return str(answer.json()["data"][0]["id"])
+        listed = [str(m["id"]) for m in answer.json()["data"]]
+        if wanted is not None and wanted not in listed:
+            raise Unreachable(
+                f"no model {wanted!r}; it serves {', '.join(listed[:5])}", where=url, next="correct --model"
+            )
+        return wanted or listed[0]
     except httpx.HTTPError as e:
         raise Unreachable(f"cannot be reached: {e}", where=url, next="start the server or correct the URL") from e
     except (ValueError, KeyError, IndexError, TypeError) as e:

@@ -28,10 +28,10 @@ def parse(text: str) -> dict[str, float]:
     return values
 
 
-def scrape(url: str) -> Counters:
+def scrape(url: str, headers: tuple[tuple[str, str], ...] = ()) -> Counters:
     """The counters behind url/metrics; empty when there are none to read."""
     try:
-        answer = httpx.get(f"{url}/metrics", timeout=10.0, trust_env=False)
+        answer = httpx.get(f"{url}/metrics", timeout=10.0, trust_env=False, headers=dict(headers))
     except httpx.HTTPError:
         return Counters({})
     return Counters(parse(answer.text) if answer.status_code == 200 else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from urllib.parse import urlsplit
 
 from profile_and_optimize.core.errors import WrongUse
@@ -10,7 +11,12 @@ from profile_and_optimize.core.errors import WrongUse
 
 def checked_url(text: str) -> str:
     """The root of a server, without trailing slash or /v1. Raises WrongUse for other schemes, options and metadata addresses."""
-    parts = urlsplit(text if not text.startswith("-") else "")
+    try:
+        parts = urlsplit(text if not text.startswith("-") else "")
+    except ValueError as e:
+        raise WrongUse(
+            f"{text!r} is not an http(s) URL: {e}", next="give the server's root, such as http://127.0.0.1:8000"
+        ) from e
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise WrongUse(f"{text!r} is not an http(s) URL", next="give the server's root, such as http://127.0.0.1:8000")
     try:
@@ -27,10 +33,23 @@ def checked_url(text: str) -> str:
 
 
 def _forbidden(host: str) -> bool:
-    if host in ("metadata.google.internal", "metadata"):
+    """Link-local, multicast and metadata addresses, in any spelling that a resolver would take for one."""
+    name = host.rstrip(".").lower()
+    if name in ("metadata.google.internal", "metadata"):
         return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = _address(name)
+    if address is None:
         return False
-    return address.is_link_local or address.is_multicast or str(address) == "fd00:ec2::254"
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_link_local or mapped.is_multicast or str(address) == "fd00:ec2::254"
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(name))  # 2852039166 and 0xa9fea9fe are addresses too
+    except (OSError, ValueError):
+        return None

@@ -34,8 +34,8 @@ def load_questions(path: Path, limit: int | None = None) -> tuple[Question, ...]
     """Lines of {"question", "answer"}. Raises WrongUse naming file and line."""
     try:
         lines = path.read_text().splitlines()
-    except OSError as e:
-        raise WrongUse(f"cannot read: {e.strerror}", where=str(path), next="give a JSONL file of questions") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise WrongUse(f"cannot read: {e}", where=str(path), next="give a JSONL file of questions") from e
     found = []
     for number, line in enumerate(lines, start=1):
         try:

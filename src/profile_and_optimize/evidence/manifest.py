@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from profile_and_optimize import __version__
 from profile_and_optimize.core.names import digest, digest_of
 from profile_and_optimize.evidence.atomic import TEMP_SUFFIX, write_atomic
 from profile_and_optimize.evidence.folder import JOURNAL, read_json
 from profile_and_optimize.evidence.journal import GENESIS, Event, read_journal
 
 MANIFEST = "manifest.json"
+PARTS = ("run_id", "evidence_root", "journal", "derived", "rendered_by")
 NOT_LISTED = frozenset({MANIFEST, ".lock", JOURNAL})
 
 
@@ -50,8 +52,9 @@ def write_manifest(run: Path, derived: Mapping[str, str]) -> dict[str, Any]:
         "evidence_root": evidence_root(events),
         "journal": {**journal, "head": events[-1].hash if events else GENESIS},
         "derived": rendered,
+        "rendered_by": __version__,
     }
-    body["root"] = digest_of({k: body[k] for k in ("run_id", "evidence_root", "journal", "derived")})
+    body["root"] = digest_of({k: body[k] for k in PARTS})
 
     write_atomic(run / MANIFEST, (json.dumps(body, indent=1, sort_keys=True) + "\n").encode())
     return body
@@ -82,6 +85,9 @@ def check_manifest(run: Path) -> list[str]:
 def _check_files(run: Path, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     problems = []
     for entry in entries:
+        if not _inside(entry["path"]):
+            problems.append(f"{entry['path']}: leads out of the run")
+            continue
         path = run / entry["path"]
         if not path.is_file() or path.is_symlink():
             problems.append(f"{entry['path']}: missing")
@@ -90,18 +96,22 @@ def _check_files(run: Path, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return problems
 
 
+def _inside(rel: object) -> bool:
+    return isinstance(rel, str) and not rel.startswith(("/", "\\")) and ".." not in Path(rel).parts
+
+
 def _check_head(run: Path, manifest: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[str]:
     problems = []
     if manifest.get("entries") != list(entries):
         problems.append(f"{MANIFEST}: its entries are not those of the journal")
     if manifest.get("evidence_root") != (entries[-1]["hash"] if entries else GENESIS):
         problems.append(f"{MANIFEST}: evidence_root does not follow from the entries")
-    parts = {k: manifest.get(k) for k in ("run_id", "evidence_root", "journal", "derived")}
+    parts = {k: manifest.get(k) for k in PARTS}
     if manifest.get("root") != digest_of(parts):
         problems.append(f"{MANIFEST}: root does not follow from its parts")
     for entry in [*manifest.get("derived", []), manifest.get("journal", {})]:
         path = run / str(entry.get("path", "?"))
-        if not path.is_file() or digest(path.read_bytes()) != entry.get("sha256"):
+        if not _inside(entry.get("path")) or not path.is_file() or digest(path.read_bytes()) != entry.get("sha256"):
             problems.append(f"{entry.get('path')}: not the bytes the manifest lists")
     return problems
 

@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from profile_and_optimize.analysis.decide import decision_json, ratio_words
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.errors import BrokeMidway
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Effect
 from profile_and_optimize.core.workload import Point, suite
@@ -18,7 +21,7 @@ from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, evidence_and_decision, opened, source_text
 from profile_and_optimize.ops.config import fresh_seed
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import auth_headers, make_world
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
 
 
@@ -27,11 +30,11 @@ class AbRequest(Request):
     url_b: str
     model: str | None = None
     workload: str = "random-128-64"
-    load: int = 8
+    load: int = Field(default=8, ge=1)
     requests: int | None = None
     focus: Literal["throughput", "latency", "mixed"] = "throughput"
-    budget_minutes: float = 5.0
-    blocks: int | None = None
+    budget_minutes: float = Field(default=5.0, gt=0, le=1e6)
+    blocks: int | None = Field(default=None, ge=2)
     tokenizer: str | None = None
     seed: int | None = None
     campaigns_dir: str | None = None
@@ -51,7 +54,7 @@ def plan_of(req: AbRequest) -> Plan:
     """A is the baseline and its own twin, B the candidate. Both endpoints must answer before anything is written."""
     a, b = checked_url(req.url_a), checked_url(req.url_b)
     for url in (a, b):
-        served_model(url)
+        served_model(url, auth_headers(), req.model)
     arms = (
         Arm("a", "endpoint", Role.BASELINE, url=a),
         Arm("a-again", "endpoint", Role.AA, url=a),
@@ -77,7 +80,13 @@ def outcome(path: Path) -> Result:
         "report": str(path / "report.html"),
         "call": effect.call.value,
     }
-    return Result(data, text_of(effect, d.aa, path, " and ".join(ev.plan.primary)), ev.damaged)
+    lost = d.failed.get("b") or d.failed.get("a-again")
+    refusal = (
+        BrokeMidway(f"an endpoint was lost: {lost}", where=str(path), next="pao ab again when it serves")
+        if lost
+        else None
+    )
+    return Result(data, text_of(effect, d.aa, path, " and ".join(ev.plan.primary)), ev.damaged, refusal)
 
 
 def text_of(effect: Effect, aa: Effect | None, path: Path, endpoint: str) -> str:

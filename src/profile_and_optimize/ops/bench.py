@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.prompts import PromptMaker, calibrate, dataset_prompts, load_tokenizer
 from profile_and_optimize.clients.stream import StreamClient
@@ -34,43 +36,40 @@ TRIES = 4
 class BenchRequest(Request):
     url: str
     model: str | None = None
-    isl: int = 128
-    osl: int = 64
-    concurrency: int = 8
-    requests: int | None = None
+    isl: int = Field(default=128, ge=1)
+    osl: int = Field(default=64, ge=1)
+    concurrency: int = Field(default=8, ge=1, le=20000)
+    requests: int | None = Field(default=None, ge=1)
     api: Literal["chat", "completions"] = "chat"
     dataset: str = "random"
     tokenizer: str | None = None
     seed: int | None = None
     out: str | None = None
     no_warmup: bool = False
-    timeout_s: float = 600.0
+    warm: bool = False
+    timeout_s: float = Field(default=600.0, gt=0, le=1e6)
 
 
 def run(req: BenchRequest, say: Say) -> Result:
     url = checked_url(req.url)
-    model = req.model or served_model(url)
+    model = req.model or served_model(url, auth_headers())
     count = req.requests or max(32, 4 * req.concurrency)
     # A fixed default seed would meet a warm prefix cache the second time; a fresh one is recorded instead.
     seed = req.seed if req.seed is not None else time.time_ns() % 2**32
     maker = _maker(req, url, model)
-    prompts = _prompts(req, maker, count, f"bench/{seed}")
+    warm = 0 if req.no_warmup else min(req.concurrency, count)
+    first, prompts = _prompts(req, maker, warm, count, f"bench/{seed}")
     say(f"{model} at {url}: {count} requests, concurrency {req.concurrency}, {req.isl} in, {req.osl} out")
-    if not req.no_warmup:
-        _drive(
-            req,
-            url,
-            model,
-            _prompts(req, maker, min(req.concurrency, count), f"bench/{seed}/warm-up"),
-            osl=min(8, req.osl),
-        )
-    before, started = scrape(url), time.time()
+    if first:
+        _drive(req, url, model, first, osl=min(8, req.osl))
+    before, started = scrape(url, auth_headers()), time.time()
     found = _drive(req, url, model, prompts, osl=req.osl)
-    ended, counters = time.time(), scrape(url).since(before)
+    ended, counters = time.time(), scrape(url, auth_headers()).since(before)
     summary = summarize(found.records, asked=count, concurrency=req.concurrency)
     honesty = assess(found, requests_asked=count, server_tpot_mean_s=server_tpot(counters))
     data = {
-        "url": url, "model": model, "api": req.api, "dataset": req.dataset, "seed": seed, "concurrency": req.concurrency,
+        "url": url, "model": model, "api": req.api, "dataset": req.dataset, "seed": seed,
+        "cache_mode": "warm" if req.warm else "cold", "concurrency": req.concurrency,
         "isl_asked": req.isl, "osl_asked": req.osl, "prompts_exact": maker.calibration.exact if maker else None,
         "prompt_overhead_tokens": maker.calibration.overhead if maker else None, **summary.to_json(), "honesty": honesty.to_json(),
         "client": {"name": "stream", "version": StreamClient().version, "cores": list(found.probe.cores)},
@@ -100,10 +99,14 @@ def _count(url: str, model: str, prompt: str, api: str) -> int | None:
     return None
 
 
-def _prompts(req: BenchRequest, maker: PromptMaker | None, count: int, seed: str) -> tuple[str, ...]:
+def _prompts(
+    req: BenchRequest, maker: PromptMaker | None, warm: int, count: int, seed: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(warm-up, timed) prompts; none is in both, and none repeats unless --warm says that the workload is warm."""
     if maker is None:
-        return dataset_prompts(Path(req.dataset), count, seed, warm=True)
-    return maker.make(count, req.isl, seed)
+        found = dataset_prompts(Path(req.dataset), warm + count, seed, warm=req.warm)
+        return found[:warm], found[warm:]
+    return (maker.make(warm, req.isl, seed + "/warm-up") if warm else ()), maker.make(count, req.isl, seed)
 
 
 def _drive(req: BenchRequest, url: str, model: str, prompts: tuple[str, ...], *, osl: int) -> ClientRun:

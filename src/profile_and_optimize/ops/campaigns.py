@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.analysis.decide import Decision, decide
-from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
+from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence, read_plan
 from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.core.plan import Plan, plan_from_json
-from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, read_json, workspace
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, workspace
 from profile_and_optimize.ops.base import Request
 
 
@@ -72,7 +72,7 @@ def plan_at(path: Path) -> Plan:
     """The frozen plan of a run, or its draft. Raises WrongUse when it is no campaign."""
     for name in ("plan.json", "draft.json"):
         if (path / name).exists():
-            return plan_from_json(read_json(path / name))
+            return read_plan(path / name)
     raise WrongUse("no plan and no draft there", where=str(path), next="pao campaign_init --config F")
 
 

@@ -44,10 +44,11 @@ def unmet(req: ChampionSelectRequest, ev: Evidence, d: Decision) -> list[str]:
     nodes = {t.file.context.get("node", {}).get("observed", "unknown") for t in used}
     if req.same_node and (len(nodes) != 1 or "unknown" in nodes):
         wrong.append(f"expected one node, evidence says {', '.join(sorted(nodes)) or 'none'}")
-    blocks = len(d.selection.blocks)
+    blocks = min(len(d.selection.of_group(ev.plan, group)) for group in ev.plan.groups)
     if req.trials is not None and blocks < req.trials:
-        wrong.append(f"expected {req.trials} trials, evidence has {blocks} whole blocks")
-    present = {p.workload.name for p in ev.plan.points}
+        wrong.append(f"expected {req.trials} trials an arm, evidence has {blocks} whole blocks")
+    measured = {t.key.point for t in used}
+    present = {p.workload.name for p in ev.plan.points if p.key in measured}
     asked = {w.strip() for w in (req.workloads_present or "").split(",") if w.strip()}
     if asked - present:
         wrong.append(

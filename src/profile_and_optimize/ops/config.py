@@ -56,7 +56,7 @@ class CampaignConfig(_Strict):
     concurrencies: list[int] = Field(default_factory=lambda: [DEFAULT_CONCURRENCY])
     requests: int | None = None
     blocks: int | None = Field(default=None, ge=2)
-    budget_minutes: float = 30.0
+    budget_minutes: float = Field(default=30.0, gt=0, le=1e6)
     margin: float = 0.01
     alpha: float = 0.01
     seed: int | None = None

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from profile_and_optimize.analysis.decide import decision_json
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
@@ -39,12 +41,12 @@ class OptimizeRequest(Request):
     model: str | None = None
     engines: str = "vllm"
     focus: Literal["throughput", "latency", "mixed"] = "throughput"
-    budget_minutes: float = 30.0
+    budget_minutes: float = Field(default=30.0, gt=0, le=1e6)
     python: str | None = None
     suite: str = "demo"
-    concurrency: int = 8
+    concurrency: int = Field(default=8, ge=1)
     requests: int | None = None
-    blocks: int | None = None
+    blocks: int | None = Field(default=None, ge=2)
     levers: str | None = None
     max_arms: int = 4
     questions: str | None = None
@@ -78,6 +80,7 @@ def draft(req: OptimizeRequest, model: str, engine: str, world: World) -> Plan:
     found = arms(engine, req.focus, facts(world, engine), known, most=max(1, req.max_arms - 2))
     if req.levers:
         found = _chosen(arms(engine, req.focus, facts(world, engine), known, most=99), req.levers)
+    _need_compiler(engine, facts(world, engine))
     points = tuple(Point(w, req.concurrency, req.requests or 4 * req.concurrency) for w in suite(req.suite))
     real = engine != "mock"
     return Plan(
@@ -107,6 +110,14 @@ def outcome(path: Path) -> Result:
         f"start it  {places['serve']}", f"root      {manifest['root']}", f"check it  pao verify {path}",
     ])  # fmt: skip
     return Result({**decision_json(ev, d), "path": str(path), **places, "root": manifest["root"]}, text, ev.damaged)
+
+
+def _need_compiler(engine: str, found: Facts) -> None:
+    """vLLM on CPU compiles by default, so the engine's own defaults cannot start without a C++ compiler."""
+    if engine == "vllm" and found.cpu and not found.compiler:
+        raise WrongUse(
+            "vLLM compiles with a C++ compiler, and there is none", where="g++", next="apt-get install -y g++"
+        )
 
 
 def _one_engine(engines: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from profile_and_optimize import __version__
 from profile_and_optimize.analysis.crosscheck import crosscheck
 from profile_and_optimize.analysis.decide import Decision, decide
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
 from profile_and_optimize.clients.sse import parse_response
-from profile_and_optimize.core.errors import Corrupted, GateRefused
+from profile_and_optimize.core.errors import Corrupted, GateRefused, WrongUse
 from profile_and_optimize.evidence.folder import read_json
 from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest
 from profile_and_optimize.evidence.redact import HIDDEN
@@ -40,21 +42,44 @@ def run(req: VerifyRequest, say: Say) -> Result:
     return Result(data, text_of(path, facts))
 
 
+BAD = (Corrupted, WrongUse, KeyError, TypeError, ValueError, AttributeError, OSError)
+
+
 def check(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """Every problem as a line, and what was checked. A run that was never closed is checked as far as it goes."""
-    problems = check_manifest(path)
+    """Every problem as a line, and what was checked. Damage of any kind is a line too, never a crash."""
+    problems = _lines(lambda: check_manifest(path), "manifest.json")
     try:
         ev = load_evidence(path)
-        d = decide(ev)
-    except Corrupted as e:
-        return [*problems, f"{e.where}: {e.message}"], {}
-    problems += [f"damaged {d}" for d in ev.damaged] + crosscheck(ev) + list(_raw_disagrees(ev))
-    compared, differing = _derived_differs(ev, d)
-    facts = {
+    except BAD as e:
+        return [*problems, _line(e, "evidence")], {}
+    problems += [f"damaged {d}" for d in ev.damaged]
+    problems += _lines(lambda: crosscheck(ev), "cross-checks") + _lines(lambda: _raw_disagrees(ev), "kept bytes")
+    facts: dict[str, Any] = {}
+    problems += _lines(lambda: _rederive(path, ev, facts), "decision")
+    return problems, facts
+
+
+def _lines(look: Callable[[], list[str]], what: str) -> list[str]:
+    """What a look finds; that it could not look is a finding as well."""
+    try:
+        return look()
+    except BAD as e:
+        return [_line(e, what)]
+
+
+def _line(e: Exception, what: str) -> str:
+    return f"{getattr(e, 'where', '') or what}: {getattr(e, 'message', '') or f'{type(e).__name__}: {e}'}"
+
+
+def _rederive(path: Path, ev: Evidence, facts: dict[str, Any]) -> list[str]:
+    d = decide(ev)
+    made_by = _made_by(path)
+    compared, differing = _derived_differs(ev, d) if made_by in ("", __version__) else (0, [])
+    facts |= {
         "trials": len(ev.trials), "requests": sum(len(t.file.run.records) for t in ev.trials), "derived_files": compared,
-        "pick": d.pick, "tier": d.tier.value, "evidence_root": ev.root, "root": _root(path),
+        "pick": d.pick, "tier": d.tier.value, "evidence_root": ev.root, "root": _root(path), "rendered_by": made_by,
     }  # fmt: skip
-    return problems + differing, facts
+    return differing
 
 
 def _derived_differs(ev: Evidence, d: Decision) -> tuple[int, list[str]]:
@@ -90,6 +115,11 @@ def _raw_disagrees(ev: Evidence) -> list[str]:
     return problems
 
 
+def _made_by(path: Path) -> str:
+    """The version that rendered the run's derived files; another one may print the same evidence differently."""
+    return str(read_json(path / MANIFEST).get("rendered_by", "")) if (path / MANIFEST).exists() else ""
+
+
 def _root(path: Path) -> str:
     return str(read_json(path / MANIFEST).get("root", "")) if (path / MANIFEST).exists() else ""
 
@@ -98,7 +128,9 @@ def text_of(path: Path, facts: dict[str, Any]) -> str:
     return "\n".join([
         f"{path.name}: everything holds",
         f"  {facts['trials']} trials, {facts['requests']} requests re-read",
-        f"  {facts['derived_files']} derived files come out byte for byte",
+        f"  {facts['derived_files']} derived files come out byte for byte"
+        if facts["derived_files"]
+        else f"  derived files were made by version {facts['rendered_by']}, this is {__version__}: not compared, only their digests",
         f"  the records give {facts['tier']} {facts['pick']}",
         f"  root {facts['root']}",
         "  a tampering that re-hashed everything can only be found against a root that was published or signed: keep this one",

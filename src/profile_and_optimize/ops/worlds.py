@@ -14,6 +14,7 @@ from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.engines import BUILT_IN
 from profile_and_optimize.engines.base import Engine
+from profile_and_optimize.engines.endpoint import EndpointEngine
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
 from profile_and_optimize.engines.smoke import Answer, ask
 from profile_and_optimize.engines.vllm import VllmEngine, require_vllm
@@ -40,6 +41,8 @@ def make_engine(name: str, python: str | None) -> Engine:
     table = engine_table()
     if name not in table:
         raise WrongUse(f"unknown engine {name!r}; there are {', '.join(sorted(table))}")
+    if name == "endpoint":
+        return EndpointEngine(auth_headers())
     if name == "vllm":
         return VllmEngine(from_python(Path(python)) if python else require_vllm(find("vllm")))
     module, _, cls = table[name].partition(":")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from profile_and_optimize.analysis.decide import decide, ratio_words
 from profile_and_optimize.campaign import conduct
-from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.campaign.evidence_of import load_evidence, read_plan
 from profile_and_optimize.campaign.phase import GateResult, Phase
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.errors import GateRefused
-from profile_and_optimize.core.plan import Plan, plan_from_json
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
 
@@ -26,7 +26,7 @@ class Scaffold:
     writes: tuple[str, ...] = ("draft.json",)
 
     def run(self, folder: RunFolder, world: World) -> GateResult:
-        plan = conduct.open_draft(folder, self.draft) if self.draft else plan_from_json(folder.read_json("draft.json"))
+        plan = conduct.open_draft(folder, self.draft) if self.draft else read_plan(folder.path / "draft.json")
         conduct.check_flags(plan, world)
         names = ", ".join(a.id for a in plan.arms)
         world.say(f"intent: {plan.model}, focus {plan.focus} ({' and '.join(plan.primary)}), suite {plan.suite!r}")
@@ -68,7 +68,7 @@ class Tune:
     writes: tuple[str, ...] = ("cells/*/raw/b*.json",)
 
     def run(self, folder: RunFolder, world: World) -> GateResult:
-        plan = plan_from_json(folder.read_json("plan.json"))
+        plan = read_plan(folder.path / "plan.json")
         selection = conduct.run(folder, plan, world)
         return GateResult(True, f"{len(selection.blocks)} whole blocks, {len(selection.excluded)} excluded")
 

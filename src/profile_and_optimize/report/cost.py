@@ -55,13 +55,13 @@ def _elapsed(ev: Evidence) -> str:
 def unused_trials(ev: Evidence, d: Decision) -> tuple[Unused, ...]:
     """Trials on disk that no number rests on."""
     counted = {t.key for t in used_trials(d.selection)}
-    return tuple(Unused(trial_path(t.key), _why(t, d)) for t in ev.trials if t.key not in counted)
+    return tuple(Unused(trial_path(t.key), _why(t, ev, d)) for t in ev.trials if t.key not in counted)
 
 
-def _why(t: Judged, d: Decision) -> str:
+def _why(t: Judged, ev: Evidence, d: Decision) -> str:
     if t.key.arm in d.failed:
         return f"its arm failed: {plain(d.failed[t.key.arm])}"
-    if not t.usable:
+    if not t.usable(ev.plan.primary):
         return f"not usable: {plain('; '.join((*t.honesty.reasons, t.summary.reason)).strip('; '))}"
     gone = d.selection.excluded.get(t.key.block) or d.selection.open.get(t.key.block)
-    return f"block {t.key.block}: {plain(gone)}" if gone else "a later attempt took its place"
+    return f"block {t.key.block}: {plain(gone)}" if gone else "an earlier attempt counts already"
