@@ -218,5 +218,5 @@ def test_settings_that_are_not_an_arms_to_make_are_refused_at_birth(flags, env, 
 
 def test_two_workloads_of_the_same_name_and_load_are_refused(tmp_path: Path) -> None:
     plan = synthetic_plan()
-    with pytest.raises(WrongUse, match="short-chat.c4"):
+    with pytest.raises(WrongUse, match=r"short-chat\.c4"):
         replace(plan, points=(plan.points[0], plan.points[0]))

@@ -83,7 +83,7 @@ def test_manifest_and_known_good_point_at_the_evidence(evidence: Evidence, files
     manifest, good = json.loads(files["serve.manifest.json"]), json.loads(files["known_good_config.json"])
     assert manifest["evidence_root"] == good["evidence_root"] == evidence.root
     assert manifest["argv"] == ["fake-serve", "fake-model", "--port", "PORT", "--fast"]
-    assert good["flags"] == ["--fast"] and good["tier"] == "DRAFT" and good["hardware"] == "fake"
+    assert good["flags"] == ["--fast"] and good["tier"] == "DRAFT" and good["hardware"] == "cpu:fake"
     assert good["effect"]["lower"] < good["effect"]["estimate"] < good["effect"]["upper"]
 
 

@@ -180,6 +180,7 @@ TODO = {
     "accuracy": "ask the same questions of baseline and pick: --questions FILE.jsonl",
     "SLO": "declare the SLO and repeat",
     "failed requests": "read the errors of the pick's failed requests in its raw files and its log",
+    "planned blocks": "let the campaign run to its planned number of blocks: pao campaign_run RUN, or pao optimize --resume RUN",
     "client valid": "give the client cores of its own and lower the concurrency per client process, then repeat",
     "restarts": "measure with an engine that the campaign can restart",
     "random order": "run the blocks again in the drawn order; an order chosen by hand lets drift pick the winner",

@@ -128,5 +128,5 @@ def fake_world(engine: FakeEngine, client: FakeClient | None = None, clock: Fake
     engines: dict[str, Engine] = {"fake": engine}
     return World(
         engines=engines, client=client or FakeClient(), now=clock or FakeClock(), ask=fake_ask,
-        host=lambda: {"node": "fake-node", "hardware": "fake"}, say=lambda _: None, pick_port=lambda: 1,
+        host=lambda: {"node": "fake-node", "hardware": "cpu:fake"}, say=lambda _: None, pick_port=lambda: 1,
     )  # fmt: skip
