@@ -277,3 +277,35 @@ def test_an_expectation_the_evidence_denies_exits_1_and_sets_nothing(
         == 0
     )
     assert (run_copy / "champion_select.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_optimize_on_the_mock_walks_the_road_and_can_be_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = (
+        "optimize",
+        "--model",
+        "mock",
+        "--engines",
+        "mock",
+        "--blocks",
+        "2",
+        "--requests",
+        "6",
+        "--concurrency",
+        "2",
+        "--name",
+        "road",
+    )
+    code, answer = ask(capsys, *argv)
+    run = Path(answer["result"]["path"])
+    assert (
+        code == 0
+        and (run / "serve.sh").exists()
+        and (run / "HANDOFF.md").exists()
+        and (run / "known_good_config.json").exists()
+    )
+    before = {p: p.read_bytes() for p in run.glob("cells/*/raw/b*.json")}
+    assert len(before) == 16  # eight trials, and the bytes kept of each
+    code, again = ask(capsys, "optimize", "--resume", "road")
+    assert code == 0 and again["result"]["evidence_root"] == answer["result"]["evidence_root"]
+    assert before == {p: p.read_bytes() for p in run.glob("cells/*/raw/b*.json")}

@@ -38,6 +38,8 @@ class Scaffold:
             + "; ".join(f"{p.workload.isl} in, {p.workload.osl} out at c={p.concurrency}" for p in plan.points)
         )
         world.say(f"        budget {plan.budget_s / 60:.0f} min; folder {folder.path}")
+        starts = f"{len(plan.arms)} server starts, which measure what a block costs"
+        world.say(f"cost:   first every arm once ({starts}); the blocks' cost is stated before the first of them")
         return GateResult(True, "draft written")
 
 
