@@ -1,6 +1,6 @@
 """`make demo`: from nothing to a checked champion, on a machine with Python 3.11 and no GPU.
 
-    python3.11 demo/run.py [--budget-minutes 12.5]
+    python3.11 demo/run.py [--budget-minutes 13]
 
 Standard library only: it makes the environment that everything else runs in. What is missing is named before anything
 is downloaded. Every step is timed, and download apart from work.
@@ -117,7 +117,7 @@ def mock(budget_minutes: float) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget-minutes", type=float, default=12.5, help="for the campaign, admission included")
+    parser.add_argument("--budget-minutes", type=float, default=13.0, help="for the campaign, admission included")
     args = parser.parse_args()
     on_mock = platform.system() == "Darwin"
     if not on_mock:

@@ -105,7 +105,7 @@ def _probe(seat: Seat, server: Server) -> dict[str, float]:
         prompts = _probe_prompts(seat, point, count)
         began = seat.world.now()
         drive(seat, server, point, prompts, point.workload.osl)
-        out[point.key] = (seat.world.now() - began) * (point.requests / count) * 1.15
+        out[point.key] = (seat.world.now() - began) * (point.requests / count) * 1.1
     return out
 
 
