@@ -10,6 +10,8 @@ import types
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from profile_and_optimize import __version__
 from profile_and_optimize.cli.terminal import clean, say
@@ -84,13 +86,11 @@ def command_of(op: Op) -> click.Command:
         elif name in op.positional:
             params.append(click.Argument([name], type=kind, required=field.is_required()))
         elif kind is click.BOOL:
-            params.append(click.Option(["--" + name.replace("_", "-"), name], is_flag=True))
+            params.append(click.Option(["--" + name.replace("_", "-"), name], is_flag=True, help=field.description))
         else:
             spellings = ["--" + name.replace("_", "-"), name]
             params.append(
-                click.Option(
-                    spellings, type=kind, required=field.is_required(), default=None, help=_default(field.default)
-                )
+                click.Option(spellings, type=kind, required=field.is_required(), default=None, help=_help(field))
             )
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="print the one JSON envelope"))
     epilog = "\b\n" + "\n".join(op.examples) if op.examples else None
@@ -157,9 +157,9 @@ def _click_type(annotation: Any) -> click.ParamType:
     return plain.get(annotation, click.STRING)
 
 
-def _default(value: Any) -> str | None:
-    shown = value is not None and not repr(value).startswith("PydanticUndefined")
-    return f"default {value}" if shown else None
+def _help(field: FieldInfo) -> str | None:
+    default = None if field.default in (None, PydanticUndefined) else f"default {field.default}"
+    return "; ".join(text for text in (field.description, default) if text) or None
 
 
 if __name__ == "__main__":

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Literal
+from typing import Literal, get_type_hints
+
+from pydantic import Field, create_model
 
 from profile_and_optimize.core.errors import BrokeMidway
+from profile_and_optimize.engines.mock.options import HELP, Options
 from profile_and_optimize.engines.process import require_free
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 
-
-class MockRequest(Request):
-    port: int = 8000
-    ttft_ms: float = 50.0
-    itl_ms: float = 10.0
-    osl: int = 64
-    tokens_per_chunk: int = 1
-    role_chunk: Literal["none", "first", "zero"] = "none"
-    error_every: int = 0
-    cut_every: int = 0
-    noise: float = 0.0
-    seed: int = 0
-    stall_at: float = 0.0
-    stall_for: float = 0.0
-    model: str = "mock"
-    slots: int = 0
-    drift: float = 0.0
-    no_usage: bool = False
-    garbage: bool = False
-    answers: str | None = None
+# The server's own options are the request's fields; a fixed port is the one thing that a person would expect here.
+_HINTS = {**get_type_hints(Options), "role_chunk": Literal["none", "first", "zero"]}
+_DEFAULTS = {name: Options.__dataclass_fields__[name].default for name in HELP} | {"port": 8000}
+_FIELDS = {name: (_HINTS[name], Field(default=_DEFAULTS[name], description=HELP[name])) for name in HELP}
+MockRequest = create_model("MockRequest", __base__=Request, **_FIELDS)  # type: ignore[call-overload]
 
 
-def argv_of(req: MockRequest) -> list[str]:
+def argv_of(req: Request) -> list[str]:
     """The server's own command line."""
     argv = [sys.executable, "-m", "profile_and_optimize.engines.mock.server"]
     for name, value in req.model_dump().items():
@@ -44,9 +32,10 @@ def argv_of(req: MockRequest) -> list[str]:
     return argv
 
 
-def run(req: MockRequest, say: Say) -> Result:
-    require_free(req.port)
-    say(f"mock server on http://127.0.0.1:{req.port} (Ctrl-C stops it)")
+def run(req: Request, say: Say) -> Result:
+    port = req.model_dump()["port"]
+    require_free(port)
+    say(f"mock server on http://127.0.0.1:{port} (Ctrl-C stops it)")
     with subprocess.Popen(argv_of(req), stdin=subprocess.DEVNULL) as server:
         try:
             code = server.wait()
@@ -56,8 +45,8 @@ def run(req: MockRequest, say: Say) -> Result:
         finally:
             server.terminate()
     if code not in (0, -15):
-        raise BrokeMidway(f"the mock server ended with {code}", where=f"port {req.port}", next="choose another --port")
-    return Result({"port": req.port}, "mock server stopped")
+        raise BrokeMidway(f"the mock server ended with {code}", where=f"port {port}", next="choose another --port")
+    return Result({"port": port}, "mock server stopped")
 
 
 OP = Op(
