@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import Judged
-from profile_and_optimize.evidence.trialfile import trial_path
+from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
 
 SLACK_S = 0.5
 LITTLE = 0.02
@@ -27,7 +27,7 @@ def crosscheck(ev: Evidence) -> list[str]:
 def _written(ev: Evidence) -> Iterator[str]:
     """A trial is written once, and the plan once and before the first of them."""
     wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
-    trials = [p for p in wrote if "/raw/b" in p]
+    trials = [p for p in wrote if is_trial_path(p)]
     for path in sorted({p for p in trials if trials.count(p) > 1}):
         yield f"{path}: written {trials.count(path)} times"
     if wrote.count("plan.json") > 1:

@@ -15,7 +15,7 @@ from profile_and_optimize.engines.prometheus import server_tpot
 from profile_and_optimize.evidence.folder import JOURNAL, read_json
 from profile_and_optimize.evidence.journal import Event, read_journal
 from profile_and_optimize.evidence.manifest import evidence_root
-from profile_and_optimize.evidence.trialfile import decode, trial_path
+from profile_and_optimize.evidence.trialfile import decode, is_trial_path, trial_path
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def load_evidence(run: Path) -> Evidence:
     if not (run / "plan.json").exists():
         raise WrongUse("this run has no plan yet", where=str(run), next="pao campaign_run " + str(run))
     paths = sorted({e.data["path"] for e in events if e.kind == "wrote"})
-    trials, damaged = _trials(run, [p for p in paths if _is_trial(p)])
+    trials, damaged = _trials(run, [p for p in paths if is_trial_path(p)])
     return Evidence(
         run=run, plan=read_plan(run / "plan.json"), trials=trials,
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
@@ -78,11 +78,6 @@ def read_plan(path: Path) -> Plan:
         return plan_from_json(read_json(path))
     except (TypeError, ValueError, KeyError, AttributeError, WrongUse) as e:
         raise Corrupted(f"not a plan: {e}", where=str(path), next="restore it, or begin a new campaign") from e
-
-
-def _is_trial(path: str) -> bool:
-    name = path.rsplit("/", 1)[-1]
-    return "/raw/b" in path and name.endswith(".json") and not name.endswith(".raw.json")
 
 
 def _trials(run: Path, paths: list[str]) -> tuple[tuple[Judged, ...], tuple[str, ...]]:

@@ -12,12 +12,12 @@ _WRITTEN_BY = (
     (r"draft\.json", "campaign_init", ()),
     (r"plan\.json", "campaign", ("draft.json", "calibration.json")),
     (
-        r"calibration\.json|cells/[^/]+/(admission|commands/serve)\.json|cells/[^/]+/raw/b[^/]+\.raw\.json",
+        r"calibration\.json|cells/[^/]+/(admission|commands/serve)\.json|cells/[^/]+/raw/[br]\d[^/]+\.raw\.json",
         "campaign",
         (),
     ),
     (r"cells/[^/]+/raw/accuracy\.json", "evals exact_match", ()),
-    (r"cells/[^/]+/raw/b[^/]+\.json", "campaign", ("plan.json",)),
+    (r"cells/[^/]+/raw/[br]\d[^/]+\.json", "campaign", ("plan.json",)),
     (r"cells/[^/]+/raw/log-[^/]+\.txt", "engine", ()),
 )
 

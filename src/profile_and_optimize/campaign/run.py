@@ -16,6 +16,7 @@ from profile_and_optimize.core.errors import BrokeMidway, Unreachable, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder
+from profile_and_optimize.evidence.trialfile import is_trial_path
 
 STARTS = 2
 SPARE_ROUNDS = 3
@@ -144,8 +145,7 @@ def _selection(folder: RunFolder, plan: Plan) -> Selection:
 
 def _trials(folder: RunFolder) -> list[Judged]:
     wrote = {e.data["path"] for e in folder.journal.events if e.kind == "wrote"}
-    paths = [p for p in sorted(wrote) if "/raw/b" in p and not p.endswith(".raw.json")]
-    return [load_trial(folder.path / p) for p in paths]
+    return [load_trial(folder.path / p) for p in sorted(wrote) if is_trial_path(p)]
 
 
 def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) -> int:

@@ -33,8 +33,11 @@ class Judged:
 
 def judge(file: TrialFile, server_tpot_s: float | None) -> Judged:
     """`server_tpot_s` is the engine's own mean time per output token over the trial, None where it keeps none."""
-    summary = summarize(file.run.records, asked=file.requests_asked, concurrency=file.run.concurrency)
-    return Judged(file, summary, assess(file.run, requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s))
+    run = file.run
+    summary = summarize(
+        run.records, asked=file.requests_asked, concurrency=run.concurrency, from_intended=run.open_loop
+    )
+    return Judged(file, summary, assess(run, requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+CLOSED = "closed"
+ARRIVALS = (CLOSED, "poisson", "constant", "gamma", "replay")
+
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
@@ -84,6 +87,9 @@ class ClientRun:
 
     `t0_monotonic_ns` is the same moment on CLOCK_MONOTONIC, which all processes of one Linux boot share: with it
     the mock's send stamps and our arrivals are on one axis. None where the client does not say.
+    `arrival` is "closed" (a slot sends when its last answer ended; latencies count from `sent_ns`) or the name of an
+    open-loop arrival process, where latencies count from `intended_ns` and `request_rate` is what was asked, in
+    requests per second. `concurrency` is the number of slots; of an open loop, the most connections it may open.
     """
 
     t0_unix_s: float
@@ -92,3 +98,15 @@ class ClientRun:
     probe: ClientProbe
     raw: tuple[RawResponse, ...] = field(default=())
     t0_monotonic_ns: int | None = None
+    arrival: str = CLOSED
+    request_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.arrival not in ARRIVALS:
+            raise ValueError(f"arrival {self.arrival!r}: one of {', '.join(ARRIVALS)}")
+        if (self.arrival == CLOSED) != (self.request_rate is None):
+            raise ValueError("an open loop has a request rate, and a closed loop has none")
+
+    @property
+    def open_loop(self) -> bool:
+        return self.arrival != CLOSED

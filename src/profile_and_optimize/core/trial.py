@@ -18,15 +18,23 @@ class Validity(StrEnum):
     INVALID = "invalid"
 
 
+class Stage(StrEnum):
+    """A race only chooses who is compared; calls rest on the blocks of the confirmation alone."""
+
+    RACE = "race"
+    CONFIRM = "confirm"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class TrialKey:
-    """Where a trial sits: block (from 1), arm, point and attempt (from 1: an invalid trial is run again)."""
+    """Where a trial sits: block (from 1 in each stage), arm, point and attempt (from 1: an invalid trial is run again)."""
 
     block: int
     arm: str
     point: str
     attempt: int = 1
+    stage: Stage = Stage.CONFIRM
 
     @property
     def name(self) -> str:
-        return f"b{self.block:03d}-{self.point}-a{self.attempt}"
+        return f"{'b' if self.stage is Stage.CONFIRM else 'r'}{self.block:03d}-{self.point}-a{self.attempt}"

@@ -6,17 +6,19 @@ Kept response bytes stand in a second file as text in which every byte is one ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse, RequestRecord
-from profile_and_optimize.core.trial import TrialKey
+from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.redact import redact
 
+_TRIAL = re.compile(r"cells/[^/]+/raw/[br]\d{3,}-(?!.*\.raw\.json$)[^/]+\.json")
 _PLAIN = (
     "index", "intended_ns", "sent_ns", "done_ns", "first_byte_ns", "prompt_tokens", "completion_tokens", "status", "finish_reason",
     "error",
@@ -25,7 +27,11 @@ _PLAIN = (
 
 @dataclass(frozen=True, slots=True)
 class TrialFile:
-    """One timed run as it lies on disk. `counters` is the server's own change over the run; `context` asked and observed."""
+    """One timed run as it lies on disk. `counters` is the server's own change over the run; `context` asked and observed.
+
+    `prompt_ids` are short digests of the session's prompts up to here (warm-up first, then the timed ones); `machine`
+    is what else the machine did meanwhile (see `campaign.guard`).
+    """
 
     key: TrialKey
     run: ClientRun
@@ -36,10 +42,17 @@ class TrialFile:
     context: Mapping[str, Mapping[str, str]]
     prompts_digest: str
     start_s: float
+    prompt_ids: tuple[str, ...] = ()
+    machine: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def trial_path(key: TrialKey) -> str:
     return f"cells/{key.arm}/raw/{key.name}.json"
+
+
+def is_trial_path(path: str) -> bool:
+    """Is this run-relative path the file of a trial (of either stage), not its kept bytes, a log or an answer?"""
+    return _TRIAL.fullmatch(path) is not None
 
 
 def encode(trial: TrialFile) -> bytes:
@@ -58,7 +71,11 @@ def encode(trial: TrialFile) -> bytes:
         "start_s": trial.start_s,
         "t0_unix_s": run.t0_unix_s,
         "concurrency": run.concurrency,
+        "arrival": run.arrival,
+        "request_rate": run.request_rate,
         "prompts_digest": trial.prompts_digest,
+        "prompt_ids": list(trial.prompt_ids),
+        "machine": dict(trial.machine),
         "probe": asdict(run.probe),
         "counters": dict(trial.counters),
         "context": {k: dict(v) for k, v in trial.context.items()},
@@ -77,10 +94,14 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
             "loop_lag_ns": tuple(doc["probe"]["loop_lag_ns"]),
             "cores": tuple(doc["probe"]["cores"]),
         }
-        run = ClientRun(doc["t0_unix_s"], doc["concurrency"], _records(doc["columns"]), ClientProbe(**probe))
+        run = ClientRun(
+            doc["t0_unix_s"], doc["concurrency"], _records(doc["columns"]), ClientProbe(**probe),
+            arrival=doc["arrival"], request_rate=doc["request_rate"],
+        )  # fmt: skip
+        key = TrialKey(**{**doc["key"], "stage": Stage(doc["key"]["stage"])})
         return TrialFile(
-            TrialKey(**doc["key"]), run, doc["requests_asked"], doc["started_at"], doc["ended_at"], doc["counters"],
-            doc["context"], doc["prompts_digest"], doc["start_s"],
+            key, run, doc["requests_asked"], doc["started_at"], doc["ended_at"], doc["counters"], doc["context"],
+            doc["prompts_digest"], doc["start_s"], tuple(doc["prompt_ids"]), doc["machine"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Corrupted(f"not a trial: {e}", where=where, next="pao verify RUN") from e

@@ -92,8 +92,10 @@ class TrialSummary:
         }
 
 
-def summarize(records: Sequence[RequestRecord], *, asked: int, concurrency: int) -> TrialSummary:
-    """Every metric of one closed-loop trial from its records alone."""
+def summarize(
+    records: Sequence[RequestRecord], *, asked: int, concurrency: int, from_intended: bool = False
+) -> TrialSummary:
+    """Every metric of one trial from its records alone. `from_intended`: latencies of an open loop count from there."""
     good = [r for r in records if r.ok]
     wall = (max((r.done_ns for r in records), default=0) - min((r.sent_ns for r in records), default=0)) * NS
     state, reason = _state(asked, len(good), len(records))
@@ -101,7 +103,7 @@ def summarize(records: Sequence[RequestRecord], *, asked: int, concurrency: int)
     whole = sum(r.completion_tokens or 0 for r in good) / wall if good and wall > 0 and _all_usage(good) else None
     return TrialSummary(
         state=state, reason=reason, asked=asked, completed=len(good), failed=asked - len(good), errors=_errors(records),
-        dists=_distributions(good),
+        dists=_distributions(good, from_intended),
         request_throughput=len(good) / wall if good and wall > 0 else None,
         output_throughput=rate, window=window, window_s=window_s, whole_output_throughput=whole, wall_s=wall,
         isl_observed=_mean([r.prompt_tokens for r in good if r.prompt_tokens is not None]),
@@ -130,13 +132,14 @@ def delivered_concurrency(records: Sequence[RequestRecord]) -> float | None:
     return inside / (end - start)
 
 
-def _distributions(good: Sequence[RequestRecord]) -> dict[str, Dist | None]:
+def _distributions(good: Sequence[RequestRecord], from_intended: bool) -> dict[str, Dist | None]:
     gaps = [np.diff(r.chunk_ns) for r in good if len(r.chunk_ns) > 1]
+    begin = [r.intended_ns if from_intended else r.sent_ns for r in good]
     return {
-        "ttft": Dist.of([(r.chunk_ns[0] - r.sent_ns) * NS for r in good]),
+        "ttft": Dist.of([(r.chunk_ns[0] - b) * NS for r, b in zip(good, begin, strict=True)]),
         "tpot": Dist.of([t for r in good if (t := tpot(r)) is not None]),
         "itl": Dist.of(np.concatenate(gaps) * NS) if gaps else None,
-        "e2e_latency": Dist.of([(r.done_ns - r.sent_ns) * NS for r in good]),
+        "e2e_latency": Dist.of([(r.done_ns - b) * NS for r, b in zip(good, begin, strict=True)]),
     }
 
 
