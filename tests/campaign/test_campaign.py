@@ -135,11 +135,11 @@ def test_all_arms_of_a_block_get_the_same_prompts_and_the_next_block_new_ones(ev
     assert len({next(iter(d)) for d in digests.values()}) == len(digests)
 
 
-def test_the_number_of_blocks_is_what_the_budget_buys_and_at_least_two() -> None:
+def test_the_number_of_blocks_is_what_the_budget_buys_and_at_least_the_first_look() -> None:
     plan = synthetic_plan()
     cost = round_cost(plan.less(frozenset({"broken"})), {"baseline": 10, "aa": 10, "fast": 10, "slow": 10})
     assert cost.round_s == pytest.approx(42.0)
-    assert [affordable_blocks(cost, s) for s in (0, 100, 130, 1e9)] == [2, 2, 3, 40]
+    assert [affordable_blocks(cost, s) for s in (0, 130, 170, 1e9)] == [3, 3, 4, 40]
 
 
 def test_more_candidates_than_fit_in_four_make_groups_with_the_baseline_in_each() -> None:
@@ -163,15 +163,17 @@ def campaign_at(tmp_path: Path, blocks: int) -> tuple[RunFolder, object, object]
     return folder, conduct.admit(folder, world), world
 
 
-def test_an_early_look_makes_no_winner(tmp_path: Path) -> None:
-    """Looked at after 2 of 4 planned blocks, an arm 10% faster is UNKNOWN; after all 4 it is BETTER."""
+def test_before_the_first_look_nobody_is_called(tmp_path: Path) -> None:
+    """Looked at after 2 of 4 planned blocks, an arm 10% faster is UNKNOWN; at the look after block 3 it is BETTER."""
     folder, plan, world = campaign_at(tmp_path, 4)
     for block in (1, 2):
         for arm in session_order(plan, block):
             run_one_session(folder, plan, world, arm)
     early = decide(load_evidence(folder.path))
-    assert early.effects["fast"].call is Call.UNKNOWN and "early look: 2 of 4" in early.effects["fast"].reason
-    assert early.pick == "baseline" and "planned blocks" in {g.name for g in early.open_gates}
+    assert (
+        early.effects["fast"].call is Call.UNKNOWN and "the first look is after block 3" in early.effects["fast"].reason
+    )
+    assert early.pick == "baseline" and "all looks taken" in {g.name for g in early.open_gates}
     conduct.run(folder, plan, world)
     folder.close()
     assert decide(load_evidence(tmp_path / RUN)).effects["fast"].call is Call.BETTER

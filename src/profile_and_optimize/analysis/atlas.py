@@ -45,7 +45,7 @@ def rows(ev: Evidence, d: Decision) -> list[dict[str, Any]]:
 def _row(ev: Evidence, d: Decision, arm_id: str, point: str, used: Sequence[Judged]) -> dict[str, Any]:
     arm = ev.plan.arm(arm_id)
     spec = next(p for p in ev.plan.points if p.key == point)
-    status = "failed" if arm_id in d.failed else cell_status(used)
+    status = _status(d, arm_id, used)
     context = context_from_json(used[0].file.context) if used else None
     return {
         "schema": 1,
@@ -86,6 +86,11 @@ def _metrics(used: Sequence[Judged]) -> dict[str, Any]:
     return out
 
 
+def _status(d: Decision, arm_id: str, used: Sequence[Judged]) -> str:
+    """failed, raced (it left in the race and was not confirmed), full or partial."""
+    return "failed" if arm_id in d.failed else "raced" if arm_id in d.raced else cell_status(used)
+
+
 def cell_status(used: Sequence[Judged]) -> str:
     """full, partial or failed for the trials of a cell."""
     if not used:
@@ -105,5 +110,5 @@ def normalized(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
         for t in ev.trials if t.key.arm == arm_id
     ]  # fmt: skip
     mine = [t for arms in d.selection.blocks.values() for t in arms.get(arm_id, {}).values()]
-    status = "failed" if arm_id in d.failed else cell_status(mine)
+    status = _status(d, arm_id, mine)
     return {"schema": 1, "cell": arm_id, "status": status, "reason": d.failed.get(arm_id, ""), "trials": trials}

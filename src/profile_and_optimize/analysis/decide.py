@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from profile_and_optimize.analysis import gates as g
-from profile_and_optimize.analysis.endpoint import primary_contrasts, primary_table
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.looks import aa_effects, looks, vetoed
 from profile_and_optimize.campaign.selection import Judged, Selection, select
 from profile_and_optimize.core.context import UNKNOWN, context_from_json, differences
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Call, Effect, Tier
-from profile_and_optimize.stats.paired import calls, contrasts, single
 
 LENGTHS = 0.02
 
@@ -33,6 +32,8 @@ class Decision:
     failed: Mapping[str, str]
     selection: Selection
     mismatches: Mapping[str, tuple[str, ...]]
+    decided_at: Mapping[str, int]
+    raced: Mapping[str, float | None]
 
     @property
     def open_gates(self) -> tuple[g.Gate, ...]:
@@ -41,24 +42,24 @@ class Decision:
 
 def decide(ev: Evidence) -> Decision:
     plan = ev.plan
-    selection = select(plan, ev.trials, ev.failed_arms, ev.given_up)
-    found = primary_contrasts(plan, selection)
-    effects = calls(found, [a.id for a in plan.candidates], alpha=plan.alpha, margin=plan.margin)
-    effects = {a: _failed(e, ev.failed_arms.get(a)) for a, e in effects.items()}
+    selection = select(plan, ev.trials, ev.failed_arms, ev.given_up, ev.added)
+    found = looks(plan, selection)
+    effects = {a: _failed(e, ev.failed_arms.get(a)) for a, e in found.effects.items()}
     mismatches = incomparable(plan, selection)
     effects = {a: _refused(e, mismatches.get(a, ())) for a, e in effects.items()}
     twins = aa_effects(plan, selection)
     aa = max(twins, key=_away_from_zero, default=None)
-    vetoed = any(e.lower is not None and e.upper is not None and not e.lower <= 0 <= e.upper for e in twins)
-    held = {"vetoed: the baseline differed from itself in this campaign": vetoed, **early_look(plan, selection)}
-    for reason in (r for r, holds in held.items() if holds):
-        effects = {a: _held_back(e, reason) for a, e in effects.items()}
+    veto = vetoed(twins)
+    if veto:
+        why = "vetoed: the baseline differed from itself in this campaign"
+        effects = {a: _held_back(e, why) for a, e in effects.items()}
     pick = _pick(plan, effects)
     checks = _gates(ev, plan, selection, effects, aa, pick)
     tier = Tier.VERDICT if all(x.passed for x in checks) else Tier.DRAFT
     return Decision(
-        pick, tier, _why(plan, pick, effects), effects, aa, vetoed, checks, ev.failed_arms, selection, mismatches
-    )
+        pick, tier, _why(plan, pick, effects), effects, aa, veto, checks, ev.failed_arms, selection, mismatches,
+        found.decided_at, {a.id: ev.race.last.estimates.get(a.id) if ev.race and ev.race.last else None for a in plan.raced},
+    )  # fmt: skip
 
 
 def _gates(
@@ -71,7 +72,7 @@ def _gates(
         g.aa_gate(plan, aa),
         g.suite_gate(pick, plan, selection),
         g.accuracy_gate(pick, plan, ev.accuracy),
-        g.slo_gate(),
+        g.slo_gate(pick, plan, selection),
         g.failure_gate(pick, plan, used),
         g.blocks_gate(plan, selection),
         g.client_gate(selection),
@@ -90,21 +91,6 @@ def used_trials(selection: Selection) -> tuple[Judged, ...]:
         for _, pts in sorted(arms.items())
         for _, t in sorted(pts.items())
     )
-
-
-def early_look(plan: Plan, selection: Selection) -> dict[str, bool]:
-    """The number of blocks was fixed before block 1: until all are there, looking may not make a winner."""
-    have = min(len(selection.of_group(plan, g)) for g in plan.groups)
-    return {f"an early look: {have} of {plan.blocks} planned blocks": have < plan.blocks}
-
-
-def aa_effects(plan: Plan, selection: Selection) -> list[Effect]:
-    """The baseline against itself in every group that has blocks."""
-    if plan.twin is None:
-        return []
-    tables = [primary_table(plan, selection, group) for group in plan.groups]
-    found = [contrasts(t, plan.baseline.id).get(plan.twin.id) for t in tables]
-    return [single(c, plan.twin.id, alpha=plan.alpha, margin=plan.margin) for c in found]
 
 
 def _away_from_zero(e: Effect) -> float:
@@ -208,7 +194,7 @@ def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
     return {
         "schema": 1,
         "run_id": ev.run.name,
-        "plan_digest": ev.plan.digest,
+        "plan_digest": ev.frozen.digest,
         "evidence_root": ev.root,
         "focus": ev.plan.focus,
         "primary_endpoint": list(ev.plan.primary),
@@ -222,6 +208,7 @@ def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
         "gates": [x.to_json() for x in d.gates],
         "blocks": {
             "planned": ev.plan.total_blocks,
+            "added": ev.added * len(ev.plan.groups),
             "whole": sorted(d.selection.blocks),
             "excluded": {str(k): v for k, v in sorted(d.selection.excluded.items())},
             "open": {str(k): v for k, v in sorted(d.selection.open.items())},
@@ -238,9 +225,23 @@ def arm_json(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
         "engine": arm.engine,
         "lever": arm.lever,
         "predicted": prediction_json(arm.predicted, effect),
-        "status": "failed" if arm_id in d.failed else "full",
+        "status": "failed" if arm_id in d.failed else "raced" if arm in ev.plan.raced else "full",
         "failure": d.failed.get(arm_id),
         "effect": effect_json(effect),
+        "decided_at_block": d.decided_at.get(arm_id),
+        "race": race_json(ev, arm_id),
+    }
+
+
+def race_json(ev: Evidence, arm_id: str) -> dict[str, Any] | None:
+    """Where the race left an arm: exploratory, without an interval on purpose. None where there was none."""
+    last = ev.race.last if ev.race else None
+    if last is None or arm_id not in last.estimates:
+        return None
+    return {
+        "estimate": math.expm1(last.estimates[arm_id]),
+        "p_best": last.p_best.get(arm_id, 0.0),
+        "finalist": arm_id in last.finalists,
     }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import expm1
+from statistics import mean, stdev
 from typing import Any
 
-from profile_and_optimize.analysis.endpoint import metric_table
+from scipy import stats as st
+
+from profile_and_optimize.campaign.looks import not_lost, wants_more, workload_effects
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.selection import Judged, Selection
 from profile_and_optimize.core.context import UNKNOWN
@@ -15,9 +18,9 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Validity
 from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.stats.accuracy import paired_loss, score
-from profile_and_optimize.stats.paired import contrasts, single
 
 USEFUL_BASELINE = 0.5
+SLO_LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,8 @@ def suite_gate(pick: str, plan: Plan, selection: Selection) -> Gate:
     """No workload of the suite lost beyond the non-inferiority margin on any focus metric."""
     if pick == plan.baseline.id:
         return Gate("no workload lost", True, "the pick is the baseline")
-    group = next(g for g in plan.groups if pick in g)
-    unknown, lost = [], []
-    for point in plan.points:
-        for metric in plan.primary:
-            found = contrasts(metric_table(plan, selection, group, point.key, metric), plan.baseline.id)
-            effect = single(found.get(pick), pick, alpha=plan.alpha, margin=plan.non_inferiority)
-            if effect.call is Call.WORSE:
-                lost.append(f"{point.key} {metric}")
-            elif effect.lower is None or effect.lower < -plan.non_inferiority:
-                unknown.append(f"{point.key} {metric}")
+    found = {key: not_lost(plan, e) for key, e in workload_effects(plan, selection, pick).items()}
+    lost, unknown = ([" ".join(key) for key, answer in found.items() if answer is wanted] for wanted in (False, None))
     margin = f"{plan.non_inferiority:.0%}"
     if lost:
         return Gate("no workload lost", False, f"lost more than {margin}: {', '.join(lost)}")
@@ -113,9 +108,20 @@ def failure_gate(pick: str, plan: Plan, trials: Sequence[Judged]) -> Gate:
 
 
 def blocks_gate(plan: Plan, selection: Selection) -> Gate:
+    """Every look was taken: each group has all its blocks, or a look answered for all its arms."""
     have = [len(selection.of_group(plan, group)) for group in plan.groups]
-    done = all(n == plan.blocks for n in have)
-    return Gate("planned blocks", done, f"{min(have)} of {plan.blocks} planned blocks are whole in every group")
+    waiting = [i for i, group in enumerate(plan.groups) if wants_more(plan, selection, group)]
+    if waiting:
+        return Gate(
+            "all looks taken", False, f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open"
+        )
+    if min(have) < selection.limit:
+        return Gate(
+            "all looks taken",
+            True,
+            f"stopped after {min(have)} of at most {selection.limit} blocks: every arm is answered",
+        )
+    return Gate("all looks taken", True, f"all {selection.limit} blocks of every group are whole")
 
 
 def client_gate(selection: Selection) -> Gate:
@@ -179,9 +185,28 @@ def grounding_gate(used: Sequence[Judged]) -> Gate:
     return Gate("grounding", None, f"no counters were read on {', '.join(sorted(seen)) or 'unknown hardware'}")
 
 
-def slo_gate() -> Gate:
-    return Gate("SLO", True, "no SLO was declared")
+def slo_gate(pick: str, plan: Plan, selection: Selection) -> Gate:
+    """The p99 of every session of the pick, as an interval over its sessions (t on the logs, one-sided 5%), meets the SLO."""
+    if not plan.slo:
+        return Gate("SLO", True, "no SLO was declared")
+    told = [_slo_of(pick, selection, point.key, name, limit) for point in plan.points for name, limit in plan.slo]
+    answers = [answer for answer, _ in told]
+    passed = False if False in answers else None if None in answers else True
+    return Gate("SLO", passed, "; ".join(words for _, words in told))
+
+
+def _slo_of(pick: str, selection: Selection, point: str, name: str, limit: float) -> tuple[bool | None, str]:
+    dists = [arms[pick][point].summary.dists[name] for _, arms in sorted(selection.blocks.items()) if pick in arms]
+    p99 = [d.p99 for d in dists if d is not None]
+    where = f"{point} {name} p99"
+    if len(p99) < 2 or len(p99) < len(dists):
+        return None, f"{where}: {len(p99)} sessions, no interval (limit {1e3 * limit:g} ms)"
+    logs = [math.log(v) for v in p99]
+    half = float(st.t.isf(SLO_LEVEL, len(logs) - 1)) * stdev(logs) / math.sqrt(len(logs))
+    lower, upper = math.exp(mean(logs) - half), math.exp(mean(logs) + half)
+    words = f"{where} {1e3 * lower:.4g} to {1e3 * upper:.4g} ms over {len(logs)} sessions (limit {1e3 * limit:g} ms)"
+    return (True if upper <= limit else False if lower > limit else None), words
 
 
 def _percent(log_ratio: float) -> str:
-    return f"{expm1(log_ratio):+.1%}"
+    return f"{math.expm1(log_ratio):+.1%}"

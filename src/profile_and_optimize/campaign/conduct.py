@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from profile_and_optimize.campaign.admit import admit_all, session_seconds
-from profile_and_optimize.campaign.evidence_of import failed_arms, read_plan
+from profile_and_optimize.campaign.evidence_of import failed_arms, load_evidence, read_plan
+from profile_and_optimize.campaign.looks import looks, wants_more
 from profile_and_optimize.campaign.recover import adopt_orphans
-from profile_and_optimize.campaign.run import run_blocks
+from profile_and_optimize.campaign.run import current, run_blocks
+from profile_and_optimize.campaign.run_race import run_race
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import PRODUCER
 from profile_and_optimize.campaign.timing import Cost, affordable_blocks, round_cost
 from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.base import refuse_unknown_flags
 from profile_and_optimize.evidence.folder import RunFolder
@@ -42,10 +45,9 @@ def admit(folder: RunFolder, world: World) -> Plan:
         return read_plan(folder.path / PLAN)
     admit_all(folder, draft, world)
     plan, cost = _frozen(folder, draft)
-    world.say(f"cost: {cost.words()}")
-    world.say(
-        f"plan: {plan.blocks} blocks x {len(plan.groups)} group(s), {plan.sessions} server starts, {cost.of(plan.blocks) / 60:.1f} min"
-    )
+    world.say(f"cost: {cost.words(plan.blocks)}")
+    kinds = "a race, then at most" if plan.race_rounds else f"{len(plan.groups)} kind(s) of block, at most"
+    world.say(f"plan: {kinds} {plan.blocks} blocks each; a look after every block from the third")
     folder.write_json(PLAN, plan.to_json(), producer=PRODUCER, inputs=(DRAFT, "calibration.json"))
     return plan
 
@@ -61,4 +63,24 @@ def _frozen(folder: RunFolder, draft: Plan) -> tuple[Plan, Cost]:
 
 
 def run(folder: RunFolder, plan: Plan, world: World) -> Selection:
-    return run_blocks(folder, plan, world, session_seconds(folder, plan))
+    """The race, where the plan has one, then the blocks; stops as soon as every arm is answered."""
+    seconds = session_seconds(folder, plan)
+    return run_blocks(folder, confirmed(folder, plan, world), world, seconds)
+
+
+def confirmed(folder: RunFolder, plan: Plan, world: World) -> Plan:
+    """The plan of the confirmation; runs what the race still lacks."""
+    return run_race(folder, plan, world, session_seconds(folder, plan)) if plan.race_rounds else plan
+
+
+def extend(folder: RunFolder, plan: Plan, blocks: int) -> None:
+    """Allow every group so many blocks more, at the levels kept back for that. Raises WrongUse before the planned ones ran."""
+    ev = load_evidence(folder.path)
+    selection = current(folder, ev.plan)
+    if any(wants_more(ev.plan, selection, group) for group in ev.plan.groups):
+        raise WrongUse(
+            "blocks of the plan are still to be run", where=str(folder.path), next=f"pao campaign_run {folder.path}"
+        )
+    if not looks(ev.plan, selection).undecided(a.id for a in ev.plan.candidates):
+        raise WrongUse("every arm has its answer; more blocks would change none", where=str(folder.path))
+    folder.event("extended", blocks=blocks, after=selection.limit)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.plan import MAX_ARMS_IN_BLOCK, Plan
+from profile_and_optimize.core.trial import TrialKey
 
 
 def session_order(plan: Plan, block: int) -> tuple[str, ...]:
@@ -14,6 +15,12 @@ def session_order(plan: Plan, block: int) -> tuple[str, ...]:
     return tuple(shuffled)
 
 
-def prompt_seed(plan: Plan, block: int, point: str, attempt: int) -> str:
-    """New in every block, at every point and in every re-run of an invalid trial."""
-    return f"{plan.seed}/prompts/{block}/{point}/{attempt}"
+def prompt_seed(plan: Plan, key: TrialKey) -> str:
+    """New in every block of either stage, at every point and in every re-run of an invalid trial."""
+    return f"{plan.seed}/prompts/{key.stage}/{key.block}/{key.point}/{key.attempt}"
+
+
+def most_race_blocks(plan: Plan) -> int:
+    """As many blocks as the race of this plan can have: every candidate in every round."""
+    entrants = len(plan.candidates) + len(plan.raced)
+    return plan.race_rounds * -(-entrants // (MAX_ARMS_IN_BLOCK - 1))

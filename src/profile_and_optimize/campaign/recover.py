@@ -11,6 +11,7 @@ _WRITTEN_BY = (
     (r"SOURCE\.md|config\.yaml", "campaign_init", ()),
     (r"draft\.json", "campaign_init", ()),
     (r"plan\.json", "campaign", ("draft.json", "calibration.json")),
+    (r"finalists\.json", "campaign", ("plan.json",)),
     (
         r"calibration\.json|cells/[^/]+/(admission|commands/serve)\.json|cells/[^/]+/raw/[br]\d[^/]+\.raw\.json",
         "campaign",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from profile_and_optimize.core.plan import Plan
-from profile_and_optimize.core.trial import TrialKey, TrialState, Validity
+from profile_and_optimize.core.trial import Stage, TrialKey, TrialState, Validity
 from profile_and_optimize.evidence.trialfile import TrialFile
 from profile_and_optimize.stats.honesty import Honesty, assess
 from profile_and_optimize.stats.summary import TrialSummary, summarize
@@ -42,18 +42,24 @@ def judge(file: TrialFile, server_tpot_s: float | None) -> Judged:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`blocks[block][arm][point]` of whole blocks; `excluded` and `open` name the others with the reason."""
+    """`blocks[block][arm][point]` of whole blocks; `excluded` and `open` name the others with the reason.
+
+    `limit` is the most blocks a group may have: those planned and those added."""
 
     blocks: Mapping[int, Mapping[str, Mapping[str, Judged]]]
     excluded: Mapping[int, str]
     open: Mapping[int, str]
+    limit: int
 
     def of_group(self, plan: Plan, group: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(b for b in sorted(self.blocks) if plan.group_of_block(b) == group)
 
 
-def select(plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], given_up: Mapping[int, str]) -> Selection:
-    """The first usable attempt of every point, in the first `plan.blocks` blocks of each group that are whole for all arms.
+def select(
+    plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], given_up: Mapping[int, str], added: int = 0
+) -> Selection:
+    """The first usable attempt of every point, in the first blocks of each group that are whole for all arms: as many as
+    were planned, and `added`. Trials of a race take no part.
 
     A block with a gap longer than the plan allows between two trials, or given up by the runner, is excluded for
     all its arms. An arm that failed for good takes no part, and does not take its blocks with it.
@@ -61,14 +67,14 @@ def select(plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], giv
     out = frozenset(failed_arms)
     by_block: dict[int, list[Judged]] = {}
     for t in trials:
-        if t.key.arm not in out:
+        if t.key.arm not in out and t.key.stage is Stage.CONFIRM:
             by_block.setdefault(t.key.block, []).append(t)
     blocks: dict[int, dict[str, dict[str, Judged]]] = {}
     excluded, unfinished = dict(given_up), {}
     for number, members in sorted(by_block.items()):
         if number in excluded:
             continue
-        chosen = _first_usable(plan, members)
+        chosen = first_usable(plan, members)
         gap = _longest_gap(members)
         missing = _missing(plan, number, chosen, out)
         if gap > plan.gap_limit_s:
@@ -77,12 +83,14 @@ def select(plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], giv
             unfinished[number] = f"lacks {', '.join(missing)}"
         else:
             blocks[number] = chosen
-    beyond = _beyond(plan, blocks)
+    limit = plan.blocks + added
+    beyond = _beyond(plan, blocks, limit)
     excluded |= dict.fromkeys(beyond, "beyond the planned number of blocks")
-    return Selection({b: v for b, v in blocks.items() if b not in beyond}, excluded, unfinished)
+    return Selection({b: v for b, v in blocks.items() if b not in beyond}, excluded, unfinished, limit)
 
 
-def _first_usable(plan: Plan, members: list[Judged]) -> dict[str, dict[str, Judged]]:
+def first_usable(plan: Plan, members: Iterable[Judged]) -> dict[str, dict[str, Judged]]:
+    """[arm][point]: the first attempt that may enter a comparison."""
     chosen: dict[str, dict[str, Judged]] = {}
     for t in sorted(members, key=lambda t: t.key.attempt):
         if t.usable(plan.primary):
@@ -90,12 +98,12 @@ def _first_usable(plan: Plan, members: list[Judged]) -> dict[str, dict[str, Judg
     return chosen
 
 
-def _beyond(plan: Plan, blocks: Mapping[int, object]) -> set[int]:
-    """Whole blocks past the planned number of their group: topping up after a look may not change the answer."""
+def _beyond(plan: Plan, blocks: Mapping[int, object], limit: int) -> set[int]:
+    """Whole blocks past those planned and added: what nobody declared may not change the answer."""
     out: set[int] = set()
     for i in range(len(plan.groups)):
         mine = sorted(b for b in blocks if (b - 1) % len(plan.groups) == i)
-        out |= set(mine[plan.blocks :])
+        out |= set(mine[limit:])
     return out
 
 

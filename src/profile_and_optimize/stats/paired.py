@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -22,19 +22,23 @@ import numpy as np
 from scipy import stats as st
 
 from profile_and_optimize.core.verdict import Call, Effect
+from profile_and_optimize.stats.sequential import FIRST_LOOK, sign_flip_agrees, sign_flip_p
 
 MOST_BLOCKS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """An arm against the baseline over the blocks both are in: mean log ratio, its standard error, n and A."""
+    """An arm against the baseline over the blocks both are in: mean log ratio, its standard error, n and A.
+
+    `differences` are the log ratios block by block."""
 
     arm: str
     mean: float
     se: float
     blocks: int
     arms_in_block: int
+    differences: tuple[float, ...] = ()
 
     @property
     def df(self) -> float:
@@ -78,7 +82,9 @@ def contrasts(table: Mapping[int, Mapping[str, float]], baseline: str) -> dict[s
     base = y[:, arms.index(baseline)]
     pooled = 2 * _residual_mean_square(y)
     return {
-        a: Contrast(a, float(d.mean()), math.sqrt(max(float(d.var(ddof=1)), pooled) / n), n, len(arms))
+        a: Contrast(
+            a, float(d.mean()), math.sqrt(max(float(d.var(ddof=1)), pooled) / n), n, len(arms), tuple(d.tolist())
+        )
         for i, a in enumerate(arms)
         if a != baseline
         for d in [y[:, i] - base]
@@ -107,29 +113,45 @@ def holm_levels(p_values: Mapping[str, float], alpha: float) -> dict[str, float]
 
 
 def calls(
-    found: Mapping[str, Contrast], candidates: Sequence[str], *, alpha: float, margin: float
+    found: Mapping[str, Contrast],
+    candidates: Sequence[str],
+    *,
+    alpha: float,
+    margin: float,
+    shares: Mapping[str, float] | None = None,
+    won: Iterable[str] = (),
 ) -> dict[str, Effect]:
-    """An Effect per candidate. `margin` is a ratio (0.01); BETTER needs the whole interval beyond log(1 + margin)."""
+    """An Effect per candidate. `margin` is a ratio (0.01); BETTER needs the whole interval beyond log(1 + margin).
+
+    `shares`: the part of each arm's level that this look may use (all of it where there is one look). `won` are arms
+    called BETTER at an earlier look: their level has passed on to the others (Holm over looks: Ye et al. 2013, section 2).
+    """
     edge = math.log1p(margin)
-    tested = {a: found[a].p_above(edge) for a in candidates if a in found}
+    share = {a: 1.0 if shares is None else shares.get(a, 0.0) for a in candidates}
     # Arms without a contrast stay in the count: dropping them after the fact would loosen the level of the rest.
-    missing = {a: 1.0 for a in candidates if a not in found}
-    levels = holm_levels({**tested, **missing}, alpha)
-    return {a: _effect(found.get(a), a, levels[a], edge) for a in candidates}
+    tested = {a: found[a].p_above(edge) / share[a] if a in found and share[a] > 0 else 1.0 for a in candidates}
+    levels = holm_levels({**tested, **dict.fromkeys(won, 0.0)}, alpha)
+    return {a: effect_of(found.get(a), a, levels[a] * share[a], edge, alpha) for a in candidates}
 
 
 def single(found: Contrast | None, arm: str, *, alpha: float, margin: float) -> Effect:
-    """One arm on its own at the full level: for the A/A arm and for descriptive endpoints."""
-    return _effect(found, arm, alpha, math.log1p(margin))
+    """One arm on its own at the level given: for the A/A arm and for descriptive endpoints."""
+    return effect_of(found, arm, alpha, math.log1p(margin), alpha)
 
 
-def _effect(c: Contrast | None, arm: str, level: float, edge: float) -> Effect:
-    if c is None:
+def effect_of(c: Contrast | None, arm: str, level: float, edge: float, alpha: float) -> Effect:
+    """The interval at `level` and its call. Without a contrast, or at a look without any level, there is no interval."""
+    if c is None or level <= 0:
         why = "fewer than 2 blocks hold both this arm and the baseline"
-        return Effect(arm, None, None, None, level, 0, None, Call.UNKNOWN, why, 3)
+        why = why if c is None else f"{c.blocks} blocks so far; the first look is after block {FIRST_LOOK}"
+        return Effect(arm, None, None, None, level, c.blocks if c else 0, None, Call.UNKNOWN, why, 3)
     half = c.half_width(level)
     lower, upper = c.mean - half, c.mean + half
     call, reason = _call(lower, upper, edge)
+    turned = c.differences if call is Call.BETTER else tuple(-d for d in c.differences)
+    if call in (Call.BETTER, Call.WORSE) and not sign_flip_agrees(turned, edge, alpha):
+        said = f"{call.value.lower()}, the sign-flip test does not (p {sign_flip_p(turned, edge):.3f}, needs {alpha:g})"
+        call, reason = Call.UNKNOWN, f"the t-test says {said}"
     needed = None if call is not Call.UNKNOWN else blocks_needed(c, level, edge)
     if call is Call.UNKNOWN:
         reason += f"; {_needed_words(needed)}"
@@ -147,7 +169,7 @@ def _call(lower: float, upper: float, edge: float) -> tuple[Call, str]:
 
 
 def blocks_needed(c: Contrast, level: float, edge: float) -> int | None:
-    """Blocks at which an effect and noise like the observed would be called; None beyond 200."""
+    """Blocks at which an effect and noise like the observed would be called in a plan that looks once; None beyond 200."""
     sd = c.se * math.sqrt(c.blocks)
     slack = abs(abs(c.mean) - edge)
     for n in range(c.blocks + 1, MOST_BLOCKS + 1):

@@ -1,0 +1,125 @@
+"""The looks of a campaign: after every round of blocks, what each arm may be called. Pure; running, deciding and
+verifying all ask here, so that a campaign stops on the same answer that its report gives.
+
+An arm's call is that of the first look that gave one, with the interval of that look; without one, it is the last
+look's. The looks' levels are shared out by `stats.sequential`, over arms by Holm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from profile_and_optimize.campaign.endpoint import Table, metric_table, primary_table
+from profile_and_optimize.campaign.selection import Selection
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.verdict import Call, Effect
+from profile_and_optimize.stats.paired import Contrast, calls, contrasts, effect_of, single
+from profile_and_optimize.stats.sequential import share_of_look
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """`effects` of the candidates as the looks so far leave them; `decided_at` the number of blocks at which a call fell."""
+
+    effects: Mapping[str, Effect]
+    decided_at: Mapping[str, int]
+
+    def undecided(self, arms: Iterable[str]) -> tuple[str, ...]:
+        return tuple(a for a in arms if a not in self.decided_at)
+
+
+def looks(plan: Plan, selection: Selection) -> Looks:
+    """Every look that the whole blocks allow, in order."""
+    return looks_at(plan, [(group, primary_table(plan, selection, group)) for group in plan.groups])
+
+
+def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Looks:
+    """As `looks`, from the groups with their tables y[block][arm] of the primary endpoint."""
+    candidates = [a.id for a in plan.candidates]
+    effects = calls({}, candidates, alpha=plan.alpha, margin=plan.margin)
+    decided: dict[str, int] = {}
+    for n in range(1, max((len(t) for _, t in tables), default=0) + 1):
+        found: dict[str, Contrast] = {}
+        for group, table in tables:
+            # A group that stopped earlier keeps the blocks it has: its arms' calls have fallen, or will not.
+            first = {b: table[b] for b in sorted(table)[:n]}
+            found |= {a: c for a, c in contrasts(first, plan.baseline.id).items() if a in group and a in candidates}
+        shares = {a: share_of_look(c.blocks, plan.blocks, c.arms_in_block) for a, c in found.items()}
+        won = [a for a in decided if effects[a].call is Call.BETTER]
+        fresh = calls(found, candidates, alpha=plan.alpha, margin=plan.margin, shares=shares, won=won)
+        for arm in candidates:
+            if arm not in decided:
+                effects[arm] = _joined(effects[arm], fresh[arm]) if n > plan.blocks else fresh[arm]
+                if effects[arm].call is not Call.UNKNOWN:
+                    decided[arm] = effects[arm].blocks
+    return Looks(effects, decided)
+
+
+def _joined(before: Effect, now: Effect) -> Effect:
+    """Beyond the planned blocks the levels are small: the interval of the last planned look, which holds as well, may be
+    the narrower one. All looks hold together, so the ends may be taken from either."""
+    if now.call is not Call.UNKNOWN or before.lower is None or now.lower is None:
+        return now
+    if before.upper is None or now.upper is None or now.estimate is None:
+        return now
+    lower, upper = max(before.lower, now.lower), min(before.upper, now.upper)
+    return replace(now, lower=lower, upper=upper) if lower <= now.estimate <= upper else now
+
+
+def aa_effects(plan: Plan, selection: Selection) -> list[Effect]:
+    """The baseline against itself in every group that has blocks."""
+    if plan.twin is None:
+        return []
+    tables = [primary_table(plan, selection, group) for group in plan.groups]
+    found = [contrasts(t, plan.baseline.id).get(plan.twin.id) for t in tables]
+    return [single(c, plan.twin.id, alpha=plan.alpha, margin=plan.margin) for c in found]
+
+
+def vetoed(effects: Iterable[Effect]) -> bool:
+    """Did the baseline differ from itself?"""
+    return any(e.lower is not None and e.upper is not None and not e.lower <= 0 <= e.upper for e in effects)
+
+
+def workload_effects(plan: Plan, selection: Selection, arm: str) -> dict[tuple[str, str], Effect]:
+    """The arm on each workload and focus metric against the non-inferiority margin, at the level of the look it is at."""
+    group = next(g for g in plan.groups if arm in g)
+    return {
+        (point.key, metric): workload_effect(plan, metric_table(plan, selection, group, point.key, metric), arm)
+        for point in plan.points
+        for metric in plan.primary
+    }
+
+
+def workload_effect(plan: Plan, table: Table, arm: str) -> Effect:
+    c = contrasts(table, plan.baseline.id).get(arm)
+    share = share_of_look(c.blocks, plan.blocks, c.arms_in_block) if c else 1.0
+    return effect_of(c, arm, plan.alpha * share, math.log1p(plan.non_inferiority), plan.alpha)
+
+
+def not_lost(plan: Plan, e: Effect) -> bool | None:
+    """Is the arm at most the non-inferiority margin worse? None where it is not shown either way.
+
+    The margin is that of the ratio turned down: 3% is a factor of 1/1.03.
+    """
+    if e.lower is None or e.upper is None:
+        return None
+    edge = -math.log1p(plan.non_inferiority)
+    return True if e.lower > edge else False if e.upper < edge else None
+
+
+def wants_more(plan: Plan, selection: Selection, group: tuple[str, ...]) -> bool:
+    """May another block of this group still change an answer, and is it within what was planned or added?"""
+    have = len(selection.of_group(plan, group))
+    if have >= selection.limit:
+        return False
+    found = looks(plan, selection)
+    mine = [a.id for a in plan.candidates if a.id in group]
+    if have == 0 or found.undecided(mine):
+        return True
+    better = [a for a in mine if found.effects[a].call is Call.BETTER]
+    if better and vetoed(aa_effects(plan, selection)):
+        return have < plan.blocks
+    unclear = [a for a in better if None in [not_lost(plan, e) for e in workload_effects(plan, selection, a).values()]]
+    return bool(unclear) and have < plan.blocks
