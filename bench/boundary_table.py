@@ -16,9 +16,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from pooling_table import settings
 from scipy import stats as st
 
+from pooling_table import settings
 from profile_and_optimize.stats.paired import effective_df
 from profile_and_optimize.stats.simulate import Truth, draw, t_at_looks
 
