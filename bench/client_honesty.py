@@ -27,7 +27,7 @@ import numpy as np
 
 from client_points import Point, measure, ours, requests_at, vllm_bench
 from profile_and_optimize.clients.base import LoadRequest
-from profile_and_optimize.clients.closed_loop import SLOW_VARIABLE
+from profile_and_optimize.clients.dialer import SLOW_VARIABLE
 from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.engines.mock.process import MockProcess

@@ -15,7 +15,8 @@ LEVEL = {room: i for i, rooms in enumerate(ROOMS) for room in rooms}
 KINDS = set(ROOMS[4])
 # What a kind offers to others besides `base`: value types and pure readers, no implementation.
 OPEN = {
-    "engines.base", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls", "clients.base", "clients.prompts",
+    "engines.base", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls", "clients.arrivals", "clients.base",
+    "clients.prompts",
     "evals.exact_match",
 }  # fmt: skip
 

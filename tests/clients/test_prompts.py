@@ -38,6 +38,17 @@ def test_a_tokenizer_without_whole_words_is_met_exactly_too() -> None:
     assert {len(made_of.encode(p).ids) for p in made} == {41}
 
 
+@pytest.mark.parametrize("isl", [1, 7, 60, 333])
+def test_joined_pieces_are_of_exactly_the_asked_tokens_whatever_the_tokenizer(demo: Tokenizer, isl: int) -> None:
+    by_letter = letters()
+    by_letter.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    for tokenizer in (demo, by_letter) if isl > 40 else (demo,):  # its words are three letters and more
+        maker = PromptMaker(tokenizer, Calibration(3.0))
+        for pieces in ([], [("a", 50)], [("a", 16), ("b", 16), ("c", 16)]):
+            made = maker.joined(pieces, isl + 3, "seed")
+            assert len(tokenizer.encode(made, add_special_tokens=False).ids) == isl
+
+
 def test_the_same_seed_gives_the_same_prompts_and_another_other_ones(demo: Tokenizer) -> None:
     maker = PromptMaker(demo, Calibration(4.0))
     assert maker.make(3, 40, "a") == maker.make(3, 40, "a") != maker.make(3, 40, "b")

@@ -209,6 +209,14 @@ def test_a_stall_pauses_open_streams_once(tmp_path: Path) -> None:
     assert sorted(gaps)[-2] < 0.4
 
 
+def test_a_request_that_comes_in_a_stall_waits_for_its_end_and_not_for_its_length() -> None:
+    service = Service(Options(stall_at=1.0, stall_for=2.0), asyncio.new_event_loop(), {})
+    service._first_ns = 0
+    second = 1_000_000_000
+    assert [service.stalled_for(t * second // 10) for t in (9, 10, 25, 30)] == [0, 2 * second, second // 2, 0]
+    assert [service.pause_at(t * second // 10) for t in (9, 10, 25, 30)] == [0, 2 * second, 2 * second, 0]
+
+
 def test_a_port_in_use_is_one_line_and_exit_2() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

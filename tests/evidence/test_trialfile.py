@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from base64 import b64encode
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse, RequestRecord
 from profile_and_optimize.core.trial import TrialKey
+from profile_and_optimize.evidence.reading import bulk_json
 from profile_and_optimize.evidence.trialfile import TrialFile, decode, decode_raw, encode, encode_raw
 
 PROBE = ClientProbe(1.0, 0.1, 0.1, (1, 2), None, 0.5, "fifo", (1,), 2, 0, 10, 0)
@@ -31,7 +37,7 @@ def trial(gaps: list[int], error: str | None = None) -> TrialFile:
 @given(GAPS)
 def test_encode_and_decode_are_inverse(gaps: list[int]) -> None:
     t = trial(gaps)
-    assert decode(json.loads(encode(t)), "x") == t
+    assert decode(json.loads(encode(t)), "x") == t == decode(bulk_json(encode(t)), "x")
 
 
 def test_kept_bytes_survive_whatever_they_are() -> None:
@@ -44,13 +50,62 @@ def test_a_secret_in_kept_bytes_or_an_error_does_not_reach_the_file() -> None:
     assert b"hunter2222" not in encode(trial([1], error="password=hunter2222"))
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda d: d.pop("columns"), lambda d: d.update(schema=2), lambda d: d["columns"]["sent_ns"].append(1),
-    lambda d: d["columns"].update(sent_ns=[-5]), lambda d: d.update(probe=None), lambda d: d["key"].update(extra=1),
-    lambda d: d["columns"].update(chunk_ns=[[1, -5]]),
-])  # fmt: skip
-def test_what_is_no_trial_is_named(spoil) -> None:
+def test_a_pause_of_more_than_four_seconds_takes_wider_gaps() -> None:
+    small, wide = (json.loads(encode(trial([5, gap])))["gaps_ns"] for gap in (2**32 - 1, 2**32))
+    assert (small["layout"], wide["layout"]) == ("uint32 little-endian", "int64 little-endian")
+    assert decode(json.loads(encode(trial([5, 2**32]))), "x").run.records[0].chunk_ns == (5, 5 + 2**32)
+
+
+def test_when_the_run_began_is_kept_on_both_clocks() -> None:
+    t = trial([1])
+    t = replace(t, run=replace(t.run, t0_monotonic_ns=77))
+    again = decode(json.loads(encode(t)), "x")
+    assert (again.run.t0_unix_s, again.run.t0_monotonic_ns) == (5.0, 77)
+
+
+def test_the_page_on_the_format_reads_a_trial_in_ten_lines(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/verify.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 10
+    path = tmp_path / "trial.json"
+    path.write_bytes(encode(trial([100, 20, 30])))
+    found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.split() == ["0", "100", "120", "150"]
+
+
+SPOILS = {
+    "no columns": lambda d: d.pop("columns"),
+    "another schema": lambda d: d.update(schema=1),
+    "columns of unequal length": lambda d: d["columns"]["sent_ns"].append(1),
+    "a column more": lambda d: d["columns"].update(extra=[1]),
+    "a time below zero": lambda d: d["columns"].update(sent_ns=[-5]),
+    "a time as text": lambda d: d["columns"].update(sent_ns=["0"]),
+    "half a nanosecond": lambda d: d["columns"].update(done_ns=[3.5]),
+    "a time beyond 64 bits": lambda d: d["columns"].update(done_ns=[2**70]),
+    "an error that is a number": lambda d: d["columns"].update(error=[5]),
+    "no probe": lambda d: d.update(probe=None),
+    "a key more": lambda d: d["key"].update(extra=1),
+    "another stage": lambda d: d["key"].update(stage="final"),
+    "a chunk less": lambda d: d["columns"].update(chunks=[1]),
+    "no layout": lambda d: d["gaps_ns"].update(layout="float64"),
+    "another count": lambda d: d["gaps_ns"].update(count=7),
+    "no base64": lambda d: d["gaps_ns"].update(base64="@@@@"),
+    "a gap backwards": lambda d: d["gaps_ns"].update(layout="int64 little-endian", base64=b64encode(b"\xff" * 8).decode()),
+    "a start as text": lambda d: d.update(started_at="now"),
+    "a true start": lambda d: d.update(started_at=True),
+    "a counter as text": lambda d: d["counters"].update(x="1"),
+    "a measure as text": lambda d: d["machine"].update(cores="1"),
+    "a digest as a number": lambda d: d.update(prompt_ids=[1]),
+    "a context field as a number": lambda d: d["context"].update(node={"observed": 1}),
+    "lag as text": lambda d: d["probe"].update(loop_lag_ns=["1"]),
+    "wall time as text": lambda d: d["probe"].update(wall_s="1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPOILS)
+def test_what_is_no_trial_is_named(kind: str) -> None:
     doc = json.loads(encode(trial([1, 2])))
-    spoil(doc)
-    with pytest.raises(Corrupted, match=r"cells/a/raw/b1\.json"):
+    SPOILS[kind](doc)
+    with pytest.raises(Corrupted, match=r"not a trial: .") as e:
         decode(doc, "cells/a/raw/b1.json")
+    assert e.value.where == "cells/a/raw/b1.json"

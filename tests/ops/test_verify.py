@@ -22,7 +22,7 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 
 def test_a_clean_run_holds(closed_run: Path) -> None:
     problems, facts = check(closed_run)
-    assert problems == [] and facts["pick"] == "fast" and facts["trials"] == 32
+    assert problems == [] and facts["pick"] == "fast" and facts["trials"] == 24
 
 
 def remove_lines(path: Path, keep: Callable[[str], bool]) -> None:

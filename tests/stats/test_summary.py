@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from profile_and_optimize.core.records import RequestRecord
 from profile_and_optimize.core.trial import TrialState
-from profile_and_optimize.stats.summary import STEADY, WHOLE, summarize, tpot
+from profile_and_optimize.stats.summary import STEADY, WHOLE, quantiles, summarize, tpot
 
 MS = 1_000_000
 
@@ -88,3 +89,53 @@ def test_records_that_cannot_be_are_refused_at_birth(spoil: dict[str, object]) -
     good = {"index": 0, "intended_ns": 0, "sent_ns": 0, "done_ns": 10, "chunk_ns": (1, 2)}
     with pytest.raises(ValueError):
         RequestRecord(**{**good, **spoil})
+
+
+def slow_then_steady(n: int = 40, slow: int = 10) -> list[RequestRecord]:
+    """One slot; requests of 10 tokens, 20 ms a token for the first ones and 10 ms for the rest."""
+    rows, now = [], 0.0
+    for i in range(n):
+        step = 20 if i < slow else 10
+        rows.append(request(i, now, now + step, step, 10, 10))
+        now += 10 * step
+    return rows
+
+
+def test_the_start_up_is_left_out_of_distributions_and_window() -> None:
+    s = summarize(slow_then_steady(), asked=40, concurrency=1)
+    assert (s.steady.drop, s.dropped, s.steady.answer) == (10, 10, "steady")
+    assert {k: (d.n, round(d.p99 * 1e3, 6)) for k, d in s.dists.items() if d} == {
+        "ttft": (30, 10.0), "tpot": (30, 10.0), "itl": (270, 10.0), "e2e_latency": (30, 100.0),
+    }  # fmt: skip
+    # From the send of request 10 at 2.0 s to that of request 39 at 4.9 s arrive 29 x 10 tokens.
+    assert (s.window_s, s.output_throughput) == (pytest.approx(2.9), pytest.approx(100.0))
+    assert (
+        s.completed == 40 and s.wall_s == pytest.approx(5.0) and s.to_json()["steady_state"]["requests_left_out"] == 10
+    )
+
+
+def test_one_number_of_requests_can_be_left_out_of_all_arms() -> None:
+    s = summarize(slow_then_steady(), asked=40, concurrency=1, drop=20)
+    assert (s.dropped, s.steady.drop, s.dists["tpot"].n, s.window_s) == (20, 10, 20, pytest.approx(1.9))
+    assert summarize(slow_then_steady(), asked=40, concurrency=1, drop=0).dists["tpot"].n == 40
+    gone = summarize(slow_then_steady(), asked=40, concurrency=1, drop=40)
+    assert gone.output_throughput is None and gone.dists["tpot"] is None and gone.completed == 40
+
+
+def test_a_drop_inside_the_ramp_leaves_the_window_where_it_was() -> None:
+    rows = [request(i, 0, 100 * (i + 1), 10, 10, 10) for i in range(4)]
+    rows += [request(4 + i, 400 + 100 * i, 450 + 100 * i, 10, 5, 5) for i in range(8)]
+    one, two = (summarize(rows, asked=12, concurrency=4, drop=d) for d in (0, 2))
+    assert (one.window_s, one.output_throughput) == (two.window_s, two.output_throughput)
+
+
+def test_the_window_of_an_open_loop_reaches_from_the_first_kept_to_the_last_intended_time() -> None:
+    # One request a second, each answered with 10 tokens in the 100 ms after it: dropped 5 of 25, 19 x 10 tokens in 19 s.
+    rows = [request(i, 1000 * i, 1000 * i + 10, 10, 10, 10) for i in range(25)]
+    s = summarize(rows, asked=25, concurrency=64, from_intended=True, drop=5)
+    assert (s.window, s.window_s, s.output_throughput) == (STEADY, pytest.approx(19.0), pytest.approx(10.0))
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
+def test_quantiles_are_those_of_numpy_to_the_last_bit(values: list[float]) -> None:
+    assert quantiles(values, (0.5, 0.9, 0.99)) == np.percentile(values, (50, 90, 99)).tolist()

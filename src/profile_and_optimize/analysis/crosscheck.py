@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.evidence_of import FINALISTS, Evidence
 from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
 
 SLACK_S = 0.5
@@ -21,7 +22,9 @@ def crosscheck(ev: Evidence) -> list[str]:
     for t in ev.trials:
         where = trial_path(t.key)
         found += [f"{where}: {text}" for check in checks for text in check(t, ev)]
-    return found + list(_written(ev)) + list(_attempts(ev)) + list(_prompts(ev)) + list(_same(ev.trials))
+    return (
+        found + list(_written(ev)) + list(_race(ev)) + list(_attempts(ev)) + list(_prompts(ev)) + list(_same(ev.trials))
+    )
 
 
 def _written(ev: Evidence) -> Iterator[str]:
@@ -38,18 +41,35 @@ def _written(ev: Evidence) -> Iterator[str]:
 
 def _attempts(ev: Evidence) -> Iterator[str]:
     """A trial is run again only when the one before it was not usable."""
-    good: set[tuple[int, str, str]] = set()
+    good: set[tuple[str, int, str, str]] = set()
     for t in sorted(ev.trials, key=lambda t: t.key.attempt):
-        place = (t.key.block, t.key.arm, t.key.point)
+        place = (t.key.stage, t.key.block, t.key.arm, t.key.point)
         if place in good:
             yield f"{trial_path(t.key)}: an attempt after one that was usable"
         if t.usable(ev.plan.primary):
             good.add(place)
 
 
+def _race(ev: Evidence) -> Iterator[str]:
+    """The finalists that were confirmed are those that the race's records give, and no confirmation ran before they stood."""
+    wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
+    confirming = [p for p in wrote if is_trial_path(p) and "/raw/b" in p]
+    if ev.race is None:
+        if FINALISTS in wrote or any(is_trial_path(p) and "/raw/r" in p for p in wrote):
+            yield f"{FINALISTS}: this plan has no race"
+        return
+    if confirming and (FINALISTS not in wrote or wrote.index(FINALISTS) > wrote.index(confirming[0])):
+        yield f"{FINALISTS}: not written before {confirming[0]}"
+    if ev.finalists is not None and ev.finalists != ev.race.finalists:
+        yield f"{FINALISTS}: says {', '.join(ev.finalists)}, the race's records give {', '.join(ev.race.finalists) or 'none'}"
+
+
 def _belongs(t: Judged, ev: Evidence) -> Iterator[str]:
-    ids = {a.id for a in ev.plan.arms}
-    if t.key.arm not in ids:
+    ids = {a.id for a in ev.frozen.arms}
+    if t.key.stage is Stage.RACE:
+        if ev.race is None or t.key.arm not in ev.race.arms_of(t.key.block):
+            yield f"arm {t.key.arm!r} has no place in race block {t.key.block}"
+    elif t.key.arm not in ids:
         yield f"no such arm {t.key.arm!r} in the plan"
     elif t.key.arm not in ev.plan.group_of_block(t.key.block):
         yield f"arm {t.key.arm!r} has no place in block {t.key.block}"
@@ -61,9 +81,11 @@ def _counts(t: Judged, ev: Evidence) -> Iterator[str]:
     point = next((p for p in ev.plan.points if p.key == t.key.point), None)
     if point is None:
         return
-    if t.file.requests_asked != point.requests or t.file.run.concurrency != point.concurrency:
-        ran = f"{t.file.requests_asked} requests at concurrency {t.file.run.concurrency}"
-        yield f"{ran}, the plan asks {point.requests} at {point.concurrency}"
+    run = t.file.run
+    load, asked = (run.request_rate or run.concurrency), (point.request_rate or point.concurrency)
+    if t.file.requests_asked != point.requests or run.request_rate != point.request_rate or load != asked:
+        kind = "at concurrency" if run.request_rate is None else "a second, at a rate of"
+        yield f"{t.file.requests_asked} requests {kind} {load:g}, the plan asks {point.requests}: {point.load}"
     indices = sorted(r.index for r in t.file.run.records)
     if indices != list(range(len(indices))):
         yield "request numbers are not 0, 1, 2, ... once each"
@@ -105,16 +127,16 @@ def _little(t: Judged, ev: Evidence) -> Iterator[str]:
 def _prompts(ev: Evidence) -> Iterator[str]:
     """Arms of a block share their prompts where servers restart; otherwise, and between blocks, none is met twice."""
     seen: dict[str, tuple[object, ...]] = {}
-    shared: dict[tuple[int, str, int], str] = {}
+    shared: dict[tuple[str, int, str, int], str] = {}
     for t in ev.trials:
-        place = (t.key.block, t.key.point, t.key.attempt)
+        place = (t.key.stage, t.key.block, t.key.point, t.key.attempt)
         stays_up = any(a.id == t.key.arm and a.engine == "endpoint" for a in ev.plan.all_arms)
         if not stays_up and shared.setdefault(place, t.file.prompts_digest) != t.file.prompts_digest:
             yield f"{trial_path(t.key)}: other prompts than the other arms of block {t.key.block}"
         warm = next((p.workload.warm for p in ev.plan.points if p.key == t.key.point), False)
         mine = (*place, t.key.arm) if stays_up else place
         if not warm and seen.setdefault(t.file.prompts_digest, mine) != mine:
-            yield f"{trial_path(t.key)}: the prompts of block {seen[t.file.prompts_digest][0]} again"
+            yield f"{trial_path(t.key)}: the prompts of block {seen[t.file.prompts_digest][1]} again"
 
 
 def _same(trials: Iterable[Judged]) -> Iterator[str]:

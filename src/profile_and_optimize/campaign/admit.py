@@ -8,10 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.campaign.session import PRODUCER, Seat, drive, serving
+from profile_and_optimize.campaign.book import Book
+from profile_and_optimize.campaign.history import write_history
+from profile_and_optimize.campaign.session import PROBE_WAVES, PRODUCER, Seat, drive, probe_slice, serving
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, dataset_prompts, load_tokenizer
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
@@ -27,12 +30,13 @@ MOST_QUESTIONS = 200
 
 def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
     """Admit every arm that is neither admitted nor failed yet. Raises GateRefused when the baseline cannot serve."""
+    write_history(folder, plan, world.host().get("node", UNKNOWN))
     questions = load_questions(Path(plan.questions), MOST_QUESTIONS) if plan.questions else ()
     for arm in sorted(plan.arms, key=lambda a: (a.role is not Role.BASELINE, a.role is Role.AA, a.id)):
         if (folder.path / f"cells/{arm.id}/admission.json").exists() or _has_failed(folder, arm):
             continue
         try:
-            _admit(Seat(folder, plan, world, prompt_maker(folder, plan)), arm, questions)
+            _admit(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), arm, questions)
         except (EngineFailed, Unreachable) as e:
             _fail(folder, arm, e)
             world.say(f"  {arm.id} failed: {e.message}")
@@ -61,14 +65,14 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
         ready = seat.world.now()
         seat = _calibrated(seat, server)
         smoke = _smoke(seat, server)
-        probe_s = {} if arm.role is Role.AA else _probe(seat, server)
+        probe_s = {} if arm.role is Role.AA else _probe(seat, server, arm)
         if questions and arm.role is not Role.AA:
             _ask_questions(seat, server, arm, questions)
         stopping = seat.world.now()
     stopped = seat.world.now()
     admission: dict[str, Any] = {
         "start_s": server.start_s, "up_s": ready - began, "stop_s": stopped - stopping, "probe_s": probe_s, "smoke": smoke,
-        "total_s": stopped - began,
+        "total_s": stopped - began, "source": dict(server.source),
     }  # fmt: skip
     seat.folder.write_json(f"cells/{arm.id}/admission.json", admission, producer=PRODUCER)
     seat.say(f"  {arm.id}: serves; ready in {server.start_s:.1f} s")
@@ -84,7 +88,7 @@ def _calibrated(seat: Seat, server: Server) -> Seat:
 
         found = calibrate(seat.prompts.tokenizer, count)
         seat.folder.write_json("calibration.json", found.to_json(), producer=PRODUCER)
-    return Seat(seat.folder, seat.plan, seat.world, prompt_maker(seat.folder, seat.plan))
+    return Seat(seat.folder, seat.plan, seat.world, prompt_maker(seat.folder, seat.plan), seat.book)
 
 
 def _smoke(seat: Seat, server: Server) -> dict[str, Any]:
@@ -97,23 +101,32 @@ def _smoke(seat: Seat, server: Server) -> dict[str, Any]:
     return {"question": "What is 2 + 2?", "answer": answer.text[:200]}
 
 
-def _probe(seat: Seat, server: Server) -> dict[str, float]:
+def _probe(seat: Seat, server: Server, arm: Arm) -> dict[str, float]:
     """Seconds that one warm-up and trial of every point take, scaled from two waves of requests."""
     out = {}
     for point in seat.plan.points:
-        count = 2 * point.concurrency
-        prompts = _probe_prompts(seat, point, count)
+        count = PROBE_WAVES * point.concurrency
+        prompts = _probe_prompts(seat, arm, point, count)
         began = seat.world.now()
         drive(seat, server, point, prompts, point.workload.osl)
-        out[point.key] = (seat.world.now() - began) * (point.requests / count) * 1.1
+        out[point.key] = _trial_seconds(point, count, seat.world.now() - began)
     return out
 
 
-def _probe_prompts(seat: Seat, point: Point, count: int) -> tuple[str, ...]:
-    seed = f"{seat.plan.seed}/probe/{point.key}"
+def _trial_seconds(point: Point, count: int, took_s: float) -> float:
+    """A closed loop takes as much longer as it has more requests; an open one lasts as long as its arrivals."""
+    if point.request_rate is None:
+        return took_s * (point.requests / count) * 1.1
+    return took_s + 1.1 * point.requests / point.request_rate
+
+
+def _probe_prompts(seat: Seat, arm: Arm, point: Point, count: int) -> tuple[str, ...]:
+    """Prompts that no trial sends: a server that stays up would know them then."""
     if point.workload.dataset != "random":
-        return dataset_prompts(Path(point.workload.dataset), count, seed, warm=point.workload.warm)
-    return seat.prompts.make(count, point.workload.isl, seed)
+        start, _ = probe_slice(seat.plan, point, arm.id)
+        dataset, warm = Path(point.workload.dataset), point.workload.warm
+        return dataset_prompts(dataset, count, f"{seat.plan.seed}/dataset", start=start, warm=warm)
+    return seat.prompts.make(count, point.workload.isl, f"{seat.plan.seed}/probe/{arm.id}/{point.key}")
 
 
 def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:

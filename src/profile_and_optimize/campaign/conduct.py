@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from profile_and_optimize.campaign.admit import admit_all, session_seconds
+from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import failed_arms, load_evidence, read_plan
 from profile_and_optimize.campaign.looks import looks, wants_more
 from profile_and_optimize.campaign.recover import adopt_orphans
-from profile_and_optimize.campaign.run import current, run_blocks
+from profile_and_optimize.campaign.run import run_blocks
 from profile_and_optimize.campaign.run_race import run_race
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import PRODUCER
@@ -76,7 +77,7 @@ def confirmed(folder: RunFolder, plan: Plan, world: World) -> Plan:
 def extend(folder: RunFolder, plan: Plan, blocks: int) -> None:
     """Allow every group so many blocks more, at the levels kept back for that. Raises WrongUse before the planned ones ran."""
     ev = load_evidence(folder.path)
-    selection = current(folder, ev.plan)
+    selection = Book(folder).selection(ev.plan)
     if any(wants_more(ev.plan, selection, group) for group in ev.plan.groups):
         raise WrongUse(
             "blocks of the plan are still to be run", where=str(folder.path), next=f"pao campaign_run {folder.path}"

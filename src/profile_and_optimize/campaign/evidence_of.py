@@ -7,23 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.campaign.selection import Judged, judge
-from profile_and_optimize.core.context import context_from_json
+from profile_and_optimize.campaign.loading import Look, Remark, load_trials
+from profile_and_optimize.campaign.loading import load_trial as load_trial  # the runner reads its own trials back
+from profile_and_optimize.campaign.race import Race, replay
+from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.plan import Plan, plan_from_json
-from profile_and_optimize.engines.prometheus import server_tpot
+from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.folder import JOURNAL, read_json
-from profile_and_optimize.evidence.journal import Event, read_journal
+from profile_and_optimize.evidence.journal import Event, Reading, read_journal
 from profile_and_optimize.evidence.manifest import evidence_root
-from profile_and_optimize.evidence.trialfile import decode, is_trial_path, trial_path
+from profile_and_optimize.evidence.trialfile import is_trial_path
+
+FINALISTS = "finalists.json"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a decision is computed from. `damaged` lists files that could not be read, with why."""
+    """Everything a decision is computed from. `damaged` lists files that could not be read, with why.
+
+    `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
+    when a race chose the finalists. `added` is the number of blocks added to the planned ones. `remarks` are what a look
+    at every trial found."""
 
     run: Path
     plan: Plan
+    frozen: Plan
     trials: tuple[Judged, ...]
     admissions: Mapping[str, Mapping[str, Any]]
     accuracy: Mapping[str, Mapping[str, Any]]
@@ -32,44 +41,70 @@ class Evidence:
     given_up: Mapping[int, str]
     stamp: float
     root: str
+    race: Race | None = None
+    finalists: tuple[str, ...] | None = None
+    added: int = 0
     damaged: tuple[str, ...] = ()
     events: tuple[Event, ...] = field(default=(), repr=False)
+    remarks: tuple[Remark, ...] = field(default=(), repr=False)
 
 
-def load_evidence(run: Path) -> Evidence:
-    """The evidence of a run folder. Raises WrongUse when it has no plan yet."""
-    events = read_journal(run / JOURNAL).events
+def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | None = None) -> Evidence:
+    """The evidence of a run folder; `journal` if it was read already. Raises WrongUse when it has no plan yet."""
+    events = (journal or read_journal(run / JOURNAL)).events
     if not (run / "plan.json").exists():
         raise WrongUse("this run has no plan yet", where=str(run), next="pao campaign_run " + str(run))
     paths = sorted({e.data["path"] for e in events if e.kind == "wrote"})
-    trials, damaged = _trials(run, [p for p in paths if is_trial_path(p)])
+    loaded = load_trials(run, [p for p in paths if is_trial_path(p)], look)
+    trials = tuple(sorted((x.trial for x in loaded if x.trial), key=lambda t: t.key))
+    frozen = read_plan(run / "plan.json")
+    race = race_of(frozen, trials, events)
+    plan = frozen.confirming(race.finalists) if race and race.finalists else frozen
     return Evidence(
-        run=run, plan=read_plan(run / "plan.json"), trials=trials,
+        run=run, plan=plan, frozen=frozen, race=race, added=added_blocks(events), trials=trials,
+        finalists=_finalists(run, paths),
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
         commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),
-        stamp=events[-1].at if events else 0.0, root=evidence_root(events), damaged=damaged, events=events,
+        stamp=events[-1].at if events else 0.0, root=evidence_root(events), events=events,
+        damaged=tuple(f"{x.path}: {x.damage}" for x in loaded if x.damage),
+        remarks=tuple(r for x in loaded for r in x.remarks),
     )  # fmt: skip
+
+
+def _finalists(run: Path, paths: list[str]) -> tuple[str, ...] | None:
+    """Who was written down to be confirmed; None before the end of a race, or without one."""
+    if FINALISTS not in paths:
+        return None
+    try:
+        return tuple(str(a) for a in read_json(run / FINALISTS)["finalists"])
+    except (KeyError, TypeError) as e:
+        raise Corrupted(f"not the finalists of a race: {e}", where=str(run / FINALISTS), next="pao verify RUN") from e
 
 
 def failed_arms(events: Iterable[Event]) -> dict[str, str]:
     return {e.data["arm"]: e.data["reason"] for e in events if e.kind == "arm_failed"}
 
 
+def race_of(frozen: Plan, trials: Iterable[Judged], events: Iterable[Event]) -> Race | None:
+    """The race of a campaign that has one, as far as it got."""
+    events = tuple(events)
+    if not frozen.race_rounds:
+        return None
+    lost = {e.data["block"]: e.data["reason"] for e in events if e.kind == "race_block_given_up"}
+    fell = {
+        e.data["arm"]: e.data["block"] for e in events if e.kind == "arm_failed" and e.data.get("stage") == Stage.RACE
+    }
+    return replay(frozen, trials, fell, lost)
+
+
+def added_blocks(events: Iterable[Event]) -> int:
+    """Blocks added to every group after the planned ones."""
+    return sum(e.data["blocks"] for e in events if e.kind == "extended")
+
+
 def given_up(events: Iterable[Event]) -> dict[int, str]:
     return {e.data["block"]: e.data["reason"] for e in events if e.kind == "block_given_up"}
-
-
-def load_trial(path: Path) -> Judged:
-    """One trial file with its judgement. Raises Corrupted naming it, whatever is wrong in it."""
-    file = decode(read_json(path), str(path))
-    if trial_path(file.key) != "/".join(path.parts[-4:]):
-        raise Corrupted(f"it says it is {trial_path(file.key)}", where=str(path), next="pao verify RUN")
-    try:
-        context_from_json(file.context)
-        return judge(file, server_tpot(dict(file.counters)))
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as e:
-        raise Corrupted(f"not a trial: {type(e).__name__} {e}", where=str(path), next="pao verify RUN") from e
 
 
 def read_plan(path: Path) -> Plan:
@@ -80,15 +115,6 @@ def read_plan(path: Path) -> Plan:
         raise Corrupted(f"not a plan: {e}", where=str(path), next="restore it, or begin a new campaign") from e
 
 
-def _trials(run: Path, paths: list[str]) -> tuple[tuple[Judged, ...], tuple[str, ...]]:
-    good, damaged = [], []
-    for path in paths:
-        try:
-            good.append(load_trial(run / path))
-        except Corrupted as e:
-            damaged.append(f"{path}: {e.message}")
-    return tuple(sorted(good, key=lambda t: t.key)), tuple(damaged)
-
-
 def _by_cell(run: Path, paths: list[str], name: str) -> dict[str, Any]:
-    return {p.split("/")[1]: read_json(run / p) for p in paths if p.startswith("cells/") and p.split("/", 2)[2] == name}
+    found = ((p, p.split("/", 2)) for p in paths if p.startswith("cells/"))
+    return {parts[1]: read_json(run / p) for p, parts in found if parts[2:] == [name]}

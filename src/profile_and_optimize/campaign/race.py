@@ -43,32 +43,36 @@ class Race:
         return next((r.standing for r in reversed(self.rounds) if r.standing), None)
 
 
-def replay(plan: Plan, trials: Iterable[Judged], failed: Iterable[str], given_up: Mapping[int, str]) -> Race:
-    """The race as the trials so far leave it. A block that was given up counts with the arms it has."""
-    out = frozenset(failed)
+def replay(plan: Plan, trials: Iterable[Judged], fell: Mapping[str, int], given_up: Mapping[int, str]) -> Race:
+    """The race as the trials so far leave it. A block that was given up counts with the arms it has.
+
+    `fell`: arms that failed for good, and the race block in which they did. Earlier rounds stay as they were drawn.
+    """
     by_block: dict[int, list[Judged]] = {}
     for t in trials:
         if t.key.stage is Stage.RACE:
             by_block.setdefault(t.key.block, []).append(t)
-    alive = tuple(a.id for a in plan.candidates if a.id not in out)
+    alive = tuple(a.id for a in plan.candidates)
     rounds: list[Round] = []
     values: list[dict[str, float]] = []
     first = 1
     for number in range(1, plan.race_rounds + 1):
+        alive = tuple(a for a in alive if fell.get(a, first) >= first)
         blocks = dict(enumerate(_draw(plan, number, alive), start=first))
         for block, arms in blocks.items():
-            row = _row(plan, by_block.get(block, []), arms, out)
-            if len(row) < len([a for a in arms if a not in out]) and block not in given_up:
+            standing_arms = tuple(a for a in arms if fell.get(a, block + 1) > block)
+            row = _row(plan, by_block.get(block, []), standing_arms)
+            if len(row) < len(standing_arms) and block not in given_up:
                 return Race((*rounds, Round(number, blocks, None)), block, ())
-            if plan.baseline.id in row and len(row) > 1:
-                values.append(row)
+            values.append(row)
         first += len(blocks)
-        now = _standing(plan, values, number)
+        out = {a for a, block in fell.items() if block < first}
+        now = _standing(plan, values, out, number)
         rounds.append(Round(number, blocks, now))
         if now is None:
             return Race(tuple(rounds), None, ())
         # Arms without a single value yet are neither good nor bad: they stay in.
-        alive = tuple(a for a in alive if a not in out and (a in now.survivors or a not in now.estimates))
+        alive = tuple(a for a in alive if a in now.survivors or a not in now.estimates)
         if now.decided:
             break
     last = rounds[-1].standing if rounds else None
@@ -87,21 +91,24 @@ def _draw(plan: Plan, number: int, alive: tuple[str, ...]) -> Iterator[tuple[str
         yield tuple(arms)
 
 
-def _row(plan: Plan, members: list[Judged], arms: tuple[str, ...], out: frozenset[str]) -> dict[str, float]:
+def _row(plan: Plan, members: list[Judged], arms: tuple[str, ...]) -> dict[str, float]:
     """The primary endpoint of every arm of a block that has all its points."""
     chosen = first_usable(plan, members)
     row = {}
     for arm in arms:
         points = chosen.get(arm, {})
-        if arm not in out and all(p.key in points for p in plan.points):
+        if all(p.key in points for p in plan.points):
             value = primary_of(plan, points)
             if value is not None:
                 row[arm] = value
     return row
 
 
-def _standing(plan: Plan, values: list[dict[str, float]], number: int) -> Standing | None:
-    if not values:
+def _standing(plan: Plan, values: list[dict[str, float]], out: set[str], number: int) -> Standing | None:
+    """None while no block holds the baseline and an arm that is still there."""
+    rows = [{a: y for a, y in row.items() if a not in out} for row in values]
+    rows = [row for row in rows if plan.baseline.id in row and len(row) > 1]
+    if not rows:
         return None
-    found = posterior(values, plan.baseline.id, Prior(plan.race_sd))
+    found = posterior(rows, plan.baseline.id, Prior(plan.race_sd))
     return standing(found, plan.baseline.id, math.log1p(plan.margin), plan.seed + number)

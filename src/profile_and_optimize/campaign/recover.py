@@ -10,6 +10,7 @@ from profile_and_optimize.evidence.folder import RunFolder
 _WRITTEN_BY = (
     (r"SOURCE\.md|config\.yaml", "campaign_init", ()),
     (r"draft\.json", "campaign_init", ()),
+    (r"aa_history\.json", "campaign", ()),
     (r"plan\.json", "campaign", ("draft.json", "calibration.json")),
     (r"finalists\.json", "campaign", ("plan.json",)),
     (

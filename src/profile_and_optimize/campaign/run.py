@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from profile_and_optimize.campaign.admit import prompt_maker
-from profile_and_optimize.campaign.evidence_of import added_blocks, failed_arms, given_up, load_trial
+from profile_and_optimize.campaign.book import Book
+from profile_and_optimize.campaign.evidence_of import failed_arms
 from profile_and_optimize.campaign.looks import looks, wants_more
 from profile_and_optimize.campaign.order import session_order
-from profile_and_optimize.campaign.selection import Judged, Selection, select
+from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import Seat, run_points, serving
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Role
@@ -18,7 +19,6 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder
-from profile_and_optimize.evidence.trialfile import is_trial_path
 
 STARTS = 2
 SPARE_ROUNDS = 3
@@ -44,15 +44,15 @@ class Progress:
 
 def run_blocks(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float]) -> Selection:
     """Run until every group is answered or has all its blocks. Raises BrokeMidway when blocks keep being lost."""
-    give_up_broken(folder, plan, world)
-    seat = Seat(folder, plan, world, prompt_maker(folder, plan))
+    seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
+    give_up_broken(seat)
     progress = Progress(session_s)
-    while (block := next_block(plan, selection := current(folder, plan))) is not None:
+    while (block := next_block(plan, selection := seat.book.selection(plan))) is not None:
         if block > (selection.limit + SPARE_ROUNDS) * len(plan.groups):
             raise BrokeMidway("too many blocks were lost", where=str(folder.path), next=f"pao verify {folder.path}")
         _run_block(seat, block, progress)
         _say_look(seat)
-    return current(folder, plan)
+    return seat.book.selection(plan)
 
 
 def next_block(plan: Plan, selection: Selection) -> int | None:
@@ -76,7 +76,7 @@ def _run_block(seat: Seat, block: int, progress: Progress) -> None:
         if not lacking(seat, block, arm_id, Stage.CONFIRM):
             continue
         rest = list(order[i - 1 :]) + _later(seat, block, out)
-        at_most = f"block {block}, at most {current(seat.folder, seat.plan).limit * len(seat.plan.groups)}"
+        at_most = f"block {block}, at most {seat.book.selection(seat.plan).limit * len(seat.plan.groups)}"
         seat.say(f"{at_most}, session {i}/{len(order)} {arm_id} · at most {progress.left(rest)}")
         began = seat.world.now()
         run_session(seat, block, arm_id, Stage.CONFIRM)
@@ -89,7 +89,7 @@ def run_session(seat: Seat, block: int, arm_id: str, stage: Stage) -> None:
     arm = seat.plan.arm(arm_id)
     letter = "b" if stage is Stage.CONFIRM else "r"
     for start in range(1, STARTS + 1):
-        before = trials_of(seat.folder, stage, block, arm_id)
+        before = seat.book.of(stage, block, arm_id)
         try:
             with serving(seat, arm, f"{letter}{block:03d}-{arm_id}") as server:
                 run_points(seat, server, arm, block, before, stage)
@@ -108,12 +108,12 @@ def run_session(seat: Seat, block: int, arm_id: str, stage: Stage) -> None:
 
 
 def drop_arm(seat: Seat, arm_id: str, reason: str, stage: Stage, block: int) -> None:
-    seat.folder.event("arm_failed", arm=arm_id, reason=reason, phase=f"{stage} block {block}", stage=stage)
+    seat.folder.event("arm_failed", arm=arm_id, reason=reason, phase=f"{stage} block {block}", stage=stage, block=block)
 
 
 def _say_look(seat: Seat) -> None:
     """What the look after this block leaves open. Everybody may watch: the levels of the looks pay for it."""
-    selection = current(seat.folder, seat.plan)
+    selection = seat.book.selection(seat.plan)
     found = looks(seat.plan, selection)
     if found.decided_at:
         fallen = [f"{a} {found.effects[a].call} (block {n})" for a, n in sorted(found.decided_at.items())]
@@ -122,59 +122,43 @@ def _say_look(seat: Seat) -> None:
 
 def _give_up_if_unusable(seat: Seat, block: int) -> None:
     """A block that is still open after all its sessions lost a trial for good: it is dropped for all arms."""
-    reason = current(seat.folder, seat.plan).open.get(block)
+    reason = seat.book.selection(seat.plan).open.get(block)
     if reason is None:
         return
     drop_silent(seat, block, Stage.CONFIRM)
-    if current(seat.folder, seat.plan).open.get(block):
+    if seat.book.selection(seat.plan).open.get(block):
         seat.folder.event("block_given_up", block=block, reason=f"no usable trial: {reason}")
         seat.say(f"  block {block} dropped for all arms: {reason}")
 
 
 def drop_silent(seat: Seat, block: int, stage: Stage) -> None:
     """Arms of a block that answered no request at all are out, the baseline excepted."""
-    mine = trials_of(seat.folder, stage, block)
+    mine = seat.book.of(stage, block)
     usable = {t.key.arm for t in mine if t.usable(seat.plan.primary)}
     silent = {t.key.arm for t in mine if t.summary.completed == 0} - usable
     for arm_id in sorted(silent - {seat.plan.baseline.id}):
         drop_arm(seat, arm_id, "no request of a trial completed", stage, block)
 
 
-def give_up_broken(folder: RunFolder, plan: Plan, world: World) -> None:
+def give_up_broken(seat: Seat) -> None:
     """On resume: an open block whose last trial lies further back than the plan allows cannot be completed in pairs."""
-    for block, reason in current(folder, plan).open.items():
-        last = max(t.file.ended_at for t in trials_of(folder, Stage.CONFIRM, block))
-        gap = world.now() - last
-        if gap > plan.gap_limit_s:
-            folder.event("block_given_up", block=block, reason=f"broken by a gap of {gap:.0f} s ({reason})")
+    for block, reason in seat.book.selection(seat.plan).open.items():
+        last = max(t.file.ended_at for t in seat.book.of(Stage.CONFIRM, block))
+        gap = seat.world.now() - last
+        if gap > seat.plan.gap_limit_s:
+            seat.folder.event("block_given_up", block=block, reason=f"broken by a gap of {gap:.0f} s ({reason})")
 
 
 def lacking(seat: Seat, block: int, arm_id: str, stage: Stage) -> bool:
-    mine = trials_of(seat.folder, stage, block, arm_id)
+    mine = seat.book.of(stage, block, arm_id)
     have = {t.key.point for t in mine if t.usable(seat.plan.primary)}
     return any(p.key not in have for p in seat.plan.points)
 
 
 def _later(seat: Seat, block: int, out: Mapping[str, str]) -> list[str]:
     plan = seat.plan
-    last = current(seat.folder, plan).limit * len(plan.groups)
+    last = seat.book.selection(plan).limit * len(plan.groups)
     return [a for b in range(block + 1, last + 1) for a in plan.group_of_block(b) if a not in out]
-
-
-def current(folder: RunFolder, plan: Plan) -> Selection:
-    """Which trials count, as the folder stands."""
-    events = folder.journal.events
-    return select(plan, all_trials(folder), failed_arms(events), given_up(events), added_blocks(events))
-
-
-def all_trials(folder: RunFolder) -> list[Judged]:
-    wrote = {e.data["path"] for e in folder.journal.events if e.kind == "wrote"}
-    return [load_trial(folder.path / p) for p in sorted(wrote) if is_trial_path(p)]
-
-
-def trials_of(folder: RunFolder, stage: Stage, block: int, arm_id: str | None = None) -> list[Judged]:
-    found = [t for t in all_trials(folder) if (t.key.stage, t.key.block) == (stage, block)]
-    return [t for t in found if arm_id in (None, t.key.arm)]
 
 
 def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) -> int:
@@ -183,13 +167,13 @@ def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) ->
     Raises WrongUse when the arm failed or has all its sessions. Blocks whose sessions were not started in the drawn
     order are found by a gate later.
     """
-    give_up_broken(folder, plan, world)
+    seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
+    give_up_broken(seat)
     if arm_id in failed_arms(folder.journal.events):
         raise WrongUse(
             f"cell {arm_id!r} failed and is out", where=str(folder.path), next="read its log, and start a new campaign"
         )
-    seat = Seat(folder, plan, world, prompt_maker(folder, plan))
-    selection = current(folder, plan)
+    selection = seat.book.selection(plan)
     for block in range(1, (selection.limit + SPARE_ROUNDS) * len(plan.groups) + 1):
         group = plan.group_of_block(block)
         takes_part = arm_id in group and block not in selection.excluded and wants_more(plan, selection, group)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from profile_and_optimize.campaign.admit import prompt_maker
-from profile_and_optimize.campaign.evidence_of import race_of
+from profile_and_optimize.campaign.book import Book
+from profile_and_optimize.campaign.evidence_of import FINALISTS
 from profile_and_optimize.campaign.race import Race
-from profile_and_optimize.campaign.run import Progress, all_trials, drop_silent, lacking, run_session
+from profile_and_optimize.campaign.run import Progress, drop_silent, lacking, run_session
 from profile_and_optimize.campaign.session import PRODUCER, Seat
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.errors import BrokeMidway
@@ -15,29 +16,27 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.folder import RunFolder
 
-FINALISTS_FILE = "finalists.json"
-
 
 def run_race(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float]) -> Plan:
     """The plan of the confirmation. Raises BrokeMidway when no round gave a single pair to compare."""
-    seat = Seat(folder, plan, world, prompt_maker(folder, plan))
+    seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
     progress, told = Progress(session_s), 0
-    while (race := _race(folder, plan)).next_block is not None:
+    while (race := _race(seat)).next_block is not None:
         told = _tell(seat, race, told)
         _run_block(seat, race, progress)
     _tell(seat, race, told)
     if not race.finalists:
         raise BrokeMidway("the race gave nothing to compare", where=str(folder.path), next=f"pao verify {folder.path}")
-    if not (folder.path / FINALISTS_FILE).exists():
+    if not (folder.path / FINALISTS).exists():
         last = race.last
         covered = last.covered if last else 0.0
         found = {"schema": 1, "finalists": list(race.finalists), "rounds": len(race.rounds), "covered": covered}
-        folder.write_json(FINALISTS_FILE, found, producer=PRODUCER, inputs=("plan.json",))
+        folder.write_json(FINALISTS, found, producer=PRODUCER, inputs=("plan.json",))
     return plan.confirming(race.finalists)
 
 
-def _race(folder: RunFolder, plan: Plan) -> Race:
-    race = race_of(plan, all_trials(folder), folder.journal.events)
+def _race(seat: Seat) -> Race:
+    race = seat.book.race(seat.plan)
     assert race is not None
     return race
 
@@ -55,7 +54,7 @@ def _run_block(seat: Seat, race: Race, progress: Progress) -> None:
         run_session(seat, block, arm_id, Stage.RACE)
         progress.ran(arm_id, seat.world.now() - began)
     drop_silent(seat, block, Stage.RACE)
-    if _race(seat.folder, seat.plan).next_block == block:
+    if _race(seat).next_block == block:
         seat.folder.event("race_block_given_up", block=block, reason="an arm gave no usable trial")
 
 

@@ -8,17 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from profile_and_optimize.campaign.order import prompt_seed
+from profile_and_optimize.campaign.asked import asked_by_plan
+from profile_and_optimize.campaign.book import Book
+from profile_and_optimize.campaign.order import most_race_blocks, prompt_seed
 from profile_and_optimize.campaign.selection import Judged, judge
 from profile_and_optimize.campaign.world import World
-from profile_and_optimize.clients.base import LoadRequest
+from profile_and_optimize.clients.arrivals import Schedule, draw
+from profile_and_optimize.clients.base import MOST_CONNECTIONS, LoadRequest
 from profile_and_optimize.clients.prompts import PromptMaker, dataset_prompts
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.context import context
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import ClientRun
-from profile_and_optimize.core.trial import TrialKey
+from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import Server, ServeSpec
 from profile_and_optimize.engines.prometheus import server_tpot
@@ -27,7 +30,10 @@ from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw, trial_path
 
 WARMUP_OSL = 8
+PROBE_WAVES = 2
 PRODUCER = "campaign"
+# 48 bits: two of a hundred thousand different prompts share one with a chance of two in a hundred thousand.
+PROMPT_ID_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Seat:
     plan: Plan
     world: World
     prompts: PromptMaker
+    book: Book
 
     def say(self, text: str) -> None:
         self.world.say(text)
@@ -68,11 +75,14 @@ def serving(seat: Seat, arm: Arm, label: str) -> Iterator[Server]:
             _keep_log(seat, arm, log, label)
 
 
-def run_points(seat: Seat, server: Server, arm: Arm, block: int, before: Sequence[Judged]) -> list[Judged]:
+def run_points(
+    seat: Seat, server: Server, arm: Arm, block: int, before: Sequence[Judged], stage: Stage
+) -> list[Judged]:
     """Every point of the plan that has no usable trial yet; an invalid trial is run again with new prompts.
 
     `before` are the trials that this arm has in this block already (a session that was killed and started again).
     """
+    _settle(seat, server, arm, block, stage)
     out = []
     for point in seat.plan.points:
         mine = [t for t in before if t.key.point == point.key]
@@ -80,12 +90,23 @@ def run_points(seat: Seat, server: Server, arm: Arm, block: int, before: Sequenc
             continue
         tried = max((t.key.attempt for t in mine), default=0)
         for attempt in range(tried + 1, tried + 2 + seat.plan.retries):
-            judged = run_trial(seat, server, arm, point, TrialKey(block, arm.id, point.key, attempt))
+            judged = run_trial(seat, server, arm, point, TrialKey(block, arm.id, point.key, attempt, stage))
             out.append(judged)
             if judged.usable(seat.plan.primary) or judged.summary.completed == 0:
                 break
             seat.say(f"  trial invalid ({'; '.join(judged.honesty.reasons)}): run again")
     return out
+
+
+def _settle(seat: Seat, server: Server, arm: Arm, block: int, stage: Stage) -> None:
+    """Wait for a quiet machine before a session, and write down how that went."""
+    wait = seat.world.guard.wait(_tree(seat, server, arm), seat.say)
+    seat.folder.event("settled", stage=stage, block=block, arm=arm.id, **wait.to_json())
+
+
+def _tree(seat: Seat, server: Server, arm: Arm) -> int | None:
+    """The server's process tree; None where we started none, so that its work cannot be told from others'."""
+    return server.pid if seat.world.engine(arm.engine).restarts else None
 
 
 def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey) -> Judged:
@@ -94,18 +115,24 @@ def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey)
     warm, prompts = prompts_of_trial(seat, arm, point, key, engine.restarts)
     drive(seat, server, point, warm, min(WARMUP_OSL, point.workload.osl))
     before, started = engine.counters(server), world.now()
-    run = drive(seat, server, point, prompts, point.workload.osl)
+    with world.guard.watch(_tree(seat, server, arm)) as machine:
+        run = drive(seat, server, point, prompts, point.workload.osl, schedule_of(seat.plan, point, key))
     ended = world.now()
     counters = engine.counters(server).since(before)
     file = TrialFile(
         key=key, run=run, requests_asked=len(prompts), started_at=started, ended_at=ended, counters=counters,
         context=observed_context(seat, server, arm, point, run), prompts_digest=digest("\0".join(prompts).encode()),
-        start_s=server.start_s,
+        start_s=server.start_s, prompt_ids=prompt_ids((*warm, *prompts)), machine=machine,
     )  # fmt: skip
     if run.raw:
         seat.folder.write(trial_path(key).replace(".json", ".raw.json"), encode_raw(run.raw), producer=PRODUCER)
     seat.folder.write(trial_path(key), encode(file), producer=PRODUCER, inputs=("plan.json",))
     return judge(file, server_tpot(counters))
+
+
+def prompt_ids(prompts: Sequence[str]) -> tuple[str, ...]:
+    """A short digest of each prompt, so that one that repeats within a session is found without keeping its text."""
+    return tuple(digest(p.encode())[:PROMPT_ID_DIGITS] for p in prompts)
 
 
 def prompts_of_trial(
@@ -116,7 +143,7 @@ def prompts_of_trial(
     All arms of a block share them where every session starts a fresh server. A server that stays up would know them the
     second time, so there every arm gets its own.
     """
-    seed = prompt_seed(seat.plan, key.block, point.key, key.attempt) + ("" if restarts else f"/{arm.id}")
+    seed = prompt_seed(seat.plan, key) + ("" if restarts else f"/{arm.id}")
     if point.workload.dataset != "random":
         return _from_dataset(seat, arm, point, key, restarts)
     isl, make = point.workload.isl, seat.prompts.make
@@ -132,36 +159,55 @@ def _from_dataset(
     before = [p for p in plan.points if p.key < point.key]
     start = sum((p.concurrency + p.requests) * (1 + plan.retries) for p in before) + (key.attempt - 1) * size
     if not restarts:
-        arms = sorted(a.id for a in plan.arms)
-        start += ((key.block - 1) * len(arms) + arms.index(arm.id)) * per_session
-    seed = f"{plan.seed}/dataset" + (f"/{key.block}" if restarts else "")
+        arms = sorted(a.id for a in plan.all_arms)
+        earlier = most_race_blocks(plan) if key.stage is Stage.CONFIRM else 0
+        start += (
+            probe_slice(plan, plan.points[-1], arms[-1])[1]
+            + ((earlier + key.block - 1) * len(arms) + arms.index(arm.id)) * per_session
+        )
+    seed = f"{plan.seed}/dataset" + (f"/{key.stage}/{key.block}" if restarts else "")
     found = dataset_prompts(Path(point.workload.dataset), size, seed, start=start, warm=point.workload.warm)
     return found[: point.concurrency], found[point.concurrency :]
 
 
-def drive(seat: Seat, server: Server, point: Point, prompts: tuple[str, ...], osl: int) -> ClientRun:
+def probe_slice(plan: Plan, point: Point, arm: str) -> tuple[int, int]:
+    """Where in that one shuffle the prompts begin and end that admission sends to measure an arm's speed at a point."""
+    arms = sorted(a.id for a in plan.all_arms)
+    each = sum(PROBE_WAVES * p.concurrency for p in plan.points)
+    before = sum(PROBE_WAVES * p.concurrency for p in plan.points[: plan.points.index(point)])
+    start = arms.index(arm) * each + before
+    return start, start + PROBE_WAVES * point.concurrency
+
+
+def schedule_of(plan: Plan, point: Point, key: TrialKey) -> Schedule | None:
+    """When an open loop's requests are sent: the same times for all arms of a block, new ones in the next. None: closed."""
+    if point.request_rate is None:
+        return None
+    return draw("poisson", point.request_rate, point.requests, prompt_seed(plan, key) + "/arrivals")
+
+
+def drive(
+    seat: Seat, server: Server, point: Point, prompts: tuple[str, ...], osl: int, schedule: Schedule | None = None
+) -> ClientRun:
+    """A closed loop over the point's slots (every warm-up and probe is one) unless there is a schedule."""
     load = LoadRequest(
         url=server.url, model=server.model, api=point.workload.api, prompts=prompts, osl=osl,
-        concurrency=min(point.concurrency, len(prompts)), headers=seat.world.headers, cores=seat.world.client_cores,
+        concurrency=min(point.concurrency, len(prompts)) if schedule is None else MOST_CONNECTIONS,
+        headers=seat.world.headers, cores=seat.world.client_cores, schedule=schedule,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="pao-client-") as scratch:
         return seat.world.client.run(load, workdir=Path(scratch))
 
 
 def observed_context(seat: Seat, server: Server, arm: Arm, point: Point, run: ClientRun) -> dict[str, dict[str, str]]:
-    engine, client, workload = seat.world.engine(arm.engine), seat.world.client, point.workload
+    engine, client = seat.world.engine(arm.engine), seat.world.client
     asked = {
-        "engine": arm.engine, "flags": " ".join((*seat.plan.common_flags, *arm.flags)) or "engine defaults",
-        "env": " ".join(f"{k}={v}" for k, v in (*seat.plan.common_env, *arm.env)) or "none",
-        "model": seat.plan.model if arm.engine != "endpoint" else "", "base_model_digest": seat.plan.model_digest, "suite": seat.plan.suite,
-        "workload": f"{workload.name} {workload.dataset} isl={workload.isl} osl={workload.osl} {workload.api}",
-        "load": f"closed loop, concurrency {point.concurrency}, {point.requests} requests",
-        "cache_mode": "warm" if workload.warm else "cold (no prompt repeats in a session)",
-        "client_cores": _cores(seat.world.client_cores), "cores_bound": _cores(seat.world.engine_cores),
-        "url": arm.url, "compile_cache": "filled before block 1" if engine.restarts else "",
+        **asked_by_plan(seat.plan, arm, point), "client_cores": _cores(seat.world.client_cores),
+        "cores_bound": _cores(seat.world.engine_cores), "compile_cache": "filled before block 1" if engine.restarts else "",
     }  # fmt: skip
     seen = {
-        **(seat.world.host() if engine.restarts else {}), **engine.version(), **engine.observed(server), "client": client.name,
+        **(seat.world.host() if engine.restarts else {}), **engine.version(), **server.source, **engine.observed(server),
+        "template_tokens": f"{seat.prompts.calibration.overhead:g}", "client": client.name,
         "client_version": client.version, "client_scheduler": run.probe.scheduler, "client_cores": _cores(run.probe.cores),
     }  # fmt: skip
     return context({k: redact(v) for k, v in asked.items()}, {k: redact(v) for k, v in seen.items()}).to_json()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from profile_and_optimize.campaign.guard import Guard
 from profile_and_optimize.clients.base import Client
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.engines.base import Engine
@@ -24,7 +25,10 @@ class Asker(Protocol):
 
 @dataclass(frozen=True)
 class World:
-    """`now` is wall-clock seconds. `host` gives environment context. `say` gets one line of progress at a time."""
+    """`now` is wall-clock seconds. `host` gives environment context. `say` gets one line of progress at a time.
+
+    `guard` waits for a quiet machine before a session and watches it during a trial.
+    """
 
     engines: Mapping[str, Engine]
     client: Client
@@ -33,6 +37,7 @@ class World:
     host: Callable[[], dict[str, str]]
     say: Callable[[str], None]
     pick_port: Callable[[], int]
+    guard: Guard
     engine_cores: tuple[int, ...] = ()
     client_cores: tuple[int, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()

@@ -84,7 +84,8 @@ def command_of(op: Op) -> click.Command:
                 )
             )
         elif name in op.positional:
-            params.append(click.Argument([name], type=kind, required=field.is_required()))
+            many = get_origin(field.annotation) is tuple
+            params.append(click.Argument([name], type=kind, required=field.is_required(), nargs=-1 if many else 1))
         elif kind is click.BOOL:
             params.append(click.Option(["--" + name.replace("_", "-"), name], is_flag=True, help=field.description))
         else:

@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from profile_and_optimize.core.records import ClientRun
+from profile_and_optimize.clients.arrivals import Schedule
+from profile_and_optimize.core.records import CLOSED, ClientRun
 
 APIS = ("chat", "completions")
+# What an open loop may open at most. Not a setting: a lower one would hold requests back and hide their queueing.
+MOST_CONNECTIONS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """One closed-loop run: `concurrency` slots work through `prompts` once, in order.
+    """One run over `prompts`, each sent once. `prompts[i]` is the text of request i. `url` is the server's root, without /v1.
 
-    `prompts[i]` is the text of request i. `url` is the server's root, without /v1.
+    Without a `schedule` a closed loop: `concurrency` slots work through the prompts in order. With one an open loop:
+    request i is sent at its time whatever became of the others; `concurrency` is then the most connections it may open,
+    and `connections` how many it opens before t0 (0: from the rate alone). `osls[i]`, where given, replaces `osl`.
     """
 
     url: str
@@ -31,12 +36,27 @@ class LoadRequest:
     keep_raw_every: int = 50
     cores: tuple[int, ...] = ()
     fifo: bool = True
+    schedule: Schedule | None = None
+    connections: int = 0
+    osls: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.api not in APIS:
             raise ValueError(f"api {self.api!r}: one of {', '.join(APIS)}")
         if self.concurrency < 1 or not self.prompts or self.osl < 1:
             raise ValueError("concurrency, number of prompts and osl must be at least 1")
+        if self.schedule is not None and len(self.schedule.at_ns) != len(self.prompts):
+            raise ValueError(f"{len(self.schedule.at_ns)} times for {len(self.prompts)} prompts")
+        if self.osls and (len(self.osls) != len(self.prompts) or min(self.osls) < 1):
+            raise ValueError("one osl per prompt, each at least 1")
+
+    @property
+    def arrival(self) -> str:
+        return self.schedule.arrival if self.schedule else CLOSED
+
+    @property
+    def request_rate(self) -> float | None:
+        return self.schedule.request_rate if self.schedule else None
 
 
 class Client(Protocol):

@@ -50,6 +50,8 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.answers = 0
         self.open = False
+        self.free_ns = 0  # since when nothing is asked of it
+        self.idle_ns = 0  # how long nothing had been asked of it when the current request was sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses of it
@@ -57,6 +59,7 @@ class Connection(asyncio.Protocol):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._fd = None if transport.get_extra_info("sslcontext") else sock.fileno()
         self.open = True
+        self.free_ns = perf_counter_ns()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
@@ -70,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._done_seen = False
         exchange.sent_ns = perf_counter_ns()
+        self.idle_ns = exchange.sent_ns - self.free_ns
         sent = self._write(request) if self._fd is not None else 0
         if sent < len(request):
             self._transport.write(request[sent:])
@@ -101,6 +105,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, exchange: Exchange, now: int) -> None:
         self.exchange = None
         self.answers += 1
+        self.free_ns = now
         if self._close_after:
             self.open = False
             self._transport.close()

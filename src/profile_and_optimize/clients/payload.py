@@ -19,7 +19,9 @@ def request_bytes(load: LoadRequest, target: Target) -> list[bytes]:
     """One whole HTTP request per prompt, in order."""
     head = _head(load, target)
     fixed = _fixed_fields(load)
-    return [_request(head, index, _body(load, fixed, prompt)) for index, prompt in enumerate(load.prompts)]
+    limits = load.osls or (load.osl,) * len(load.prompts)
+    bodies = (_body(load.api, {**fixed, "max_tokens": n}, p) for n, p in zip(limits, load.prompts, strict=True))
+    return [_request(head, index, body) for index, body in enumerate(bodies)]
 
 
 def _request(head: bytes, index: int, body: bytes) -> bytes:
@@ -63,7 +65,7 @@ def _fixed_fields(load: LoadRequest) -> dict[str, object]:
     return fields | ({"ignore_eos": True} if load.ignore_eos else {})
 
 
-def _body(load: LoadRequest, fixed: dict[str, object], prompt: str) -> bytes:
-    if load.api == "chat":
-        return orjson.dumps({**fixed, "messages": [{"role": "user", "content": prompt}]})
-    return orjson.dumps({**fixed, "prompt": prompt})
+def _body(api: str, fields: dict[str, object], prompt: str) -> bytes:
+    if api == "chat":
+        return orjson.dumps({**fields, "messages": [{"role": "user", "content": prompt}]})
+    return orjson.dumps({**fields, "prompt": prompt})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import struct
-import sys
 from time import perf_counter_ns
+
+from profile_and_optimize.clients.alarm import TimerFd
 
 PERIOD_NS = 10_000_000
 FIFO_PRIORITY = 10
@@ -23,19 +22,20 @@ class LagProbe:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.samples: list[int] = []
         self._loop = loop
-        self._due = perf_counter_ns() + PERIOD_NS
         self._timer: asyncio.TimerHandle | None = None
         # libuv's own timers count whole milliseconds, too coarse to see a lag of one.
-        self._fd = _timerfd(PERIOD_NS)
-        if self._fd is None:
+        self._timerfd = TimerFd.open()
+        self._due = perf_counter_ns() + PERIOD_NS
+        if self._timerfd is None:
             self._timer = loop.call_later(PERIOD_NS / 1e9, self._on_timer)
         else:
-            loop.add_reader(self._fd, self._on_fd)
+            self._timerfd.set(self._due, PERIOD_NS)
+            loop.add_reader(self._timerfd.fd, self._on_fd)
 
     def _sample(self) -> None:
         now = perf_counter_ns()
         if now < self._due:
-            # Early by libuv's rounding (or the timerfd's start): on time.
+            # Early by libuv's rounding: on time.
             self.samples.append(0)
             self._due += PERIOD_NS
         while self._due <= now:
@@ -43,9 +43,9 @@ class LagProbe:
             self._due += PERIOD_NS
 
     def _on_fd(self) -> None:
-        assert self._fd is not None
-        os.read(self._fd, 8)
-        self._sample()
+        assert self._timerfd is not None
+        if self._timerfd.take():
+            self._sample()
 
     def _on_timer(self) -> None:
         self._sample()
@@ -54,22 +54,10 @@ class LagProbe:
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._fd is not None:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = None
-
-
-def _timerfd(period_ns: int) -> int | None:
-    """A Linux timer that a loop can poll, firing each period; None elsewhere. (os.timerfd_create came with 3.13.)"""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = int(libc.timerfd_create(1, os.O_NONBLOCK | os.O_CLOEXEC))  # 1: CLOCK_MONOTONIC
-    spec = struct.pack("qqqq", *divmod(period_ns, 10**9), *divmod(period_ns, 10**9))
-    if fd >= 0 and libc.timerfd_settime(fd, 0, spec, None) == 0:
-        return fd
-    return None
+        if self._timerfd is not None:
+            self._loop.remove_reader(self._timerfd.fd)
+            self._timerfd.close()
+            self._timerfd = None
 
 
 def run_queue_wait_ns() -> int | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,11 @@ class PromptMaker:
         self.tokenizer = tokenizer
         self.calibration = calibration
         self.pool = _pool(tokenizer) if tokenizer else _syllables()
+        self._costs: dict[str, int] = {}
 
     def make(self, count: int, isl: int, seed: str) -> tuple[str, ...]:
         """`count` different prompts of `isl` tokens as the server counts them. The same seed gives the same prompts."""
-        own = isl - self.calibration.overhead
-        if own < 1:
-            raise WrongUse(
-                f"isl {isl} is below what the chat template alone takes ({self.calibration.overhead:g} tokens)"
-            )
+        own = self._own(isl)
         rng = random.Random(seed)
         made: dict[str, None] = {}
         for _ in range(count * 20):
@@ -54,6 +52,60 @@ class PromptMaker:
                 return tuple(made)
             made[self._one(round(own) if self.tokenizer else own, rng)] = None
         raise WrongUse(f"cannot make {count} different prompts of {isl} tokens", next="ask for a longer isl")
+
+    def joined(self, pieces: Sequence[tuple[str, int]], isl: int, seed: str) -> str:
+        """A prompt of `isl` tokens that begins with the texts of `pieces` (key, tokens), cut to length; the rest is `seed`'s.
+
+        The same key gives the same text, and a shorter piece of it is the beginning of a longer one.
+        """
+        left = own = int(self._own(isl))
+        words: list[str] = []
+        for key, tokens in pieces:
+            words += self._words(key, min(tokens, left))
+            left = max(0, left - tokens)
+            if left == 0:
+                seed = key  # nothing of its own: equal pieces and lengths make equal prompts
+                break
+        return self._to_length(words + self._words(seed, left), own, random.Random(seed + "/end"))
+
+    def _own(self, isl: int) -> float:
+        """Tokens of the prompt itself, without what the chat template adds."""
+        own = isl - self.calibration.overhead
+        if own < 1:
+            raise WrongUse(
+                f"isl {isl} is below what the chat template alone takes ({self.calibration.overhead:g} tokens)"
+            )
+        return own
+
+    def _words(self, key: str, tokens: int) -> list[str]:
+        """The first words of an endless text of that key, up to so many tokens."""
+        rng = random.Random(key)
+        if self.tokenizer is None:
+            return rng.choices(self.pool, k=round(tokens / self.calibration.tokens_per_word))
+        words = rng.choices(self.pool, k=tokens)
+        upto = accumulate(self._cost(word) for word in words)
+        return [word for word, count in zip(words, upto, strict=True) if count <= tokens]
+
+    def _cost(self, word: str) -> int:
+        """Tokens of a word that follows another."""
+        if word not in self._costs:
+            self._costs[word] = self._count(["a", word]) - self._count(["a"])
+        return self._costs[word]
+
+    def _to_length(self, words: list[str], own: int, rng: random.Random) -> str:
+        """Words off or on at the end, so that what prompts share at their beginning stays."""
+        if self.tokenizer is None:
+            wanted = max(1, round(own / self.calibration.tokens_per_word))
+            return " ".join((words + rng.choices(self.pool, k=max(0, wanted - len(words))))[:wanted])
+        for _ in range(ADJUSTMENTS):
+            off = own - self._count(words) if words else own
+            if off == 0:
+                return " ".join(words)
+            if off > 0:
+                words.append(rng.choice(self.pool))
+            else:  # more than the one that was too long: words of unequal length must meet every count
+                del words[-rng.randint(1, 3) :]
+        raise WrongUse(f"this tokenizer does not give a prompt of exactly {own} tokens", next="leave out --tokenizer")
 
     def _one(self, own: float, rng: random.Random) -> str:
         if self.tokenizer is None:

@@ -1,4 +1,4 @@
-"""Our client: a streaming closed loop in a process of its own, whose hot path only notes times and bytes.
+"""Our client: a streaming closed or open loop in a process of its own, whose hot path only notes times and bytes.
 
 Why not another tool's: docs/decisions/0001-our-own-client.md, and `bench/client_honesty.py` measures how far they misreport.
 """
@@ -73,5 +73,8 @@ def _hand_over(worker: subprocess.Popen[bytes], headers: bytes) -> None:
 
 
 def _longest_s(load: LoadRequest) -> float:
+    if load.schedule is not None:
+        thinking_s = sum(load.schedule.think_ns) / 1e9
+        return load.schedule.span_s + thinking_s + load.schedule.longest_chain * 2 * load.timeout_s + GRACE_S
     waves = -(-len(load.prompts) // load.concurrency)
     return waves * load.timeout_s + GRACE_S

@@ -19,9 +19,12 @@ import uvloop
 
 from profile_and_optimize.clients import probe, wire
 from profile_and_optimize.clients.base import LoadRequest
-from profile_and_optimize.clients.closed_loop import ClosedLoop, Dialer
+from profile_and_optimize.clients.closed_loop import ClosedLoop
 from profile_and_optimize.clients.connection import Exchange
+from profile_and_optimize.clients.dialer import Dialer
 from profile_and_optimize.clients.kept import keep, redact_text, secrets_of
+from profile_and_optimize.clients.loop import Loop
+from profile_and_optimize.clients.open_loop import OpenLoop
 from profile_and_optimize.clients.payload import request_bytes
 from profile_and_optimize.clients.sse import Parsed, Reads, parse_response
 from profile_and_optimize.clients.target import parse_target, resolve
@@ -51,10 +54,7 @@ def _end_with_parent() -> None:
 
 def run(load: LoadRequest) -> ClientRun:
     """The whole job, in order: prepare, run at real-time priority, then parse as an ordinary process."""
-    target = parse_target(load.url)
-    dialer = Dialer(target, resolve(target))
-    loop = ClosedLoop(request_bytes(load, target), dialer, slots=load.concurrency, timeout_s=load.timeout_s)
-    _allow_files(loop.connections)
+    loop = _loop(load)
     _pin(load.cores)
     scheduler = probe.take_fifo() if load.fifo else "other"
     try:
@@ -70,18 +70,36 @@ def run(load: LoadRequest) -> ClientRun:
         reads=reads,
         coalesced_reads=coalesced,
     )
-    return ClientRun(timed.t0_unix_s, load.concurrency, records, measured, raw, loop.t0_ns)
+    most = loop.most if isinstance(loop, OpenLoop) else load.concurrency
+    return ClientRun(timed.t0_unix_s, most, records, measured, raw, loop.t0_ns, load.arrival, load.request_rate)
 
 
-def _allow_files(connections: int) -> None:
+def _loop(load: LoadRequest) -> Loop:
+    target = parse_target(load.url)
+    requests, dialer = request_bytes(load, target), Dialer(target, resolve(target))
+    if load.schedule is None:
+        closed = ClosedLoop(requests, dialer, slots=load.concurrency, timeout_s=load.timeout_s)
+        allowed = _allow_files(closed.connections)
+        if allowed < closed.connections:
+            raise WrongUse(
+                f"{closed.connections} connections need more open files than allowed ({allowed}); raise `ulimit -n`"
+            )
+        return closed
+    most = _allow_files(min(load.concurrency, len(requests)))
+    return OpenLoop(requests, dialer, load.schedule, connections=load.connections, most=most, timeout_s=load.timeout_s)
+
+
+def _allow_files(connections: int) -> int:
+    """Raise our limit of open files as far as needed and allowed; how many of these connections it lets us have."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + FILES_TO_SPARE
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        if hard != resource.RLIM_INFINITY and hard < wanted:
-            raise WrongUse(f"{connections} connections need more open files than allowed ({hard}); raise `ulimit -n`")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(1, allowed - FILES_TO_SPARE)
 
 
 def _pin(cores: tuple[int, ...]) -> None:
@@ -91,14 +109,14 @@ def _pin(cores: tuple[int, ...]) -> None:
         raise WrongUse(f"cannot run on cores {cores}: {error}") from None
 
 
-async def _timed(loop: ClosedLoop) -> ClientRun:
+async def _timed(loop: Loop) -> ClientRun:
     """Connect, freeze, run. Records are not parsed yet; the probe holds what belongs to the timed part."""
     await loop.connect()
     gc.collect()
     gc.freeze()
     gc.disable()
     lag = probe.LagProbe(asyncio.get_running_loop())
-    waited, cpu, unix = probe.run_queue_wait_ns(), time.process_time(), time.time()
+    waited, cpu, unix = probe.run_queue_wait_ns(), time.process_time(), time.time() + loop.lead_ns / 1e9
     await loop.run()
     cpu, wait_end = time.process_time() - cpu, probe.run_queue_wait_ns()
     lag.stop()
@@ -117,13 +135,12 @@ async def _timed(loop: ClosedLoop) -> ClientRun:
         reads=0,
         coalesced_reads=0,
         threads="event loop; one blocked on stdin",
+        waited_for_connection=loop.waited if isinstance(loop, OpenLoop) else None,
     )
     return ClientRun(unix, loop.connections, (), measured)
 
 
-def _parse_all(
-    loop: ClosedLoop, load: LoadRequest
-) -> tuple[tuple[RequestRecord, ...], tuple[RawResponse, ...], int, int]:
+def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...], tuple[RawResponse, ...], int, int]:
     secrets = secrets_of(load.headers)
     records, raw = [], []
     reads = coalesced = good = 0

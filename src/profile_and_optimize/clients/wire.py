@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from profile_and_optimize.clients.arrivals import Schedule
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.core.errors import BrokeMidway, PaoError, Unreachable, WrongUse
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse, RequestRecord
@@ -23,8 +25,15 @@ def write_load(path: Path, load: LoadRequest) -> bytes:
 
 def read_load(path: Path, headers: bytes) -> LoadRequest:
     fields = orjson.loads(path.read_bytes())
-    fields |= {"prompts": tuple(fields["prompts"]), "cores": tuple(fields["cores"])}
+    fields |= {name: tuple(fields[name]) for name in ("prompts", "cores", "osls")}
+    if fields["schedule"] is not None:
+        fields["schedule"] = _schedule(fields["schedule"])
     return LoadRequest(**fields | {"headers": tuple((name, value) for name, value in orjson.loads(headers))})
+
+
+def _schedule(fields: dict[str, Any]) -> Schedule:
+    lists = {name: tuple(fields[name]) for name in ("at_ns", "after", "think_ns")}
+    return Schedule(**fields | lists)
 
 
 def write_run(path: Path, run: ClientRun) -> None:

@@ -39,6 +39,7 @@ ARM_FIELDS = frozenset(
         "cores_bound",
         "engine_lock",
         "torch_threads",
+        "modified_files",
     }
 )
 ENVIRONMENT_FIELDS = frozenset(
@@ -62,6 +63,7 @@ ENVIRONMENT_FIELDS = frozenset(
         "kernel",
         "memory_total_bytes",
         "suite",
+        "template_tokens",
         "python",
     }
 )

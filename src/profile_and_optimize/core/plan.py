@@ -8,19 +8,26 @@ from typing import Any
 from profile_and_optimize.core.cell import Arm, Role, check_arms, refuse_settings
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id, digest_of
-from profile_and_optimize.core.workload import Point, Workload
+from profile_and_optimize.core.workload import Point, point_from_json
 
 FOCI = ("throughput", "latency", "mixed")
 MAX_ARMS_IN_BLOCK = 4
 # The reference distribution is tabled for levels from 1% down to 0.1%, which is 1% shared by ten.
 MAX_ALPHA, MAX_CANDIDATES = 0.01, 10
+# With a race before it, a confirmation holds this many; a race may begin with that many.
+FINALISTS, MAX_RACED = 3, 2000
+SLO_METRICS = ("ttft", "tpot", "itl", "e2e_latency")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`blocks` is the number of blocks every group of arms gets (0 in a draft: the budget will fix it).
+    """`blocks` is the most blocks a group of arms gets before it is extended (0 in a draft: the budget will fix it); a
+    group stops earlier when a look has answered for all its arms.
 
-    `alpha` is the one-sided error of the campaign.
+    `alpha` is the one-sided error of the campaign. `race_rounds` above 0: the candidates race first, at most so many
+    rounds, and at most three are confirmed on fresh blocks; `raced` are those that left (see `campaign.race`).
+    `race_sd` is the noise of one session that the race assumes before it has seen any. `slo`: metric name and the most
+    seconds its p99 may take.
 
     `margin` and `non_inferiority` are ratios (0.01 is 1%). `groups` are the arm ids of each kind of block, the
     baseline first. `primary` names the metrics whose log ratios are averaged. `gap_limit_s`: a block whose
@@ -50,6 +57,11 @@ class Plan:
     questions: str = ""
     accuracy_margin: float = 0.02
     failed: tuple[Arm, ...] = ()
+    client: str = "stream"
+    race_rounds: int = 0
+    race_sd: float = 0.02
+    raced: tuple[Arm, ...] = ()
+    slo: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         checked_id(self.slug, "campaign")
@@ -61,8 +73,14 @@ class Plan:
             raise WrongUse("a campaign needs at least one workload")
         if self.blocks < 0 or not 0 < self.alpha <= MAX_ALPHA or not 0 <= self.margin < 1:
             raise WrongUse("blocks must not be negative, alpha at most 0.01, margin in [0, 1)")
-        if len(self.candidates) > MAX_CANDIDATES:
-            raise WrongUse(f"{len(self.candidates)} candidates; at most {MAX_CANDIDATES} in one campaign")
+        most = MAX_RACED if self.race_rounds else MAX_CANDIDATES
+        if len(self.candidates) > most:
+            raise WrongUse(f"{len(self.candidates)} candidates; at most {most} in one campaign")
+        if self.race_rounds < 0 or not 0 < self.race_sd < 1:
+            raise WrongUse("race rounds must not be negative, and the race's noise lies between 0 and 1")
+        for name, limit in self.slo:
+            if name not in SLO_METRICS or not 0 < limit < 1e6:
+                raise WrongUse(f"SLO {name} {limit!r}: a limit in time for one of {', '.join(SLO_METRICS)}")
         keys = [p.key for p in self.points]
         if len(set(keys)) < len(keys):
             raise WrongUse(
@@ -85,7 +103,7 @@ class Plan:
 
     @property
     def all_arms(self) -> tuple[Arm, ...]:
-        return self.arms + self.failed
+        return self.arms + self.raced + self.failed
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -125,6 +143,14 @@ class Plan:
         gone = tuple(a for a in self.arms if a.id in failed)
         return replace(self, arms=tuple(a for a in self.arms if a.id not in failed), failed=self.failed + gone)
 
+    def confirming(self, finalists: tuple[str, ...]) -> Plan:
+        """The plan of the confirmation: baseline, A/A arm and the finalists of the race; the others are in `raced`."""
+        stay = {self.baseline.id, *([self.twin.id] if self.twin else []), *finalists}
+        if not finalists or len(finalists) > FINALISTS:
+            raise WrongUse(f"{len(finalists)} finalists; a race ends with 1 to {FINALISTS}")
+        gone = tuple(a for a in self.arms if a.id not in stay)
+        return replace(self, arms=tuple(a for a in self.arms if a.id in stay), raced=self.raced + gone)
+
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
         data["schema"] = 1
@@ -140,11 +166,12 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     data = dict(data)
     if data.pop("schema", None) != 1:
         raise WrongUse("this plan has another schema than 1; use the version that wrote it")
-    arms, failed = (tuple(_arm(a) for a in data.pop(name)) for name in ("arms", "failed"))
-    points = tuple(Point(Workload(**p["workload"]), p["concurrency"], p["requests"]) for p in data.pop("points"))
+    arms, failed, raced = (tuple(_arm(a) for a in data.pop(name)) for name in ("arms", "failed", "raced"))
+    data["slo"] = tuple((name, limit) for name, limit in data["slo"])
+    points = tuple(point_from_json(p) for p in data.pop("points"))
     data["common_flags"] = tuple(data["common_flags"])
     data["common_env"] = tuple((k, v) for k, v in data["common_env"])
-    return Plan(arms=arms, failed=failed, points=points, **data)
+    return Plan(arms=arms, failed=failed, raced=raced, points=points, **data)
 
 
 def _arm(data: dict[str, Any]) -> Arm:

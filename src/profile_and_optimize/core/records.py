@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 CLOSED = "closed"
@@ -53,21 +54,26 @@ class ClientProbe:
     `run_queue_wait_s` is time runnable but not scheduled (Linux schedstat). `in_flight_s` is the integral of
     requests in flight over the run. `parse_cpu_s` is the CPU spent after the run on SSE, JSON and tokens.
     `reads` counts socket reads that carried content; `coalesced_reads` those that carried more than one content chunk.
+    `waited_for_connection` counts the requests of an open loop that found none idle when they were due.
+    `chunks_known` is False for a client that tells only the first and the last chunk of a request: gaps between chunks
+    and tokens per chunk are then unknown.
     """
 
     wall_s: float
-    cpu_s: float
-    parse_cpu_s: float
+    cpu_s: float | None
+    parse_cpu_s: float | None
     loop_lag_ns: tuple[int, ...]
     run_queue_wait_s: float | None
-    in_flight_s: float
+    in_flight_s: float | None
     scheduler: str
     cores: tuple[int, ...]
-    connections: int
-    reconnects: int
-    reads: int
-    coalesced_reads: int
+    connections: int | None
+    reconnects: int | None
+    reads: int | None
+    coalesced_reads: int | None
     threads: str = ""
+    waited_for_connection: int | None = None
+    chunks_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,7 @@ class ClientRun:
 
     t0_unix_s: float
     concurrency: int
-    records: tuple[RequestRecord, ...]
+    records: Sequence[RequestRecord]
     probe: ClientProbe
     raw: tuple[RawResponse, ...] = field(default=())
     t0_monotonic_ns: int | None = None

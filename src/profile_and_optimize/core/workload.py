@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id
@@ -30,24 +31,59 @@ class Workload:
             raise WrongUse(f"workload {self.name}: api {self.api!r} is not chat or completions")
 
 
+WARMUP_SLOTS = 8
+# Fewer would not tell whether the server kept up (see `stats.open_load`).
+LEAST_OPEN = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One workload at one load: closed loop with `concurrency` slots over `requests` requests."""
+    """One workload at one load, over `requests` requests: a closed loop with `concurrency` slots.
+
+    With a `request_rate`, in requests per second, it is an open loop with Poisson arrivals, and `concurrency` is the
+    number of slots of the warm-up before it.
+    """
 
     workload: Workload
     concurrency: int
     requests: int
+    request_rate: float | None = None
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.requests < 2 * self.concurrency:
+        if self.request_rate is not None:
+            self._check_open(self.request_rate)
+        elif self.concurrency < 1 or self.requests < 2 * self.concurrency:
             raise WrongUse(
                 f"{self.workload.name}: {self.requests} requests at concurrency {self.concurrency}; at least "
                 f"{2 * max(1, self.concurrency)} are needed, or ramp and drain dominate the throughput"
             )
 
+    def _check_open(self, rate: float) -> None:
+        if not 0 < rate <= 1e5:
+            raise WrongUse(f"{self.workload.name}: a request rate of {rate:g} requests a second is none")
+        if self.requests < LEAST_OPEN or self.concurrency < 1:
+            raise WrongUse(f"{self.workload.name}: {self.requests} requests in an open loop; at least {LEAST_OPEN}")
+
     @property
     def key(self) -> str:
-        return f"{self.workload.name}.c{self.concurrency}"
+        return point_key(self.workload.name, self.concurrency, self.request_rate)
+
+    @property
+    def load(self) -> str:
+        """In words, as a trial's context keeps it."""
+        if self.request_rate is None:
+            return f"closed loop, concurrency {self.concurrency}, {self.requests} requests"
+        return f"open loop, poisson {self.request_rate:g} req/s, {self.requests} requests"
+
+
+def point_key(workload: str, concurrency: int | None, request_rate: float | None) -> str:
+    """`chat.c8` for eight slots, `chat.r4` for four requests a second."""
+    return f"{workload}.c{concurrency}" if request_rate is None else f"{workload}.r{request_rate:g}"
+
+
+def point_from_json(data: dict[str, Any]) -> Point:
+    """The inverse of `asdict`. A plan from before open loops has no rate."""
+    return Point(Workload(**data["workload"]), data["concurrency"], data["requests"], data.get("request_rate"))
 
 
 SUITES: dict[str, tuple[Workload, ...]] = {

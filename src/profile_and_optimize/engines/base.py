@@ -42,12 +42,18 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answered its ready check. `start_s` is from launch to ready; `process` is the engine's own handle."""
+    """A server that answered its ready check. `start_s` is from launch to ready; `process` is the engine's own handle.
+
+    `pid` is the root of its process tree, None where we did not start it: without it nobody can tell the server's work
+    from that of others. `source` are context fields on where its code came from, as seen right before this start.
+    """
 
     url: str
     model: str
     start_s: float
     log: Path | None = None
+    pid: int | None = None
+    source: Mapping[str, str] = field(default_factory=dict)
     process: Any = field(default=None, compare=False)
 
 

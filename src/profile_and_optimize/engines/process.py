@@ -23,6 +23,11 @@ PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_PATH",
           "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "VLLM_CACHE_ROOT", "VIRTUAL_ENV")  # fmt: skip
 
 
+def server_env(command: Command, base: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment that a server process gets."""
+    return {k: base[k] for k in PASSED if k in base} | dict(command.env)
+
+
 class Managed:
     """One running command. Closing the pipe (or dying) makes the reaper stop the whole tree."""
 
@@ -30,8 +35,7 @@ class Managed:
         self, command: Command, log: Path, cores: tuple[int, ...] = (), base_env: Mapping[str, str] | None = None
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        source = os.environ if base_env is None else base_env
-        env = {k: source[k] for k in PASSED if k in source} | dict(command.env)
+        env = server_env(command, os.environ if base_env is None else base_env)
         read_end, self._write_end = os.pipe()
         argv = [
             sys.executable,
@@ -48,6 +52,11 @@ class Managed:
             stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         os.close(read_end)
+
+    @property
+    def pid(self) -> int:
+        """The root of the tree: the reaper, which is the parent of all that the command starts."""
+        return self._reaper.pid
 
     @property
     def ended(self) -> bool:

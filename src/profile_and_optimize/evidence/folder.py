@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from profile_and_optimize.core.errors import Corrupted, WrongUse
+from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import digest, slug
 from profile_and_optimize.evidence.atomic import sweep_temps, write_atomic
 from profile_and_optimize.evidence.journal import Journal
+from profile_and_optimize.evidence.reading import read_json
 
 RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[a-z0-9][a-z0-9._-]*$")
 JOURNAL = "journal.jsonl"
@@ -86,15 +87,6 @@ class RunFolder:
 
     def close(self) -> None:
         self._lock.close()
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as e:
-        raise Corrupted("missing", where=str(path), next=f"pao verify {path.parent}") from e
-    except ValueError as e:
-        raise Corrupted(f"not JSON: {e}", where=str(path), next=f"pao verify {path.parent}") from e
 
 
 def inside(rel: str) -> str:

@@ -1,36 +1,41 @@
 """The file of one trial: its records as columns of integers, what the client saw of itself, the server's counters.
 
-Columns keep the file small and quick to load: `chunk_ns` holds, per request, the first chunk's time and then the gaps.
-Kept response bytes stand in a second file as text in which every byte is one character (latin-1), redacted.
+docs/verify.md describes the format and reads it in ten lines. Kept response bytes stand in a second file as text in
+which every byte is one character (latin-1), redacted.
 """
 
 from __future__ import annotations
 
+import binascii
+import math
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
 from typing import Any
+
+import numpy as np
 
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.names import canonical
-from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse, RequestRecord
+from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.redact import redact
+from profile_and_optimize.stats.columns import MISSING, NUMBERS, TEXTS, Records, column
 
+SCHEMA = 2
 _TRIAL = re.compile(r"cells/[^/]+/raw/[br]\d{3,}-(?!.*\.raw\.json$)[^/]+\.json")
-_PLAIN = (
-    "index", "intended_ns", "sent_ns", "done_ns", "first_byte_ns", "prompt_tokens", "completion_tokens", "status", "finish_reason",
-    "error",
-)  # fmt: skip
+_COUNTED = (*NUMBERS, "chunks", "first_chunk_ns")
+# Gaps fit 32 bits unless a stream paused for more than four seconds.
+_LAYOUTS: dict[str, np.dtype[Any]] = {"uint32 little-endian": np.dtype("<u4"), "int64 little-endian": np.dtype("<i8")}
 
 
 @dataclass(frozen=True, slots=True)
 class TrialFile:
     """One timed run as it lies on disk. `counters` is the server's own change over the run; `context` asked and observed.
 
-    `prompt_ids` are short digests of the session's prompts up to here (warm-up first, then the timed ones); `machine`
-    is what else the machine did meanwhile (see `campaign.guard`).
+    `prompt_ids` are short digests of the trial's prompts (warm-up first, then the timed ones); `machine` is what else the
+    machine did meanwhile (see `campaign.guard`). Numbers that are not finite are refused at birth.
     """
 
     key: TrialKey
@@ -45,9 +50,22 @@ class TrialFile:
     prompt_ids: tuple[str, ...] = ()
     machine: Mapping[str, float | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _numbers("time", (self.started_at, self.ended_at, self.start_s, self.requests_asked, self.run.t0_unix_s))
+        _numbers("counter", self.counters.values())
+        _numbers("machine measure", (v for v in self.machine.values() if v is not None))
+        texts = (self.prompts_digest, *self.prompt_ids, *(v for f in self.context.values() for v in f.values()))
+        if not set(map(type, texts)) <= {str}:
+            raise ValueError("a digest or a context field is not text")
+
 
 def trial_path(key: TrialKey) -> str:
     return f"cells/{key.arm}/raw/{key.name}.json"
+
+
+def raw_path(key: TrialKey) -> str:
+    """Where the kept response bytes of a trial lie, if any were kept."""
+    return f"cells/{key.arm}/raw/{key.name}.raw.json"
 
 
 def is_trial_path(path: str) -> bool:
@@ -57,12 +75,9 @@ def is_trial_path(path: str) -> bool:
 
 def encode(trial: TrialFile) -> bytes:
     """One line of canonical JSON."""
-    run = trial.run
-    columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in run.records] for name in _PLAIN}
-    columns["error"] = [None if e is None else redact(e) for e in columns["error"]]
-    columns["chunk_ns"] = [_gaps(r.chunk_ns) for r in run.records]
+    run, rows = trial.run, Records.of(trial.run.records)
     doc = {
-        "schema": 1,
+        "schema": SCHEMA,
         "kind": "trial",
         "key": asdict(trial.key),
         "requests_asked": trial.requests_asked,
@@ -70,6 +85,7 @@ def encode(trial: TrialFile) -> bytes:
         "ended_at": trial.ended_at,
         "start_s": trial.start_s,
         "t0_unix_s": run.t0_unix_s,
+        "t0_monotonic_ns": run.t0_monotonic_ns,
         "concurrency": run.concurrency,
         "arrival": run.arrival,
         "request_rate": run.request_rate,
@@ -79,7 +95,8 @@ def encode(trial: TrialFile) -> bytes:
         "probe": asdict(run.probe),
         "counters": dict(trial.counters),
         "context": {k: dict(v) for k, v in trial.context.items()},
-        "columns": columns,
+        "columns": _columns(rows),
+        "gaps_ns": _packed(rows.gaps_ns),
     }
     return canonical(doc) + b"\n"
 
@@ -87,7 +104,7 @@ def encode(trial: TrialFile) -> bytes:
 def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
     """The inverse of `encode`. Raises Corrupted naming the file and what is wrong in it."""
     try:
-        if doc["schema"] != 1 or doc["kind"] != "trial":
+        if doc["schema"] != SCHEMA or doc["kind"] != "trial":
             raise ValueError(f"schema {doc['schema']!r}, kind {doc['kind']!r}")
         probe = {
             **doc["probe"],
@@ -95,8 +112,8 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
             "cores": tuple(doc["probe"]["cores"]),
         }
         run = ClientRun(
-            doc["t0_unix_s"], doc["concurrency"], _records(doc["columns"]), ClientProbe(**probe),
-            arrival=doc["arrival"], request_rate=doc["request_rate"],
+            doc["t0_unix_s"], doc["concurrency"], _records(doc["columns"], doc["gaps_ns"]), _probe(probe),
+            t0_monotonic_ns=doc["t0_monotonic_ns"], arrival=doc["arrival"], request_rate=doc["request_rate"],
         )  # fmt: skip
         key = TrialKey(**{**doc["key"], "stage": Stage(doc["key"]["stage"])})
         return TrialFile(
@@ -104,7 +121,7 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
             doc["prompts_digest"], doc["start_s"], tuple(doc["prompt_ids"]), doc["machine"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise Corrupted(f"not a trial: {e}", where=where, next="pao verify RUN") from e
+        raise Corrupted(f"not a trial: {_said(e)}", where=where, next="pao verify RUN") from e
 
 
 def encode_raw(raw: tuple[RawResponse, ...]) -> bytes:
@@ -119,15 +136,63 @@ def decode_raw(doc: Mapping[str, Any]) -> tuple[RawResponse, ...]:
     )
 
 
-def _records(columns: Mapping[str, list[Any]]) -> tuple[RequestRecord, ...]:
-    if len({len(c) for c in columns.values()}) > 1:
-        raise ValueError("columns of unequal length")
-    rows = zip(*(columns[name] for name in _PLAIN), strict=True)
-    return tuple(
-        RequestRecord(**dict(zip(_PLAIN, row, strict=True)), chunk_ns=tuple(accumulate(gaps)))
-        for row, gaps in zip(rows, columns["chunk_ns"], strict=True)
-    )
+def _columns(rows: Records) -> dict[str, list[Any]]:
+    numbers = {**rows.numbers, "chunks": rows.chunks, "first_chunk_ns": rows.first_ns}
+    columns: dict[str, list[Any]] = {
+        name: [None if v == MISSING else v for v in numbers[name].tolist()] for name in _COUNTED
+    }
+    return columns | {
+        "finish_reason": list(rows.finish_reason),
+        "error": [None if e is None else redact(e) for e in rows.error],
+    }
 
 
-def _gaps(times: tuple[int, ...]) -> list[int]:
-    return [b - a for a, b in zip((0, *times), times, strict=False)]
+def _records(columns: Mapping[str, list[Any]], gaps: Mapping[str, Any]) -> Records:
+    sizes = {len(columns[name]) for name in (*_COUNTED, *TEXTS)}
+    if len(sizes) > 1 or set(columns) != {*_COUNTED, *TEXTS}:
+        raise ValueError("columns of unequal length, or others than there are")
+    # One list for all: a small array each would cost more than everything else here.
+    table = column(v for name in _COUNTED for v in columns[name]).reshape(len(_COUNTED), sizes.pop())
+    numbers = dict(zip(_COUNTED, table, strict=True))
+    if not {type(t) for name in TEXTS for t in columns[name]} <= {str, type(None)}:
+        raise ValueError("an error or a finish reason is not text")
+    return Records(
+        {name: numbers[name] for name in NUMBERS}, {name: columns[name] for name in TEXTS},
+        chunks=numbers["chunks"], first_ns=numbers["first_chunk_ns"], gaps_ns=_unpacked(gaps),
+    )  # fmt: skip
+
+
+def _packed(gaps: np.ndarray) -> dict[str, Any]:
+    small = not len(gaps) or int(gaps.max()) < 2**32
+    layout = "uint32 little-endian" if small else "int64 little-endian"
+    data = b64encode(gaps.astype(_LAYOUTS[layout]).tobytes()).decode()
+    return {"count": len(gaps), "layout": layout, "base64": data}
+
+
+def _unpacked(gaps: Mapping[str, Any]) -> np.ndarray:
+    if gaps["layout"] not in _LAYOUTS:
+        raise ValueError(f"gaps in an unknown layout {gaps['layout']!r}")
+    found = np.frombuffer(binascii.a2b_base64(gaps["base64"], strict_mode=True), _LAYOUTS[gaps["layout"]])
+    if len(found) != gaps["count"]:
+        raise ValueError(f"{len(found)} gaps, {gaps['count']} are announced")
+    return found
+
+
+def _probe(values: Mapping[str, Any]) -> ClientProbe:
+    probe = ClientProbe(**values)
+    told = (probe.wall_s, probe.cpu_s, probe.parse_cpu_s, probe.run_queue_wait_s, probe.in_flight_s)
+    _numbers("probe", (v for v in told if v is not None))
+    counts = (probe.reads, probe.coalesced_reads, probe.connections, probe.reconnects, probe.waited_for_connection)
+    if not {type(v) for v in counts} <= {int, type(None)} or not set(map(type, probe.loop_lag_ns)) <= {int}:
+        raise ValueError("a count of the client's probe is not an integer")
+    return probe
+
+
+def _numbers(what: str, values: Iterable[Any]) -> None:
+    wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v)]
+    if wrong:
+        raise ValueError(f"{what} {wrong[0]!r} is not a finite number")
+
+
+def _said(e: Exception) -> str:
+    return f"{e.args[0]!r} is missing" if isinstance(e, KeyError) else str(e)

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from profile_and_optimize.clients.base import LoadRequest
+from profile_and_optimize.clients.base import MOST_CONNECTIONS, LoadRequest
 from profile_and_optimize.clients.prompts import PromptMaker, calibrate, dataset_prompts, load_tokenizer
 from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, Unreachable
-from profile_and_optimize.core.metrics import DISTRIBUTIONS
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import TrialKey, TrialState, Validity
@@ -25,63 +24,103 @@ from profile_and_optimize.engines.smoke import ask
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw
-from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.base import Op, Result, Safety, Say
+from profile_and_optimize.ops.bench_text import server_words, text_of
+from profile_and_optimize.ops.loads import AskedLoad, LoadOptions, asked_load, connections_before
 from profile_and_optimize.ops.worlds import auth_headers
 from profile_and_optimize.stats.honesty import Honesty, assess
 from profile_and_optimize.stats.summary import TrialSummary, summarize
 
 TRIES = 4
+WARMUP_OSL = 8
 
 
-class BenchRequest(Request):
+class BenchRequest(LoadOptions):
     url: str
     model: str | None = None
-    isl: int = Field(default=128, ge=1)
-    osl: int = Field(default=64, ge=1)
-    concurrency: int = Field(default=8, ge=1, le=20000)
-    requests: int | None = Field(default=None, ge=1)
     api: Literal["chat", "completions"] = "chat"
-    dataset: str = "random"
     tokenizer: str | None = None
     seed: int | None = None
     out: str | None = None
     no_warmup: bool = False
-    warm: bool = False
     timeout_s: float = Field(default=600.0, gt=0, le=1e6)
 
 
 def run(req: BenchRequest, say: Say) -> Result:
     url = checked_url(req.url)
-    model = req.model or served_model(url, auth_headers())
-    count = req.requests or max(32, 4 * req.concurrency)
     # A fixed default seed would meet a warm prefix cache the second time; a fresh one is recorded instead.
     seed = req.seed if req.seed is not None else time.time_ns() % 2**32
-    maker = _maker(req, url, model)
-    warm = 0 if req.no_warmup else min(req.concurrency, count)
-    first, prompts = _prompts(req, maker, warm, count, f"bench/{seed}")
-    say(f"{model} at {url}: {count} requests, concurrency {req.concurrency}, {req.isl} in, {req.osl} out")
-    if first:
-        _drive(req, url, model, first, osl=min(8, req.osl))
+    load = asked_load(req, seed)
+    model = req.model or served_model(url, auth_headers())
+    maker = _maker(req, load, url, model)
+    first, prompts = _prompts(req, load, maker, f"bench/{seed}")
+    lengths = "lengths as in the trace" if load.trace else f"{req.isl} in, {req.osl} out"
+    say(f"{model} at {url}: {load.words}, {lengths}")
+    osl, osls = req.osl, load.trace.osls if load.trace else ()
+    warmed = _drive(req, url, model, first, osl=min(WARMUP_OSL, osl), slots=load.slots) if first else None
+    ready = connections_before(load, warmed, sum(osls) / len(osls) if osls else osl)
     before, started = scrape(url, auth_headers()), time.time()
-    found = _drive(req, url, model, prompts, osl=req.osl)
+    found = _drive(req, url, model, prompts, osl=osl, slots=load.slots, load=load, connections=ready)
     ended, counters = time.time(), scrape(url, auth_headers()).since(before)
-    summary = summarize(found.records, asked=count, concurrency=req.concurrency)
-    honesty = assess(found, requests_asked=count, server_tpot_mean_s=server_tpot(counters))
+    summary = _summary(found, load.count, from_intended=found.open_loop)
+    from_send = _summary(found, load.count, from_intended=False) if found.open_loop else None
+    honesty = assess(found, requests_asked=load.count, server_tpot_mean_s=server_tpot(counters))
     data = {
-        "url": url, "model": model, "api": req.api, "dataset": req.dataset, "seed": seed,
-        "cache_mode": "warm" if req.warm else "cold", "concurrency": req.concurrency,
-        "isl_asked": req.isl, "osl_asked": req.osl, "prompts_exact": maker.calibration.exact if maker else None,
+        "url": url, "model": model, "api": req.api, "dataset": req.dataset if load.trace is None else "replay", "seed": seed,
+        "cache_mode": _cache_mode(req, load), "concurrency": load.slots if load.schedule is None else None, "load": load.words,
+        "isl_asked": None if load.trace else req.isl, "osl_asked": None if load.trace else req.osl,
+        "prompts_exact": maker.calibration.exact if maker else None,
         "prompt_overhead_tokens": maker.calibration.overhead if maker else None, **summary.to_json(), "honesty": honesty.to_json(),
         "client": {"name": "stream", "version": StreamClient().version, "cores": list(found.probe.cores)},
+        **_open_data(req, load, found, from_send),
     }  # fmt: skip
     if req.out:
-        _write(Path(req.out), req, data, found, started, ended, counters, prompts)
+        _write(Path(req.out), load, data, found, started, ended, counters, prompts)
         data["out"] = req.out
-    return Result(data, text_of(data, summary, honesty), _warnings(summary, honesty), _refusal(summary, honesty, url))
+    text = text_of(data, summary, honesty, from_send)
+    return Result(data, text, _warnings(summary, honesty), _refusal(summary, honesty, url))
 
 
-def _maker(req: BenchRequest, url: str, model: str) -> PromptMaker | None:
-    if req.dataset != "random":
+def _summary(run: ClientRun, count: int, *, from_intended: bool) -> TrialSummary:
+    # An open loop leaves nothing out: what is taken for a start-up may be the stall that it was run to find.
+    drop = 0 if run.open_loop else None
+    return summarize(run.records, asked=count, concurrency=run.concurrency, from_intended=from_intended, drop=drop)
+
+
+def _open_data(req: BenchRequest, load: AskedLoad, run: ClientRun, from_send: TrialSummary | None) -> dict[str, Any]:
+    """What an open loop adds; a closed loop says only where its latencies begin."""
+    if load.schedule is None or from_send is None:
+        return {"latency_from": "sent"}
+    shown = from_send.to_json()["metrics"]
+    out: dict[str, Any] = {
+        "latency_from": "intended", "metrics_from_send": {k: shown[k] for k in ("ttft_ms", "e2e_latency_ms")},
+        "arrival": run.arrival, "request_rate_req_s": run.request_rate, "burstiness": req.burstiness,
+        "connections": run.probe.connections, "most_connections": run.concurrency,
+    }  # fmt: skip
+    if load.trace is not None:
+        out["replay"] = {
+            "path": req.replay, "requests": load.count, "sessions": load.trace.sessions, "speed": req.speed or 1.0,
+            "trace_span_s": load.trace.span_s, "replayed_span_s": _span_s(run),
+        }  # fmt: skip
+    return out
+
+
+def _span_s(run: ClientRun) -> float | None:
+    """From the first to the last intended time, as sessions let them be."""
+    times = [r.intended_ns for r in run.records]
+    return (max(times) - min(times)) / 1e9 if times else None
+
+
+def _cache_mode(req: BenchRequest, load: AskedLoad) -> str:
+    if load.trace is not None:
+        return "replay: shared prefixes as in the trace" + (
+            "; texts of the trace itself are warm on a server that has met them" if not load.trace.all_made else ""
+        )
+    return "warm" if req.warm else "cold"
+
+
+def _maker(req: BenchRequest, load: AskedLoad, url: str, model: str) -> PromptMaker | None:
+    if req.dataset != "random" or (load.trace is not None and not load.trace.needs_maker):
         return None
     tokenizer = load_tokenizer(req.tokenizer) if req.tokenizer else None
     found = calibrate(tokenizer, lambda prompt: _count(url, model, prompt, req.api))
@@ -100,64 +139,51 @@ def _count(url: str, model: str, prompt: str, api: str) -> int | None:
 
 
 def _prompts(
-    req: BenchRequest, maker: PromptMaker | None, warm: int, count: int, seed: str
+    req: BenchRequest, load: AskedLoad, maker: PromptMaker | None, seed: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(warm-up, timed) prompts; none is in both, and none repeats unless --warm says that the workload is warm."""
+    """(warm-up, timed) prompts; none is in both, and none repeats unless --warm or a trace says so."""
+    warm = 0 if req.no_warmup else min(load.slots, load.count)
+    if load.trace is not None:
+        return load.warmup_prompts(seed)[:warm], load.trace.prompts(maker, seed)
     if maker is None:
-        found = dataset_prompts(Path(req.dataset), warm + count, seed, warm=req.warm)
+        found = dataset_prompts(Path(req.dataset), warm + load.count, seed, warm=req.warm)
         return found[:warm], found[warm:]
-    return (maker.make(warm, req.isl, seed + "/warm-up") if warm else ()), maker.make(count, req.isl, seed)
+    return (maker.make(warm, req.isl, seed + "/warm-up") if warm else ()), maker.make(load.count, req.isl, seed)
 
 
-def _drive(req: BenchRequest, url: str, model: str, prompts: tuple[str, ...], *, osl: int) -> ClientRun:
-    load = LoadRequest(
-        url=url, model=model, api=req.api, prompts=prompts, osl=osl, concurrency=min(req.concurrency, len(prompts)),
+def _drive(
+    req: BenchRequest, url: str, model: str, prompts: tuple[str, ...], *, osl: int, slots: int,
+    load: AskedLoad | None = None, connections: int = 0,
+) -> ClientRun:  # fmt: skip
+    """Closed loop without `load` (the warm-up), else as it says."""
+    schedule = load.schedule if load else None
+    request = LoadRequest(
+        url=url, model=model, api=req.api, prompts=prompts, osl=osl,
+        concurrency=min(slots, len(prompts)) if schedule is None else MOST_CONNECTIONS,
         headers=auth_headers(), cores=split_cores(available_cores())[1], timeout_s=req.timeout_s,
+        schedule=schedule, connections=connections, osls=load.trace.osls if load and load.trace else (),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="pao-bench-") as scratch:
-        return StreamClient().run(load, workdir=Path(scratch))
+        return StreamClient().run(request, workdir=Path(scratch))
 
 
 def _write(
-    out: Path, req: BenchRequest, data: dict[str, Any], run: ClientRun, started: float, ended: float,
+    out: Path, load: AskedLoad, data: dict[str, Any], run: ClientRun, started: float, ended: float,
     counters: dict[str, float], prompts: tuple[str, ...],
 ) -> None:  # fmt: skip
-    key = TrialKey(1, "bench", f"{req.dataset if req.dataset == 'random' else 'file'}.c{req.concurrency}")
+    name = "file" if data["dataset"] not in ("random", "replay") else data["dataset"]
+    key = TrialKey(1, "bench", load.key if load.trace else f"{name}.{load.key}")
     file = TrialFile(key, run, len(prompts), started, ended, counters, {}, digest("\0".join(prompts).encode()), 0.0)
     write_atomic(out / "records.json", encode(file))
     write_atomic(out / "raw.json", encode_raw(run.raw))
     write_atomic(out / "result.json", (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
 
 
-def text_of(data: dict[str, Any], summary: TrialSummary, honesty: Honesty) -> str:
-    """A table a person reads; unknown stays unknown."""
-    lines = [f"{'':16}{'p50':>10}{'p90':>10}{'p99':>10}{'mean':>10}{'n':>8}"]
-    for m in DISTRIBUTIONS:
-        d = summary.dists[m.name]
-        cells = (
-            [f"{getattr(d, q) * m.scale:10.2f}" for q in ("p50", "p90", "p99", "mean")]
-            if d
-            else [f"{'unknown':>10}"] * 4
-        )
-        lines.append(f"{m.printed:16}{''.join(cells)}{d.n if d else 0:8d}")
-    isl = "unknown" if summary.isl_observed is None else f"{summary.isl_observed:.1f}"
-    osl = "unknown" if summary.osl_observed is None else f"{summary.osl_observed:.1f}"
-    lines += [
-        f"requests        {summary.completed} completed, {summary.failed} failed of {summary.asked}",
-        f"throughput      {_num(summary.request_throughput)} req/s, {_num(summary.output_throughput)} tok/s ({summary.window} window)",
-        f"lengths         isl asked {data['isl_asked']} observed {isl}; osl asked {data['osl_asked']} observed {osl}",
-        f"client          {honesty.validity.value}" + (f": {'; '.join(honesty.reasons)}" if honesty.reasons else ""),
-    ]
-    return "\n".join(lines)
-
-
-def _num(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}"
-
-
 def _warnings(summary: TrialSummary, honesty: Honesty) -> tuple[str, ...]:
-    failed = [f"{n} x {e}" for e, n in summary.errors]
-    return (*failed, *([f"client {honesty.validity.value}: {'; '.join(honesty.reasons)}"] if honesty.reasons else []))
+    found = [f"{n} x {e}" for e, n in summary.errors]
+    if honesty.open_load and honesty.open_load.saturated:
+        found.append(f"server {server_words(honesty.open_load)}: latencies grow with the length of the run")
+    return (*found, *([f"client {honesty.validity.value}: {'; '.join(honesty.reasons)}"] if honesty.reasons else []))
 
 
 def _refusal(summary: TrialSummary, honesty: Honesty, url: str) -> PaoError | None:
@@ -168,13 +194,17 @@ def _refusal(summary: TrialSummary, honesty: Honesty, url: str) -> PaoError | No
         return GateRefused(
             f"the client was not in time: {'; '.join(honesty.reasons)}",
             where=url,
-            next="free the machine, or lower --concurrency",
+            next=f"free the machine, or lower --{'request-rate' if honesty.open_load else 'concurrency'}",
         )
     return None
 
 
 OP = Op(
-    "bench", "Time an endpoint that already runs: one honest closed-loop run.", Safety.WRITES_ARTIFACTS, BenchRequest, run,
+    "bench", "Time an endpoint that already runs: one honest run, closed loop or open.", Safety.WRITES_ARTIFACTS, BenchRequest, run,
     positional=("url",), mcp_name="perf_tune_report_bench",
-    examples=("pao bench http://127.0.0.1:8000 --isl 128 --osl 64 --concurrency 64 --requests 384 --json",),
+    examples=(
+        "pao bench http://127.0.0.1:8000 --isl 128 --osl 64 --concurrency 64 --requests 384 --json",
+        "pao bench http://127.0.0.1:8000 --request-rate 4 --duration-s 60",
+        "pao bench http://127.0.0.1:8000 --replay trace.jsonl --speed 2",
+    ),
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
@@ -10,6 +12,7 @@ from profile_and_optimize.ops.worlds import make_world
 
 class CampaignRunRequest(CampaignRequest, Acknowledged):
     python: str | None = None
+    extend: int = Field(default=0, ge=0, le=100)
 
 
 def run(req: CampaignRunRequest, say: Say) -> Result:
@@ -23,6 +26,8 @@ def run(req: CampaignRunRequest, say: Say) -> Result:
         return Result({"campaign": path.name, "commands": shown}, "\n".join(command_line(s) for s in shown))
     with opened(path) as folder:
         plan = conduct.admit(folder, world)
+        if req.extend:
+            conduct.extend(folder, plan, req.extend)
         selection = conduct.run(folder, plan, world)
     data = {
         "campaign": path.name, "blocks": sorted(selection.blocks), "excluded": {str(k): v for k, v in selection.excluded.items()},
@@ -35,5 +40,8 @@ def run(req: CampaignRunRequest, say: Say) -> Result:
 OP = Op(
     "campaign_run", "Run a campaign: every arm in every block, interleaved and restarted.", Safety.SUBMITS_JOBS, CampaignRunRequest, run,
     positional=("campaign",), mcp_name="perf_tune_report_campaign_run",
-    examples=("pao campaign_run my-campaign --i-understand-this-submits-jobs",),
+    examples=(
+        "pao campaign_run my-campaign --i-understand-this-submits-jobs",
+        "pao campaign_run my-campaign --extend 4 --i-understand-this-submits-jobs",
+    ),
 )  # fmt: skip

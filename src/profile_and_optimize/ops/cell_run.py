@@ -28,7 +28,7 @@ def run(req: CellRunRequest, say: Say) -> Result:
         return Result({"campaign": path.name, "commands": [shown]}, command_line(shown))
     with opened(path) as folder:
         plan = conduct.admit(folder, world)
-        block = run_one_session(folder, plan, world, arm.id)
+        block = run_one_session(folder, conduct.confirmed(folder, plan, world), world, arm.id)
     data = {"campaign": path.name, "cell": arm.id, "block": block}
     return Result(data, f"{arm.id} ran in block {block}\nnext: the block's other cells, or pao atlas_aggregate {path}")
 

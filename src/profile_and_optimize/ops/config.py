@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
-from profile_and_optimize.core.plan import Plan
-from profile_and_optimize.core.workload import Point, Workload, suite
+from profile_and_optimize.core.plan import FINALISTS, Plan
+from profile_and_optimize.core.workload import LEAST_OPEN, WARMUP_SLOTS, Point, Workload, suite
 from profile_and_optimize.ops.model import check_model, model_digest
 
 DEFAULT_CONCURRENCY = 8
+OPEN_S = 30.0  # of an open loop whose requests are not given
+RACE_ROUNDS = 4
 
 
 class _Strict(BaseModel):
@@ -46,6 +49,20 @@ class WorkloadConfig(_Strict):
     warm: bool = False
 
 
+class SloConfig(_Strict):
+    """The most milliseconds the p99 of a latency may take."""
+
+    ttft_ms: float | None = Field(default=None, gt=0)
+    tpot_ms: float | None = Field(default=None, gt=0)
+    itl_ms: float | None = Field(default=None, gt=0)
+    e2e_latency_ms: float | None = Field(default=None, gt=0)
+
+    def limits(self) -> tuple[tuple[str, float], ...]:
+        """Metric name and seconds."""
+        given = {name.removesuffix("_ms"): value for name, value in self.model_dump().items()}
+        return tuple((name, value / 1e3) for name, value in sorted(given.items()) if value is not None)
+
+
 class CampaignConfig(_Strict):
     name: str
     model: str
@@ -53,7 +70,8 @@ class CampaignConfig(_Strict):
     focus: Literal["throughput", "latency", "mixed"] = "throughput"
     suite: str | None = None
     workloads: list[WorkloadConfig] = Field(default_factory=list)
-    concurrencies: list[int] = Field(default_factory=lambda: [DEFAULT_CONCURRENCY])
+    concurrencies: list[int] | None = None
+    request_rates: list[float] = Field(default_factory=list)
     requests: int | None = None
     blocks: int | None = Field(default=None, ge=2)
     budget_minutes: float = Field(default=30.0, gt=0, le=1e6)
@@ -64,6 +82,10 @@ class CampaignConfig(_Strict):
     tokenizer: str | None = None
     common_flags: list[str] | dict[str, Any] = Field(default_factory=list)
     common_env: dict[str, str] = Field(default_factory=dict)
+    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
+    race: bool | None = None
+    race_rounds: int = Field(default=RACE_ROUNDS, ge=1, le=20)
+    slo: SloConfig = Field(default_factory=SloConfig)
     cells: list[CellConfig]
 
 
@@ -100,17 +122,38 @@ def plan_of(config: CampaignConfig, *, at: float) -> Plan:
     model = check_model(config.model) if real else config.model
     return Plan(
         slug=slug(config.name), model=model, focus=config.focus, arms=tuple(_arm(c, config.engine) for c in config.cells),
-        points=points_of(_workloads(config), config.concurrencies, config.requests), blocks=config.blocks or 0,
+        points=points_of(_workloads(config), config), blocks=config.blocks or 0,
         seed=config.seed if config.seed is not None else fresh_seed(at), suite=config.suite or ("own" if config.workloads else "demo"),
         alpha=config.alpha, margin=config.margin, budget_s=config.budget_minutes * 60, common_flags=flag_list(config.common_flags),
         common_env=tuple(sorted(config.common_env.items())), tokenizer=config.tokenizer or (model if real else ""),
         questions=str(Path(config.questions).absolute()) if config.questions else "",
-        model_digest=model_digest(model) if real else "unknown",
+        model_digest=model_digest(model) if real else "unknown", client=config.client,
+        race_rounds=rounds_of(config.race, config.race_rounds, len([c for c in config.cells if c.role == "candidate"])),
+        slo=config.slo.limits(),
     )  # fmt: skip
 
 
-def points_of(workloads: tuple[Workload, ...], concurrencies: list[int], requests: int | None) -> tuple[Point, ...]:
-    return tuple(Point(w, c, requests or 4 * c) for w in workloads for c in concurrencies)
+def rounds_of(race: bool | None, rounds: int, candidates: int) -> int:
+    """Rounds of the race; it is run when asked for, and by itself when more arms stand than a confirmation may hold."""
+    wanted = candidates > FINALISTS if race is None else race
+    return rounds if wanted else 0
+
+
+def points_of(workloads: tuple[Workload, ...], config: CampaignConfig) -> tuple[Point, ...]:
+    """Each workload at each concurrency and each request rate. Raises WrongUse for rates with a focus on throughput."""
+    if config.request_rates and config.focus != "latency":
+        raise WrongUse(
+            "an open loop's throughput is what was asked of it, whatever the server can do",
+            where="request_rates", next="focus: latency, or concurrencies",
+        )  # fmt: skip
+    given = config.concurrencies
+    slots = [DEFAULT_CONCURRENCY] if given is None and not config.request_rates else given or []
+    closed = [Point(w, c, config.requests or 4 * c) for w in workloads for c in slots]
+    return (*closed, *(_open_point(w, rate, config.requests) for w in workloads for rate in config.request_rates))
+
+
+def _open_point(workload: Workload, rate: float, requests: int | None) -> Point:
+    return Point(workload, WARMUP_SLOTS, requests or max(LEAST_OPEN, math.ceil(rate * OPEN_S)), rate)
 
 
 def fresh_seed(at: float) -> int:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from profile_and_optimize.analysis.decide import decision_json
 from profile_and_optimize.campaign.world import World
-from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.plan import Plan
@@ -30,7 +30,7 @@ from profile_and_optimize.ops.campaigns import (
     shown_command,
     source_text,
 )
-from profile_and_optimize.ops.config import fresh_seed
+from profile_and_optimize.ops.config import RACE_ROUNDS, SloConfig, fresh_seed, rounds_of
 from profile_and_optimize.ops.model import check_model, model_digest
 from profile_and_optimize.ops.worlds import engine_table, make_world
 from profile_and_optimize.optimize.levers import Facts, arms
@@ -49,6 +49,8 @@ class OptimizeRequest(Request):
     blocks: int | None = Field(default=None, ge=2)
     levers: str | None = None
     max_arms: int = 4
+    slo_ttft_ms: float | None = Field(default=None, gt=0)
+    slo_tpot_ms: float | None = Field(default=None, gt=0)
     questions: str | None = None
     seed: int | None = None
     name: str | None = None
@@ -87,6 +89,8 @@ def draft(req: OptimizeRequest, model: str, engine: str, world: World) -> Plan:
         slug=slug(req.name or Path(model).name), model=model, focus=req.focus, arms=found, points=points, blocks=req.blocks or 0,
         seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite, budget_s=req.budget_minutes * 60,
         tokenizer=model if real else "", questions=_questions(req), model_digest=model_digest(model),
+        race_rounds=rounds_of(None, RACE_ROUNDS, len([a for a in found if a.role is Role.CANDIDATE])),
+        slo=SloConfig(ttft_ms=req.slo_ttft_ms, tpot_ms=req.slo_tpot_ms).limits(),
     )  # fmt: skip
 
 

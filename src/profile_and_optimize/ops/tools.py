@@ -10,7 +10,8 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.toolenv.find import ToolEnv, default_root, find_all
 from profile_and_optimize.toolenv.install import install
-from profile_and_optimize.toolenv.preflight import check, require
+from profile_and_optimize.toolenv.preflight import check
+from profile_and_optimize.toolenv.specs import spec_of
 from profile_and_optimize.toolenv.world import observe
 
 
@@ -26,14 +27,13 @@ def run(req: ToolsRequest, say: Say) -> Result:
         return _list(root)
     if req.tool is None:
         raise WrongUse(f"{req.action} what?", where="pao tools", next=f"pao tools {req.action} vllm")
-    findings = check(observe(target=root, python=Path(sys.executable)))
+    findings = check(observe(target=root, python=Path(sys.executable)), spec_of(req.tool))
     if req.action == "check":
         data = [{"name": f.name, "severity": f.severity, "message": f.message, "command": f.command} for f in findings]
         return Result({"findings": data}, "\n".join(f"{f.severity:8} {f.name}: {f.message}" for f in findings))
     for finding in findings:
         if finding.severity == "warning":
             say(f"warning: {finding.message}" + (f" ({finding.command})" if finding.command else ""))
-    require(findings)
     env = install(req.tool, root=root, say=say)
     return Result({"tool": _row(req.tool, env)}, f"{req.tool}: {env.python}")
 
@@ -61,5 +61,5 @@ def _row(name: str, env: ToolEnv | None) -> dict[str, str | None]:
 
 OP = Op(
     "tools", "List, check for, or install the environments of heavy tools.", Safety.WRITES_ARTIFACTS, ToolsRequest, run,
-    positional=("action", "tool"), mcp_name="tools", examples=("pao tools install vllm",),
+    positional=("action", "tool"), mcp_name="tools", examples=("pao tools install vllm", "pao tools install aiperf"),
 )  # fmt: skip

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
+from profile_and_optimize import clients, engines
+from profile_and_optimize.campaign.guard import WAIT_LIMIT_S, Guard
+from profile_and_optimize.campaign.machine import LinuxMachine
 from profile_and_optimize.campaign.world import World, host_facts
-from profile_and_optimize.clients.stream import StreamClient
+from profile_and_optimize.clients.base import Client
+from profile_and_optimize.clients.external import tool_env
 from profile_and_optimize.core.errors import PaoError, WrongUse
-from profile_and_optimize.engines import BUILT_IN
 from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.endpoint import EndpointEngine
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
@@ -21,16 +25,23 @@ from profile_and_optimize.engines.vllm import VllmEngine, require_vllm
 from profile_and_optimize.ops.base import Say
 from profile_and_optimize.toolenv.find import find, from_python
 
-GROUP = "profile_and_optimize.engines"
-
 
 def engine_table() -> dict[str, str]:
     """Name to "module:Class" of every engine, built in or installed by others. Two owners of a name are an error."""
-    table = dict(BUILT_IN)
-    for point in entry_points(group=GROUP):
+    return _table("engine", engines.BUILT_IN)
+
+
+def client_table() -> dict[str, str]:
+    """The same of every client."""
+    return _table("client", clients.BUILT_IN)
+
+
+def _table(kind: str, built_in: Mapping[str, str]) -> dict[str, str]:
+    table = dict(built_in)
+    for point in entry_points(group=f"profile_and_optimize.{kind}s"):
         if point.name in table:
             raise WrongUse(
-                f"two packages offer an engine {point.name!r}", where=point.value, next="uninstall one of them"
+                f"two packages offer the {kind} {point.name!r}", where=point.value, next="uninstall one of them"
             )
         table[point.name] = point.value
     return table
@@ -38,36 +49,74 @@ def engine_table() -> dict[str, str]:
 
 def make_engine(name: str, python: str | None) -> Engine:
     """Raises WrongUse naming the engines there are, or what to install."""
-    table = engine_table()
-    if name not in table:
-        raise WrongUse(f"unknown engine {name!r}; there are {', '.join(sorted(table))}")
+    target = _target("engine", name, engine_table())
     if name == "endpoint":
         return EndpointEngine(auth_headers())
     if name == "vllm":
         return VllmEngine(from_python(Path(python)) if python else require_vllm(find("vllm")))
-    module, _, cls = table[name].partition(":")
+    made: Engine = _made("engine", name, target, lambda cls: cls())
+    return made
+
+
+def make_client(name: str, python: str | None = None) -> Client:
+    """A client by name. One that drives a tool gets the tool's environment, or that of `python`.
+
+    Raises WrongUse naming the clients there are, or what to install.
+    """
+
+    def make(cls: Any) -> Any:
+        tool = getattr(cls, "tool", None)
+        return cls(tool_env(tool, python)) if tool else cls()
+
+    made: Client = _made("client", name, _target("client", name, client_table()), make)
+    return made
+
+
+def _target(kind: str, name: str, table: Mapping[str, str]) -> str:
+    if name not in table:
+        raise WrongUse(f"unknown {kind} {name!r}; there are {', '.join(sorted(table))}")
+    return table[name]
+
+
+def _made(kind: str, name: str, target: str, make: Callable[[Any], Any]) -> Any:
+    """What `make` makes of the class behind "module:Class"."""
+    module, _, cls = target.partition(":")
     try:
-        made: Engine = getattr(import_module(module), cls)()
+        return make(getattr(import_module(module), cls))
     except PaoError:
         raise
     except Exception as e:
         raise WrongUse(
-            f"engine {name!r} does not load: {e}", where=table[name], next="reinstall or uninstall that package"
+            f"{kind} {name!r} does not load: {e}", where=target, next="reinstall or uninstall that package"
         ) from e
-    return made
 
 
-def make_world(engines: Iterable[str], say: Say, python: str | None = None) -> World:
-    ours, client = split_cores(available_cores())
+def make_world(engines: Iterable[str], say: Say, python: str | None = None, client: str = "stream") -> World:
+    ours, its = split_cores(available_cores())
     headers = auth_headers()
 
     def asker(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
         return ask(url, model, prompt, api=api, max_tokens=max_tokens, headers=headers)
 
     return World(
-        engines={name: make_engine(name, python) for name in sorted(set(engines))}, client=StreamClient(), now=time.time, ask=asker,
-        host=host_facts, say=say, pick_port=free_port, engine_cores=ours, client_cores=client, headers=headers,
+        engines={name: make_engine(name, python) for name in sorted(set(engines))}, client=make_client(client), now=time.time, ask=asker,
+        host=host_facts, say=say, pick_port=free_port, engine_cores=ours,
+        client_cores=its, headers=headers, guard=Guard(LinuxMachine(), time.sleep, quiet_limit_s()),
     )  # fmt: skip
+
+
+def quiet_limit_s() -> float:
+    """Seconds to wait at most for a quiet machine before a session: PAO_QUIET_WAIT_S, 0 to never wait. Raises WrongUse."""
+    given = os.environ.get("PAO_QUIET_WAIT_S", "")
+    try:
+        limit = float(given) if given else WAIT_LIMIT_S
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < 1e6:
+        raise WrongUse(
+            f"PAO_QUIET_WAIT_S {given!r} is not a number of seconds", next="unset it, or give a number from 0 up"
+        )
+    return limit
 
 
 def auth_headers() -> tuple[tuple[str, str], ...]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from profile_and_optimize.analysis.atlas import cell_status
 from profile_and_optimize.analysis.decide import Decision, prediction_json
-from profile_and_optimize.analysis.endpoint import Table, primary_table
+from profile_and_optimize.campaign.endpoint import Table, primary_table
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.verdict import Effect
 from profile_and_optimize.report.words import UNKNOWN, coverage, effect_words, percent, plain
 
@@ -19,6 +20,7 @@ FAILED = "FAILED"
 BASELINE = "BASELINE"
 PASSES = "PASSES"
 VETO = "VETO"
+RACED = "RACED OUT"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def _state(d: Decision, arm: Arm, effect: Effect | None) -> str:
     if arm.role is Role.AA:
         known = effect is not None and effect.lower is not None
         return "UNKNOWN" if not known else VETO if d.vetoed else PASSES
+    if effect is None and arm.id in d.raced:
+        return RACED
     return effect.call.value if effect else "UNKNOWN"
 
 
@@ -100,7 +104,18 @@ def _reason(d: Decision, arm: Arm, effect: Effect | None) -> str:
     if arm.role is Role.AA and effect is not None and effect.lower is not None:
         word = "excludes 0: every BETTER becomes UNKNOWN" if d.vetoed else "includes 0"
         return f"the baseline against itself; the interval {word}"
+    if effect is None and arm.id in d.raced:
+        return _race_reason(d.raced[arm.id])
+    if effect is not None and arm.id in d.decided_at:
+        return f"{plain(effect.reason)}; called at the look after block {d.decided_at[arm.id]}"
     return plain(effect.reason) if effect else "not measured"
+
+
+def _race_reason(estimate: float | None) -> str:
+    """The race's estimate is shown without an interval on purpose: it chose, it did not measure."""
+    if estimate is None:
+        return "left before the race had a value of it"
+    return f"left in the race at about {percent(estimate)} (exploratory, no call)"
 
 
 def _blocks(d: Decision, arm: Arm, effect: Effect | None) -> int:
@@ -140,15 +155,17 @@ def _status(d: Decision, arm_id: str) -> str:
 def log_path(ev: Evidence, arm_id: str) -> str:
     """The kept log of the start that failed, as a path in the run folder; "" where the engine wrote none."""
     wrote = {e.data["path"] for e in ev.events if e.kind == "wrote"}
-    phases = [e.data.get("phase", "") for e in ev.events if e.kind == "arm_failed" and e.data["arm"] == arm_id]
-    labels = [_label(p, arm_id) for p in phases]
+    fell = [e.data for e in ev.events if e.kind == "arm_failed" and e.data["arm"] == arm_id]
+    labels = [_label(str(f.get("phase", "")), arm_id) for f in fell]
     paths = [f"cells/{arm_id}/raw/log-{label}.txt" for label in labels]
     return next((p for p in paths if p in wrote), "")
 
 
 def _label(phase: str, arm_id: str) -> str:
-    number = phase.removeprefix("block ")
-    return f"b{int(number):03d}-{arm_id}" if phase.startswith("block ") and number.isdigit() else "admission"
+    """The label of the session named by a phase ("race block 3", "confirm block 1"); admission has no block."""
+    stage, _, number = phase.partition(" block ")
+    letter = "r" if stage == Stage.RACE else "b"
+    return f"{letter}{int(number):03d}-{arm_id}" if number.isdigit() else "admission"
 
 
 def paired_blocks(ev: Evidence, d: Decision) -> dict[str, tuple[PairedBlock, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from profile_and_optimize.core.context import ARM_FIELDS
+from profile_and_optimize.core.workload import point_key
 from profile_and_optimize.report.words import UNKNOWN, plain
 
 Holder = tuple[str, str]
@@ -88,7 +89,7 @@ def _unique(items: Any) -> list[str]:
 
 
 def _point(row: Mapping[str, Any]) -> str:
-    return f"{row['workload']}.c{row['concurrency']}"
+    return point_key(row["workload"], row["concurrency"], row["request_rate"])
 
 
 def gap_views(rows: Sequence[Mapping[str, Any]]) -> tuple[Gaps, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from profile_and_optimize.analysis.decide import Decision, used_trials
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.report.words import UNKNOWN, plain
 
@@ -26,19 +27,31 @@ class Unused:
 
 def cost_facts(ev: Evidence, d: Decision) -> tuple[Fact, ...]:
     plan, used = ev.plan, used_trials(d.selection)
-    starts = {(t.key.block, t.key.arm, t.file.start_s): t.file.start_s for t in ev.trials}
+    starts = {(t.key.stage, t.key.block, t.key.arm, t.file.start_s): t.file.start_s for t in ev.trials}
     timed = sum(t.summary.wall_s for t in ev.trials)
     requests = sum(t.summary.completed for t in ev.trials)
     return (
-        Fact("Blocks", f"{len(d.selection.blocks)} whole of {plan.total_blocks} planned",
-             "a block is one server session of each of its arms, in random order"),
-        Fact("Sessions", f"{len(starts)} run, {plan.sessions} planned", "lives of a server that gave at least one trial"),
+        Fact("Blocks", f"{len(d.selection.blocks)} whole of at most {d.selection.limit * len(plan.groups)}",
+             "a block is one server session of each of its arms, in random order; it ends when every arm is answered"),
+        *_race_facts(ev),
+        Fact("Sessions", f"{len(starts)} run", "lives of a server that gave at least one trial"),
         Fact("Trials", f"{len(ev.trials)} run, {len(used)} count", "timed runs of one workload inside a session"),
         Fact("Requests", f"{requests} completed", "in all trials, warm-ups not counted"),
         Fact("Timed load", minutes(timed), "sum over trials, from the first send to the last answer"),
         Fact("Server starts", minutes(sum(starts.values())), "sum over sessions, from launch to ready"),
         Fact("Elapsed", _elapsed(ev), "from the start of the first trial to the end of the last, by the wall clock"),
         Fact("Budget", minutes(plan.budget_s) if plan.budget_s else "none was given", "fixed the number of blocks"),
+    )  # fmt: skip
+
+
+def _race_facts(ev: Evidence) -> tuple[Fact, ...]:
+    if ev.race is None:
+        return ()
+    blocks = sum(len(r.blocks) for r in ev.race.rounds if r.standing)
+    entered = len(ev.frozen.candidates)
+    return (
+        Fact("Race", f"{entered} candidates, {len(ev.race.rounds)} rounds, {blocks} blocks",
+             "exploratory: it chose who is confirmed on fresh blocks; none of its trials enters a comparison"),
     )  # fmt: skip
 
 
@@ -61,6 +74,8 @@ def unused_trials(ev: Evidence, d: Decision) -> tuple[Unused, ...]:
 def _why(t: Judged, ev: Evidence, d: Decision) -> str:
     if t.key.arm in d.failed:
         return f"its arm failed: {plain(d.failed[t.key.arm])}"
+    if t.key.stage is Stage.RACE:
+        return "run in the race, which only chose the finalists"
     if not t.usable(ev.plan.primary):
         return f"not usable: {plain('; '.join((*t.honesty.reasons, t.summary.reason)).strip('; '))}"
     gone = d.selection.excluded.get(t.key.block) or d.selection.open.get(t.key.block)

@@ -7,6 +7,7 @@ from typing import Any
 
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.looks import wants_more
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.report.words import plain
 
@@ -25,8 +26,10 @@ def missing_parts(ev: Evidence, d: Decision) -> list[str]:
     out = []
     for group in ev.plan.groups:
         whole = len(d.selection.of_group(ev.plan, group))
-        if whole < ev.plan.blocks or not whole:
-            out.append(f"blocks of {', '.join(group)}: {whole} of {ev.plan.blocks} planned are whole")
+        if wants_more(ev.plan, d.selection, group):
+            out.append(
+                f"blocks of {', '.join(group)}: {whole} of at most {d.selection.limit} are whole, and arms are open"
+            )
     out += [f"block {b} is open: {plain(why)}" for b, why in sorted(d.selection.open.items())]
     return out + [f"damaged: {plain(x)}" for x in ev.damaged]
 
@@ -43,7 +46,7 @@ def omitted_parts(ev: Evidence) -> list[dict[str, str]]:
 def plot_ready(ev: Evidence, rows: Sequence[Mapping[str, Any]]) -> int:
     """Rows in which every primary metric has an estimate."""
     names = [METRICS[m].printed for m in ev.plan.primary]
-    return sum(r["status"] != "failed" and all(_known(r["metrics"][n]) for n in names) for r in rows)
+    return sum(r["status"] not in ("failed", "raced") and all(_known(r["metrics"][n]) for n in names) for r in rows)
 
 
 def _known(metric: Mapping[str, Any] | None) -> bool:
@@ -55,13 +58,17 @@ def cell_states(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     seen: dict[str, set[str]] = {}
     for r in rows:
         seen.setdefault(r["cell"], set()).add(r["status"])
-    return {c: "failed" if "failed" in s else "full" if s == {"full"} else "partial" for c, s in seen.items()}
+    return {
+        c: "failed" if "failed" in s else "raced" if s == {"raced"} else "full" if s == {"full"} else "partial"
+        for c, s in seen.items()
+    }
 
 
 def coverage_line(ev: Evidence, rows: Sequence[Mapping[str, Any]]) -> str:
     states = list(cell_states(rows).values())
-    full, partial, failed = (states.count(s) for s in ("full", "partial", "failed"))
+    full, partial, failed, raced = (states.count(s) for s in ("full", "partial", "failed", "raced"))
+    left = f"{raced} left in the race | " if raced else ""
     return (
-        f"Coverage: {len(states)} atlas cells | {full} full sweeps | {partial} partial sweeps | {failed} failed cells | "
+        f"Coverage: {len(states)} atlas cells | {full} full sweeps | {partial} partial sweeps | {failed} failed cells | {left}"
         f"{plot_ready(ev, rows)} plot-ready concurrency points"
     )

@@ -174,13 +174,13 @@ def _standing_words(d: Decision) -> str:
 
 
 TODO = {
-    "primary test": "run more blocks for the arms that stayed UNKNOWN, in a new campaign",
+    "primary test": "add blocks for the arms that stayed UNKNOWN: pao campaign_run RUN --extend 4, or a larger budget in a new campaign",
     "A/A arm": "find what made the baseline differ from itself (other load on the node, clocks, a warm cache), then repeat",
     "no workload lost": "run more blocks, or look at the workload that lost: serve it with the baseline",
     "accuracy": "ask the same questions of baseline and pick: --questions FILE.jsonl",
-    "SLO": "declare the SLO and repeat",
+    "SLO": "lower the load or change the arm, and measure again; more sessions narrow the interval",
     "failed requests": "read the errors of the pick's failed requests in its raw files and its log",
-    "planned blocks": "let the campaign run to its planned number of blocks: pao campaign_run RUN, or pao optimize --resume RUN",
+    "all looks taken": "let the campaign run on: pao campaign_run RUN, or pao optimize --resume RUN",
     "client valid": "give the client cores of its own and lower the concurrency per client process, then repeat",
     "restarts": "measure with an engine that the campaign can restart",
     "random order": "run the blocks again in the drawn order; an order chosen by hand lets drift pick the winner",
@@ -196,7 +196,11 @@ def _gate(g: Gate) -> GateView:
 
 
 def place_of(plan: Plan, d: Decision, rows: Sequence[Mapping[str, Any]]) -> Place:
-    loads = [f"{p.workload.name} at concurrency {p.concurrency}" for p in plan.points]
+    loads = [
+        f"{p.workload.name} at "
+        + (f"concurrency {p.concurrency}" if p.request_rate is None else f"{p.request_rate:g} req/s")
+        for p in plan.points
+    ]
     engines = dict.fromkeys(_engine(r) for r in rows)
     return Place(
         model=plain(plan.model), hardware=_seen(rows, "hardware"), node=_seen(rows, "node"),

@@ -8,16 +8,16 @@ from typing import Any
 
 from profile_and_optimize.analysis.atlas import LEVEL
 from profile_and_optimize.analysis.decide import Decision
-from profile_and_optimize.analysis.endpoint import metric_table
+from profile_and_optimize.campaign.endpoint import metric_table
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.looks import workload_effect
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.metrics import DISTRIBUTIONS, OUT_RATE, REQ_RATE, Metric
 from profile_and_optimize.core.verdict import Effect
-from profile_and_optimize.core.workload import Point
+from profile_and_optimize.core.workload import Point, point_key
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.report.arms import FAILED, ArmView
 from profile_and_optimize.report.words import UNKNOWN, decimals_for, effect_parts, interval_words, number, plain, span
-from profile_and_optimize.stats.paired import contrasts, single
 
 Places = Mapping[Metric, int]
 COLUMNS = (*DISTRIBUTIONS, REQ_RATE, OUT_RATE)
@@ -96,7 +96,7 @@ def columns() -> tuple[Column, ...]:
 def workload_views(
     ev: Evidence, d: Decision, arms: Sequence[ArmView], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[WorkloadView, ...]:
-    by_key = {(r["cell"], f"{r['workload']}.c{r['concurrency']}"): r for r in rows}
+    by_key = {(r["cell"], point_key(r["workload"], r["concurrency"], r["request_rate"])): r for r in rows}
     out = []
     for p in ev.plan.points:
         effects = point_effects(ev, d, p.key)
@@ -129,9 +129,8 @@ def point_effects(ev: Evidence, d: Decision, point: str) -> dict[str, tuple[Effe
     out: dict[str, tuple[Effect, ...]] = {}
     for group in plan.groups:
         tables = [metric_table(plan, d.selection, group, point, m) for m in plan.primary]
-        found = [contrasts(t, plan.baseline.id) for t in tables]
         for arm in group:
-            effects = [single(f.get(arm), arm, alpha=plan.alpha, margin=plan.non_inferiority) for f in found]
+            effects = [workload_effect(plan, t, arm) for t in tables]
             if arm not in out or effects[0].blocks > out[arm][0].blocks:
                 out[arm] = tuple(effects)
     return out
@@ -189,10 +188,16 @@ def _trial_value(t: Judged, m: Metric, decimals: int) -> str:
     return number(None if value is None else value * m.scale, decimals)
 
 
+def _load(p: Point) -> str:
+    if p.request_rate is None:
+        return f"closed loop at concurrency {p.concurrency}"
+    return f"open loop, Poisson arrivals at {p.request_rate:g} requests a second"
+
+
 def _words(p: Point) -> str:
     w = p.workload
     warm = "prompts may repeat (warm)" if w.warm else "no prompt repeats within a session (cold)"
     return plain(
-        f"{w.name}: {w.dataset} prompts, ISL {w.isl} and OSL {w.osl} tokens asked, {w.api} API, closed loop at "
-        f"concurrency {p.concurrency}, {p.requests} requests a trial, {warm}"
+        f"{w.name}: {w.dataset} prompts, ISL {w.isl} and OSL {w.osl} tokens asked, {w.api} API, {_load(p)}, "
+        f"{p.requests} requests a trial, {warm}"
     )

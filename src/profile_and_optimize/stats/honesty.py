@@ -13,11 +13,13 @@ import numpy as np
 
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Validity
+from profile_and_optimize.stats.open_load import OpenLoad, open_load
 from profile_and_optimize.stats.summary import NS, delivered_concurrency, tpot
 
 LAG_P50_INVALID_S = 1e-3
 LAG_P99_DEGRADED_S = 2e-3
 LAG_P99_DEGRADED_OF_TPOT = 0.10
+SEND_LAG_P50_INVALID_S = 1e-3
 DELIVERED_INVALID = 0.98
 COALESCED_DEGRADED = 0.10
 RUN_QUEUE_DEGRADED = 0.10
@@ -28,21 +30,26 @@ SERVER_TPOT_OTHER = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Honesty:
-    """Seconds and shares; None is unknown. `server_tpot_ratio` is client mean TPOT over the server's own histogram mean."""
+    """Seconds and shares; None is unknown. `server_tpot_ratio` is client mean TPOT over the server's own histogram mean.
+
+    `delivered_of_requested` is about concurrency in a closed loop, about the rate in an open one. Its `open_load` also
+    says whether the server kept up, which is no fault of the client's and no reason here.
+    """
 
     validity: Validity
     reasons: tuple[str, ...]
     loop_lag_p50_s: float | None
     loop_lag_p99_s: float | None
-    send_lag_p99_s: float
+    send_lag_p99_s: float | None
     delivered_of_requested: float | None
     coalesced_share: float | None
     run_queue_share: float | None
     little_residual: float | None
-    client_cpu_share: float
+    client_cpu_share: float | None
     cpu_us_per_token: float | None
     server_tpot_ratio: float | None
     scheduler: str
+    open_load: OpenLoad | None = None
 
     def to_json(self) -> dict[str, Any]:
         ms = {
@@ -57,55 +64,71 @@ class Honesty:
             "reasons": list(self.reasons),
             **{k: None if v is None else v * 1e3 for k, v in ms.items()},
             **{k: getattr(self, k) for k in plain},
+            **({"open_loop": self.open_load.to_json()} if self.open_load else {}),
         }
 
 
-def assess(run: ClientRun, *, requests_asked: int, server_tpot_mean_s: float | None = None) -> Honesty:
-    """The honesty block of one closed-loop run. `server_tpot_mean_s` is the engine's own mean time per output token."""
+def assess(
+    run: ClientRun, *, requests_asked: int, server_tpot_mean_s: float | None = None, must_sample: bool = True
+) -> Honesty:
+    """The honesty block of one run. `server_tpot_mean_s` is the engine's own mean time per output token.
+
+    `must_sample` False: the client cannot be asked for its own lag, and somebody else answers for it (`stats.foreign`).
+    """
     good = [r for r in run.records if r.ok]
     tpots = [t for r in good if (t := tpot(r)) is not None]
     tpot_p50 = float(np.median(tpots)) if tpots else None
     lag50, lag99 = _quantiles(run.probe.loop_lag_ns)
-    delivered = delivered_concurrency(run.records)
-    asked_concurrency = min(run.concurrency, requests_asked)
+    load = open_load(run)
     measures: dict[str, Any] = {
         "loop_lag_p50_s": lag50,
         "loop_lag_p99_s": lag99,
         "send_lag_p99_s": _send_lag(run),
-        "delivered_of_requested": None if delivered is None else delivered / asked_concurrency,
-        "coalesced_share": run.probe.coalesced_reads / run.probe.reads if run.probe.reads else None,
+        "delivered_of_requested": load.delivered_of_requested if load else _delivered_slots(run, requests_asked),
+        "coalesced_share": _share(run.probe.coalesced_reads, run.probe.reads),
         "run_queue_share": _share(run.probe.run_queue_wait_s, run.probe.wall_s),
         "little_residual": _little(run),
         "server_tpot_ratio": float(np.mean(tpots)) / server_tpot_mean_s if tpots and server_tpot_mean_s else None,
     }
-    invalid = _invalid(measures, recorded=len(run.records), asked=requests_asked)
-    degraded = _degraded(measures, tpot_p50, run.probe.scheduler)
+    invalid = _invalid(measures, load, recorded=len(run.records), asked=requests_asked, must_sample=must_sample)
+    degraded = _degraded(measures, load, tpot_p50, run.probe.scheduler)
     validity = Validity.INVALID if invalid else Validity.DEGRADED if degraded else Validity.VALID
     return Honesty(
         validity=validity, reasons=tuple(invalid + degraded), scheduler=run.probe.scheduler,
-        client_cpu_share=run.probe.cpu_s / run.probe.wall_s if run.probe.wall_s > 0 else 0.0,
-        cpu_us_per_token=_cpu_per_token(run), **measures,
+        client_cpu_share=_share(run.probe.cpu_s, run.probe.wall_s),
+        cpu_us_per_token=_cpu_per_token(run), open_load=load, **measures,
     )  # fmt: skip
 
 
-def _invalid(m: dict[str, Any], *, recorded: int, asked: int) -> list[str]:
+def _invalid(m: dict[str, Any], load: OpenLoad | None, *, recorded: int, asked: int, must_sample: bool) -> list[str]:
     found = []
     if recorded != asked:
         found.append(f"{recorded} records for {asked} requests")
     if m["loop_lag_p50_s"] is None:
-        found.append("the client's own lag was not sampled")
+        found += ["the client's own lag was not sampled"] if must_sample else []
     elif m["loop_lag_p50_s"] > LAG_P50_INVALID_S:
         found.append(f"client event loop was {m['loop_lag_p50_s'] * 1e3:.1f} ms late at the median (limit 1 ms)")
     if m["delivered_of_requested"] is not None and m["delivered_of_requested"] < DELIVERED_INVALID:
-        found.append(f"delivered {m['delivered_of_requested']:.1%} of the requested concurrency (limit 98%)")
+        of = "rate" if load else "concurrency"
+        found.append(f"delivered {m['delivered_of_requested']:.1%} of the requested {of} (limit 98%)")
+    if load and load.send_lag_p50_s is not None and load.send_lag_p50_s > SEND_LAG_P50_INVALID_S:
+        found.append(f"requests left {load.send_lag_p50_s * 1e3:.1f} ms late at the median (limit 1 ms){_why(load)}")
     return found
 
 
-def _degraded(m: dict[str, Any], tpot_p50: float | None, scheduler: str) -> list[str]:
+def _why(load: OpenLoad) -> str:
+    return f"; {load.waited} found no idle connection" if load.waited else ""
+
+
+def _degraded(m: dict[str, Any], load: OpenLoad | None, tpot_p50: float | None, scheduler: str) -> list[str]:
     found = []
     limit = max(LAG_P99_DEGRADED_S, LAG_P99_DEGRADED_OF_TPOT * (tpot_p50 or 0.0))
     if m["loop_lag_p99_s"] is not None and m["loop_lag_p99_s"] > limit:
         found.append(f"client event loop p99 lag {m['loop_lag_p99_s'] * 1e3:.1f} ms (limit {limit * 1e3:.1f} ms)")
+    if load and load.send_lag_p99_s is not None and load.send_lag_p99_s > limit:
+        found.append(
+            f"requests left {load.send_lag_p99_s * 1e3:.1f} ms late at the p99 (limit {limit * 1e3:.1f} ms){_why(load)}"
+        )
     if m["coalesced_share"] is not None and m["coalesced_share"] > COALESCED_DEGRADED:
         found.append(f"{m['coalesced_share']:.0%} of reads carried more than one chunk (limit 10%)")
     if m["run_queue_share"] is not None and m["run_queue_share"] > RUN_QUEUE_DEGRADED:
@@ -127,20 +150,26 @@ def _quantiles(lags_ns: tuple[int, ...]) -> tuple[float | None, float | None]:
     return float(p50), float(p99)
 
 
+def _delivered_slots(run: ClientRun, requests_asked: int) -> float | None:
+    delivered = delivered_concurrency(run.records)
+    return None if delivered is None else delivered / min(run.concurrency, requests_asked)
+
+
 def _send_lag(run: ClientRun) -> float:
     return float(np.percentile([r.sent_ns - r.intended_ns for r in run.records], 99)) * NS if run.records else 0.0
 
 
-def _share(part: float | None, whole: float) -> float | None:
-    return None if part is None or whole <= 0 else part / whole
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or whole is None or whole <= 0 else part / whole
 
 
 def _little(run: ClientRun) -> float | None:
     """|in-flight integral seen by the client - sum of latencies| / sum: two independent counts of the same area."""
     area = sum(r.done_ns - r.sent_ns for r in run.records) * NS
-    return abs(run.probe.in_flight_s - area) / area if area > 0 else None
+    seen = run.probe.in_flight_s
+    return None if seen is None or area <= 0 else abs(seen - area) / area
 
 
 def _cpu_per_token(run: ClientRun) -> float | None:
-    tokens = sum(r.completion_tokens or 0 for r in run.records)
-    return (run.probe.cpu_s + run.probe.parse_cpu_s) / tokens * 1e6 if tokens else None
+    tokens, cpu, parse = sum(r.completion_tokens or 0 for r in run.records), run.probe.cpu_s, run.probe.parse_cpu_s
+    return None if cpu is None or parse is None or not tokens else (cpu + parse) / tokens * 1e6

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from profile_and_optimize.campaign.guard import Guard, Reading
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.core.names import digest
@@ -31,6 +32,7 @@ class FakeEngine:
     def version(self) -> dict[str, str]:
         return {
             "engine_version": "1.0", "source_commit": "0" * 40, "delivery": "release", "engine_lock": digest(b"fake"),
+            "modified_files": "none",
         }  # fmt: skip
 
     def flags(self) -> frozenset[str] | None:
@@ -45,11 +47,12 @@ class FakeEngine:
         if spec.arm.id in self.broken:
             raise EngineFailed(self.broken[spec.arm.id], where=spec.arm.id)
         return Server(
-            url=f"http://fake/{spec.arm.id}/{self.tpot_ms.get(spec.arm.id, 10.0)}", model=spec.served_name, start_s=1.0
-        )
+            url=f"http://fake/{spec.arm.id}/{self.tpot_ms.get(spec.arm.id, 10.0)}", model=spec.served_name, start_s=1.0,
+            pid=1 if self.restarts else None,
+        )  # fmt: skip
 
     def observed(self, server: Server) -> dict[str, str]:
-        return {"served_model": server.model}
+        return {"served_model": server.model, "prefix_caching": "False"}
 
     def counters(self, server: Server) -> Counters:
         return Counters({})
@@ -76,7 +79,7 @@ class FakeClient:
         self.runs.append(load.url)
         rng = random.Random(f"{load.url}{digest(''.join(load.prompts).encode())}")
         tpot = float(load.url.rsplit("/", 1)[1]) * math.exp(rng.gauss(0.0, self.noise))
-        records = closed_loop(load, tpot, self.error_every)
+        records = (closed_loop if load.schedule is None else open_loop)(load, tpot, self.error_every)
         wall = max(r.done_ns for r in records) / 1e9
         area = sum(r.done_ns - r.sent_ns for r in records) / 1e9
         tokens = sum(r.completion_tokens or 0 for r in records)
@@ -85,7 +88,9 @@ class FakeClient:
             in_flight_s=area, scheduler="fake", cores=(), connections=load.concurrency, reconnects=0, reads=tokens, coalesced_reads=0,
         )  # fmt: skip
         raw = tuple(RawResponse(r.index, ((r.sent_ns, b"HTTP/1.1 500\r\n\r\n"),)) for r in records if not r.ok)
-        return ClientRun(0.0, load.concurrency, records, probe, raw)
+        return ClientRun(
+            0.0, load.concurrency, records, probe, raw, arrival=load.arrival, request_rate=load.request_rate
+        )
 
 
 def closed_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[RequestRecord, ...]:
@@ -94,19 +99,24 @@ def closed_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[Re
     records = []
     for i in range(len(load.prompts)):
         slot = free.index(min(free))
-        sent = free[slot]
-        step = int(tpot_ms * MS)
-        times = tuple(sent + step * (5 + k) for k in range(load.osl))
-        failed = bool(error_every) and (i + 1) % error_every == 0
-        free[slot] = times[-1]
-        records.append(
-            RequestRecord(i, sent, sent, times[-1], error="HTTP 500: asked to fail", status=500)
-            if failed
-            else RequestRecord(
-                i, sent, sent, times[-1], times[0], times, len(load.prompts[i].split()) + 4, load.osl, 200, "length"
-            )
-        )
+        records.append(_record(load, i, free[slot], tpot_ms, error_every))
+        free[slot] = records[-1].done_ns
     return tuple(records)
+
+
+def open_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[RequestRecord, ...]:
+    """Every request at its own time, on a server that is never too busy."""
+    assert load.schedule is not None
+    return tuple(_record(load, i, at, tpot_ms, error_every) for i, at in enumerate(load.schedule.at_ns))
+
+
+def _record(load: LoadRequest, i: int, sent: int, tpot_ms: float, error_every: int) -> RequestRecord:
+    step = int(tpot_ms * MS)
+    times = tuple(sent + step * (5 + k) for k in range(load.osl))
+    if error_every and (i + 1) % error_every == 0:
+        return RequestRecord(i, sent, sent, times[-1], error="HTTP 500: asked to fail", status=500)
+    words = len(load.prompts[i].split()) + 4
+    return RequestRecord(i, sent, sent, times[-1], times[0], times, words, load.osl, 200, "length")
 
 
 @dataclass
@@ -119,14 +129,49 @@ class FakeClock:
         return self.at
 
 
+@dataclass
+class FakeMachine:
+    """A second passes from one reading to the next, and others use `foreign[i]` of `cores` meanwhile (the last one for ever).
+
+    A machine whose `foreign` is empty shows nothing of its processes. `quota_throttled`, `steal` and the like are what
+    grows with every reading.
+    """
+
+    foreign: Sequence[float] = (0.0,)
+    cores: int = 2
+    steal: float = 0.0
+    quota_throttled: float = 0.0
+    thermal: int = 0
+    clock_step: float = 0.0
+    clocks: tuple[float, ...] = ()
+    readings: int = 0
+
+    def read(self, server: int | None) -> Reading:
+        n = self.readings
+        self.readings += 1
+        others = sum(self.foreign[min(i, len(self.foreign) - 1)] for i in range(n)) if self.foreign else 0.0
+        seen = bool(self.foreign)
+        return Reading(
+            wall_s=n * (1.0 + self.clock_step), monotonic_s=float(n), cores=self.cores, busy_s=0.5 * n + others if seen else None,
+            ours_s=0.5 * n if seen and server is not None else None, steal_s=self.steal * n if seen else None,
+            thermal_throttles=self.thermal * n, quota_throttled_s=self.quota_throttled * n, others={(9, "neighbour"): others},
+        )  # fmt: skip
+
+    def clocks_mhz(self) -> tuple[float, ...]:
+        return self.clocks
+
+
 def fake_ask(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
     """Echoes the last word, and counts words plus four as prompt tokens."""
     return Answer(prompt.split()[-1], len(prompt.split()) + 4, 1)
 
 
-def fake_world(engine: FakeEngine, client: FakeClient | None = None, clock: FakeClock | None = None) -> World:
+def fake_world(
+    engine: FakeEngine, client: FakeClient | None = None, clock: FakeClock | None = None, machine: FakeMachine | None = None
+) -> World:  # fmt: skip
     engines: dict[str, Engine] = {"fake": engine}
     return World(
         engines=engines, client=client or FakeClient(), now=clock or FakeClock(), ask=fake_ask,
         host=lambda: {"node": "fake-node", "hardware": "cpu:fake"}, say=lambda _: None, pick_port=lambda: 1,
+        guard=Guard(machine or FakeMachine(), sleep=lambda _: None),
     )  # fmt: skip

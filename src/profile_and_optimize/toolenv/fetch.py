@@ -21,6 +21,8 @@ from profile_and_optimize.toolenv.marker import Download
 DEFAULT_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # pip starts in about a second; a batch is what an interruption costs. 16 packages or 64 MB keep both small.
 BATCH_PACKAGES = 16
+# NVIDIA's name on a package without a library: Python bindings that look for the driver when they are used.
+SMALL = ("nvidia-ml-py",)
 BATCH_BYTES = 64_000_000
 
 Say = Callable[[str], None]
@@ -215,6 +217,7 @@ def choose_index(say: Say, *, index: str, answers: Callable[[str], bool] = reach
 
 def check_no_cuda(pins: Iterable[Pin]) -> None:
     """Raises WrongUse when a resolution holds CUDA packages: gigabytes that a CPU engine cannot use."""
-    heavy = [pin.name for pin in pins if pin.name.startswith(("nvidia-", "cuda-", "triton")) or pin.name == "torch"]
+    cuda = [pin.name for pin in pins if pin.name.startswith(("nvidia-", "cuda-", "triton")) or pin.name == "torch"]
+    heavy = [name for name in cuda if name not in SMALL]
     if heavy:
         raise WrongUse(f"pip would bring {', '.join(sorted(heavy))} into a CPU environment; nothing was downloaded")

@@ -66,8 +66,13 @@ def default_root(environ: Mapping[str, str] = os.environ) -> Path:
     """PAO_TOOLS_DIR, or profile-and-optimize/tools under XDG_DATA_HOME (default ~/.local/share)."""
     if chosen := environ.get("PAO_TOOLS_DIR"):
         return Path(chosen).expanduser().absolute()
+    return data_dir(environ) / "tools"
+
+
+def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where this user's own things lie that no run holds: tool environments, calibrations."""
     data = environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "profile-and-optimize" / "tools"
+    return Path(data).expanduser() / "profile-and-optimize"
 
 
 def find(tool: str, root: Path | None = None) -> ToolEnv | None:
@@ -93,9 +98,10 @@ def read(folder: Path, spec: Spec) -> ToolEnv | None:
     if marker is None or marker.folder != str(folder.absolute()) or not os.access(python, os.X_OK):
         return None
     accepted = shipped_digests(spec) if marker.source == "lock" else {spec.digest}
+    wheel = marker.torch
     if marker.lock_digest not in accepted:
         return None
-    return ToolEnv(spec.name, python, marker.versions, marker.lock_digest, marker.torch.sha256, marker.source)
+    return ToolEnv(spec.name, python, marker.versions, marker.lock_digest, wheel.sha256 if wheel else None, marker.source)
 
 
 def from_python(python: Path, tool: str = "vllm") -> ToolEnv:
@@ -108,7 +114,8 @@ def from_python(python: Path, tool: str = "vllm") -> ToolEnv:
     if str(python).startswith("-") or not path.is_file() or not os.access(path, os.X_OK):
         raise WrongUse(f"--python {python}: not an executable file", next="give the bin/python of an environment")
     env = ToolEnv(tool, path, probe_versions(path), None, None, "user")
-    if env.version(spec.stub[0]) is None and env.version(spec.requirement.split("==")[0]) is None:
+    names = {spec.requirement.split("==")[0], *(spec.stub or ())[:1]}
+    if not any(env.version(name) for name in names):
         raise WrongUse(f"--python {python}: {tool} is not installed there", next=f"pao tools install {tool}")
     return env
 

@@ -143,19 +143,17 @@ def _make(build: _Build, answers: Callable[[str], bool]) -> ToolEnv:
         build.say("NO LOCK FOR THIS PLATFORM: versions are resolved now and recorded; untested by us")
     _empty_environment(build)
     fetcher = fetch.Fetcher(build.python, build.wheels, build.env, build.child)
-    torch, origin = _fetch_torch(build, fetcher, answers)
+    torch = _fetch_torch(build, fetcher, answers)
+    pin = torch.pin if torch else None
     lock = build.lock or resolve(
-        build.python, build.spec, torch=torch, wheels=build.wheels, env=build.env, child=build.child
+        build.python, build.spec, torch=pin, wheels=build.wheels, env=build.env, child=build.child
     )
     build.step(3, f"downloading {len(lock.pins)} packages")
     fetcher.packages(lock.pins, lambda told: build.step(3, told))
-    install_s = _timed(lambda: _install(build, lock, torch))
+    install_s = _timed(lambda: _install(build, lock, pin))
     peak_bytes = size_of(build.home) + size_of(build.wheels)
     verify_s = _timed(lambda: _verify(build))
-    wheel = marker.TorchWheel(
-        version=torch.version, file=torch.file, sha256=torch.sha256, origin=origin, as_locked=_as_locked(build, torch)
-    )
-    return _finish(build, wheel, fetcher.tally, install_s=install_s, verify_s=verify_s, peak_bytes=peak_bytes)
+    return _finish(build, torch, fetcher.tally, install_s=install_s, verify_s=verify_s, peak_bytes=peak_bytes)
 
 
 def _timed(work: Callable[[], None]) -> float:
@@ -174,13 +172,32 @@ def _empty_environment(build: _Build) -> None:
     must(build.child, argv, env=build.env, doing="python -m venv", on_line=lambda line: None)
 
 
-def _fetch_torch(build: _Build, fetcher: fetch.Fetcher, answers: Callable[[str], bool]) -> tuple[Pin, fetch.Origin]:
+@dataclass(frozen=True, slots=True)
+class _Torch:
+    """The wheel that came, where from, and whether it is the one that the lock has seen (None: no lock)."""
+
+    pin: Pin
+    origin: fetch.Origin
+    as_locked: bool | None
+
+    def marked(self) -> marker.TorchWheel:
+        return marker.TorchWheel(
+            version=self.pin.version, file=self.pin.file, sha256=self.pin.sha256, origin=self.origin,
+            as_locked=self.as_locked,
+        )  # fmt: skip
+
+
+def _fetch_torch(build: _Build, fetcher: fetch.Fetcher, answers: Callable[[str], bool]) -> _Torch | None:
+    """None for a tool that needs none."""
+    if build.spec.torch is None:
+        build.step(2, "no torch needed")
+        return None
     index = fetch.choose_index(lambda told: build.step(2, told), index=fetch.torch_index(), answers=answers)
     torch, origin = fetcher.torch(build.spec.torch, index)
-    differs = _as_locked(build, torch) is False
-    known = ", another build of it than the lock has seen" if differs else ""
+    as_locked = _as_locked(build, torch)
+    known = ", another build of it than the lock has seen" if as_locked is False else ""
     build.step(2, f"torch {torch.version} ({origin}), {(torch.size_bytes or 0) / 1e6:.0f} MB{known}")
-    return torch, origin
+    return _Torch(torch, origin, as_locked)
 
 
 def _as_locked(build: _Build, torch: Pin) -> bool | None:
@@ -188,11 +205,12 @@ def _as_locked(build: _Build, torch: Pin) -> bool | None:
     return None if seen is None else seen.sha256 == torch.sha256
 
 
-def _install(build: _Build, lock: Lock, torch: Pin) -> None:
+def _install(build: _Build, lock: Lock, torch: Pin | None) -> None:
     """From the wheels alone: no index is asked any more, so this phase is work and not network."""
     pip = ("-m", "pip", "install", "--no-index", "--no-deps", "--no-cache-dir", "--progress-bar=off")
-    build.step(4, "installing torch")
-    build.run(*pip, str(build.wheels / torch.file), doing="installation of torch")
+    if torch is not None:
+        build.step(4, "installing torch")
+        build.run(*pip, str(build.wheels / torch.file), doing="installation of torch")
     done = 0
     for batch in fetch.batches(lock.pins):
         lines = fetch.write_requirements(build.wheels / "batch.txt", batch)
@@ -201,12 +219,12 @@ def _install(build: _Build, lock: Lock, torch: Pin) -> None:
         done += len(batch)
         build.step(4, f"installed {done}/{len(lock.pins)}")
     (build.home / "pao-tool.lock").write_text(lock.text())
-    _stub(build)
+    if build.spec.stub is not None:
+        _stub(build, *build.spec.stub)
 
 
-def _stub(build: _Build) -> None:
+def _stub(build: _Build, name: str, version: str) -> None:
     """Metadata under the name that the tool's own command looks itself up by."""
-    name, version = build.spec.stub
     site = next(build.home.glob("lib/python*/site-packages"))
     folder = site / f"{name}-{version}.dist-info"
     folder.mkdir(exist_ok=True)
@@ -214,19 +232,20 @@ def _stub(build: _Build) -> None:
 
 
 def _verify(build: _Build) -> None:
-    """The tool imports, torch is the CPU build, and the tool's own help answers (its flags are kept)."""
+    """The tool imports, its torch is the CPU build, and an engine's own help answers (its flags are kept)."""
+    spec, seen = build.spec, []  # type: tuple[Spec, list[str]]
     build.step(5, "checking that it imports")
-    code = f"import {build.spec.module}, torch; print('torch', torch.__version__)"
-    seen: list[str] = []
-    build.run("-c", code, doing=f"import of {build.spec.module}", on_line=seen.append)
-    if f"torch {build.spec.torch_version}" not in seen:
-        raise BrokeMidway(f"installed torch is not {build.spec.torch_version}: {seen[-1:]}", where=str(build.home))
-    env = ToolEnv(build.spec.name, build.python, (build.spec.stub,), None, None, "resolved")
-    build.step(5, f"{len(flags.flags_of(env, child=build.child))} flags known")
+    torch = "import torch; print('torch', torch.__version__)" if spec.torch else ""
+    build.run("-c", f"import {spec.module}; {torch}", doing=f"import of {spec.module}", on_line=seen.append)
+    if spec.torch and f"torch {spec.torch_version}" not in seen:
+        raise BrokeMidway(f"installed torch is not {spec.torch_version}: {seen[-1:]}", where=str(build.home))
+    if spec.serves:
+        env = ToolEnv(spec.name, build.python, (spec.stub,) if spec.stub else (), None, None, "resolved")
+        build.step(5, f"{len(flags.flags_of(env, child=build.child))} flags known")
 
 
 def _finish(
-    build: _Build, torch: marker.TorchWheel, tally: fetch.Tally, *, install_s: float, verify_s: float, peak_bytes: int
+    build: _Build, torch: _Torch | None, tally: fetch.Tally, *, install_s: float, verify_s: float, peak_bytes: int
 ) -> ToolEnv:
     for rest in (build.wheels, build.tmp):
         shutil.rmtree(rest, ignore_errors=True)
@@ -237,7 +256,7 @@ def _finish(
         source="lock" if build.lock else "resolved",
         lock_digest=build.lock.digest if build.lock else build.spec.digest,
         versions=find.probe_versions(build.python),
-        torch=torch,
+        torch=torch.marked() if torch else None,
         download=tally.download(),
         install_s=round(install_s, 1),
         verify_s=round(verify_s, 1),

@@ -121,7 +121,7 @@ def pin_of(wheel: Path) -> Pin:
 
 
 def _left_out(spec: Spec) -> frozenset[str]:
-    return frozenset((*spec.drop, "pip", "torch", spec.stub[0]))
+    return frozenset((*spec.drop, "pip", "torch", *(spec.stub or ())[:1]))
 
 
 def wanted(frozen: Iterable[str], spec: Spec) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def make(python: Path, spec: Spec, *, wheels: Path, child: Child = run_child) ->
     freeze = lines_of(child, [*pip, "freeze", "--all"], env=env, doing="pip freeze")
     download = [*pip, "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off", "-d", str(wheels)]
     names = wanted(freeze, spec)
-    must(child, [*download, *names, spec.torch], env=env, doing="download", on_line=lambda line: None)
+    must(child, [*download, *names, *([spec.torch] if spec.torch else [])], env=env, doing="download", on_line=lambda line: None)
     pins = sorted((pin_of(path) for path in wheels.glob("*.whl")), key=lambda pin: pin.name)
     by_name = {pin.name: pin for pin in pins}
     asked = {same_name(name.split("==")[0]) for name in names}
@@ -157,7 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         lock = make(args.python, spec_of(args.tool), wheels=Path(folder))
     args.out.write_text(lock.text())
-    print(f"{args.out}: {len(lock.pins)} packages and torch, {lock.size_bytes / 1e6:.0f} MB, digest {lock.digest}")
+    count = f"{len(lock.pins)} packages{' and torch' if lock.torch else ''}"
+    print(f"{args.out}: {count}, {lock.size_bytes / 1e6:.0f} MB, digest {lock.digest}")
     return 0
 
 

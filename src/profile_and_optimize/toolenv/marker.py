@@ -43,7 +43,8 @@ class Download(_Value):
 
 
 class Marker(_Value):
-    """Seconds and bytes. `folder` is where it was built: an environment does not work after a move."""
+    """Seconds and bytes. `folder` is where it was built: an environment does not work after a move. `torch` is None
+    where the tool needs none."""
 
     schema_version: Literal[1] = 1
     tool: str
@@ -52,7 +53,7 @@ class Marker(_Value):
     source: Literal["lock", "resolved"]
     lock_digest: str
     versions: tuple[tuple[str, str], ...]
-    torch: TorchWheel
+    torch: TorchWheel | None
     download: Download
     install_s: float
     verify_s: float

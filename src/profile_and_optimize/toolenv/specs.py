@@ -12,17 +12,19 @@ from profile_and_optimize.core.errors import WrongUse
 class Spec:
     """One tool in one variant.
 
-    `requirement` and `torch` are exact pip requirements. `drop` names declared dependencies that the tool runs
-    without here, and which are therefore never downloaded. The bytes and seconds are measurements (see `SPECS`).
+    `requirement` and `torch` are exact pip requirements; `torch` is None where the tool needs none. `drop` names
+    declared dependencies that the tool runs without here, and which are therefore never downloaded. `needs` are the
+    findings of the preflight that only some tools ask for. `instead` is what runs without the tool. An engine
+    (`serves`) has its flags read and kept. The bytes and seconds are measurements (see `SPECS`).
     """
 
     name: str
     variant: str
     requirement: str
-    torch: str
+    torch: str | None
     module: str
     drop: tuple[str, ...]
-    stub: tuple[str, str]
+    stub: tuple[str, str] | None
     python_min: tuple[int, int]
     python_below: tuple[int, int]
     glibc_min: tuple[int, int]
@@ -31,10 +33,13 @@ class Spec:
     work_s: float
     memory_floor_bytes: int
     memory_wanted_bytes: int
+    needs: tuple[str, ...]
+    instead: str
+    serves: bool
 
     @property
-    def torch_version(self) -> str:
-        return self.torch.split("==")[1]
+    def torch_version(self) -> str | None:
+        return self.torch.split("==")[1] if self.torch else None
 
     @property
     def peak_bytes(self) -> int:
@@ -44,7 +49,7 @@ class Spec:
     @property
     def digest(self) -> str:
         """12 hex digits; stands in for a lock's digest where the platform has no lock."""
-        asked = "\n".join((self.name, self.variant, self.requirement, self.torch, *self.drop))
+        asked = "\n".join((self.name, self.variant, self.requirement, self.torch or "no torch", *self.drop))
         return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
 
@@ -71,9 +76,57 @@ VLLM_CPU = Spec(
     # Measured: 2.8 GB resident over 3 processes for a tiny model, 4.0 GB at 474M parameters; the client comes on top.
     memory_floor_bytes=4_000_000_000,
     memory_wanted_bytes=6_000_000_000,
+    needs=("cpu", "libnuma", "compiler"),
+    instead="pao optimize --model mock --engines mock (the mock engine runs on any machine)",
+    serves=True,
 )
 
-SPECS = {"vllm": VLLM_CPU}
+OUR_CLIENT = "--client stream (ours, needs no tool)"
+
+AIPERF = Spec(
+    name="aiperf",
+    variant="any",
+    requirement="aiperf==0.13.0",
+    torch=None,
+    module="aiperf",
+    drop=(),
+    stub=None,
+    python_min=(3, 11),
+    python_below=(3, 14),
+    glibc_min=(2, 28),
+    download_bytes=1,
+    env_bytes=1,
+    work_s=1.0,
+    memory_floor_bytes=1,
+    memory_wanted_bytes=1,
+    needs=(),
+    instead=OUR_CLIENT,
+    serves=False,
+)
+
+GUIDELLM = Spec(
+    name="guidellm",
+    variant="cpu",
+    requirement="guidellm==0.8.1",
+    # Its data loader is torch's; the CPU build does, and spares gigabytes of CUDA.
+    torch="torch==2.13.0+cpu",
+    module="guidellm",
+    drop=("triton",),
+    stub=None,
+    python_min=(3, 11),
+    python_below=(3, 14),
+    glibc_min=(2, 28),
+    download_bytes=1,
+    env_bytes=1,
+    work_s=1.0,
+    memory_floor_bytes=1,
+    memory_wanted_bytes=1,
+    needs=(),
+    instead=OUR_CLIENT,
+    serves=False,
+)
+
+SPECS = {"vllm": VLLM_CPU, "aiperf": AIPERF, "guidellm": GUIDELLM}
 
 
 def spec_of(tool: str) -> Spec:

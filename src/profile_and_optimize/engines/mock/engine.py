@@ -33,10 +33,10 @@ class MockEngine:
         url = f"http://127.0.0.1:{spec.port}"
         managed = Managed(self.command(spec), spec.log, spec.cores)
         start_s = wait_ready(managed, f"{url}/health", spec.log, min(30.0, spec.start_timeout_s))
-        return Server(url=url, model=spec.served_name, start_s=start_s, log=spec.log, process=managed)
+        return Server(url=url, model=spec.served_name, start_s=start_s, log=spec.log, pid=managed.pid, process=managed)
 
     def observed(self, server: Server) -> dict[str, str]:
-        return {"served_model": server.model}
+        return {"served_model": server.model, "prefix_caching": "False"}
 
     def counters(self, server: Server) -> Counters:
         return scrape(server.url)

@@ -20,7 +20,7 @@ TOKEN_BUCKETS = (
 class Sent:
     """One request. Nanoseconds of CLOCK_MONOTONIC, which all processes of a Linux machine share.
 
-    `chunk_ns[k]` is taken right before the system call that sends content chunk k.
+    `chunk_ns[k]` is taken right before the system call that sends content chunk k. `tag` is the prompt's first word.
     """
 
     index: int
@@ -30,11 +30,12 @@ class Sent:
     tokens: int = 0
     chunk_ns: list[int] = field(default_factory=list)
     outcome: str = "open"
+    tag: str = ""
 
     def to_json(self) -> dict[str, object]:
         return {
             "index": self.index, "read_ns": self.read_ns, "start_ns": self.start_ns, "tokens": self.tokens,
-            "chunk_ns": self.chunk_ns, "outcome": self.outcome,
+            "chunk_ns": self.chunk_ns, "outcome": self.outcome, "tag": self.tag,
         }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from profile_and_optimize.engines.mock.http import LAST_CHUNK, STREAM_HEAD, chun
 from profile_and_optimize.engines.mock.options import Options
 
 WORD = " tok"
+TAG_LENGTH = 40
 CHAT_TEMPLATE_TOKENS = 4  # what a small chat template adds to the words of the messages
 
 
@@ -27,7 +28,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What one request asks for. `words` are the answer's tokens, each with its leading space."""
+    """What one request asks for. `words` are the answer's tokens, each with its leading space.
+
+    `tag` is the prompt's first word: whoever numbers its prompts finds its requests again in the stamps. No two
+    requests share it, so it takes no part in comparisons, for the caches of frames go by equal asks.
+    """
 
     chat: bool
     stream: bool
@@ -35,6 +40,7 @@ class Ask:
     prompt_tokens: int
     words: tuple[str, ...]
     finish: str
+    tag: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ def read_ask(body: bytes, *, chat: bool, options: Options, answers: Mapping[str,
         chat=chat, stream=asked.get("stream") is True,
         usage=isinstance(stream_options, dict) and stream_options.get("include_usage") is True and not options.no_usage,
         prompt_tokens=len(prompt.split()) + (CHAT_TEMPLATE_TOKENS if chat else 0), words=words, finish=finish,
+        tag=(question or prompt).lstrip()[:TAG_LENGTH].partition(" ")[0],
     )  # fmt: skip
 
 

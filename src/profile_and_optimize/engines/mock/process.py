@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from profile_and_optimize.core.errors import BrokeMidway
 
@@ -22,7 +22,7 @@ class MockProcess:
         self._command = [*prefix, sys.executable, "-P", "-m", "profile_and_optimize.engines.mock.server", *flags]
         self.url = ""
 
-    def __enter__(self) -> MockProcess:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -56,5 +56,5 @@ class MockProcess:
             return str(response.read().decode())
 
     def stamps(self) -> list[dict[str, Any]]:
-        """Per request: index, read_ns, start_ns, tokens, chunk_ns, outcome. Needs the flag --stamps."""
+        """Per request: index, read_ns, start_ns, tokens, chunk_ns, outcome, tag. Needs the flag --stamps."""
         return list(json.loads(self.get("/stamps"))["requests"])

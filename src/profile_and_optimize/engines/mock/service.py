@@ -47,6 +47,7 @@ class Stream:
 
     def start(self, now: int) -> int:
         self._sent.start_ns = now
+        self._pause = self._service.stalled_for(now)  # a request that comes in the stall is begun at its end
         return self._due(0)
 
     def _due(self, k: int) -> int:
@@ -57,7 +58,7 @@ class Stream:
         if self._sink.lost:
             self._service.ended(sent, "abort")
             return None
-        if pause := self._service.pause_at(self._due(k)):
+        if not self._pause and (pause := self._service.pause_at(self._due(k))):
             # The stream's whole remaining schedule moves, past the stall: a paused engine does not catch up afterwards.
             self._pause = pause
             return self._due(k)
@@ -131,7 +132,7 @@ class Service:
             raise Refused(500, f"fault injected: request {nth} fails")
         ask = read_ask(request.body, chat=COMPLETIONS[request.path], options=self._options, answers=self._answers)
         plan = make_plan(ask, self._options, self._factor(nth), self._rng)
-        sent = Sent(_index(request.headers, nth - 1), now, now, ask.prompt_tokens)
+        sent = Sent(_index(request.headers, nth - 1), now, now, ask.prompt_tokens, tag=ask.tag)
         cut_at = len(plan.frames) // 2 if _every(self._options.cut_every, nth) and ask.stream else None
         self._ledger.open(sent)
         self._admit(Stream(self, sink, plan, sent, finish=ask.finish, cut_at=cut_at), now)
@@ -159,12 +160,16 @@ class Service:
             self._admit(self._waiting.popleft(), perf_counter_ns())
 
     def pause_at(self, due_ns: int) -> int:
-        """Nanoseconds that a stream with something due now is held back; 0 outside of the stall."""
+        """Nanoseconds that a stream in progress with something due then is held back; 0 outside of the stall."""
+        return round(self._options.stall_for * 1e9) if self.stalled_for(due_ns) else 0
+
+    def stalled_for(self, now_ns: int) -> int:
+        """Nanoseconds from then to the end of the stall; 0 outside of it."""
         if not self._options.stall_for or self._first_ns is None:
             return 0
         begin = self._first_ns + round(self._options.stall_at * 1e9)
-        length = round(self._options.stall_for * 1e9)
-        return length if begin <= due_ns < begin + length else 0
+        end = begin + round(self._options.stall_for * 1e9)
+        return end - now_ns if begin <= now_ns < end else 0
 
 
 def _every(n: int, nth: int) -> bool:

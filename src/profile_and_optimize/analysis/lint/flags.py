@@ -1,0 +1,50 @@
+"""How each tool spells what a fix asks of it."""
+
+from __future__ import annotations
+
+from profile_and_optimize.importers.base import Imported
+
+REQUESTS = {
+    "vllm": "vllm bench serve --num-prompts {n} --max-concurrency {c}",
+    "sglang": "python -m sglang.benchmark.serving --num-prompts {n} --max-concurrency {c}",
+    "aiperf": "aiperf profile --request-count {n} --concurrency {c}",
+    "guidellm": "guidellm run --profile kind=concurrent,streams={c} --constraint kind=max_requests,count={n}",
+    "pao": "pao bench URL --requests {n} --concurrency {c}",
+}
+DETAIL = {
+    "vllm": "vllm bench serve --save-detailed",
+    "sglang": "python -m sglang.benchmark.serving --output-details",
+    "aiperf": "keep the whole artifact folder: aiperf profile --export-level records",
+    "guidellm": "guidellm run --output kind=json",
+    "pao": "pao bench URL --out FOLDER",
+}
+SEED = {
+    "vllm": "vllm bench serve --seed with another number for each run",
+    "sglang": "python -m sglang.benchmark.serving --seed with another number for each run, or --flush-cache",
+    "aiperf": "aiperf profile --random-seed with another number for each run, --num-dataset-entries at least --request-count",
+    "guidellm": "guidellm run --seed kind=static,value=N with another N for each run",
+    "pao": "pao bench URL (it draws a new seed for each run)",
+}
+
+
+def requests(run: Imported, n: int) -> str:
+    return REQUESTS[run.tool].format(n=n, c=run.concurrency or "C")
+
+
+def detail(run: Imported) -> str:
+    return DETAIL[run.tool]
+
+
+def seed(run: Imported) -> str:
+    return SEED[run.tool]
+
+
+def own_bench(run: Imported) -> str:
+    """The same load with our client, with the lengths where the file names them."""
+    lengths = "".join(
+        f" --{k} {float(v):g}"
+        for k in ("isl", "osl")
+        if (v := run.facts.get(f"{k}_asked", "")).replace(".", "").isdigit()
+    )
+    load = f" --concurrency {run.concurrency}" if run.concurrency else ""
+    return f"pao bench URL{lengths}{load}" + (f" --requests {run.asked}" if run.asked else "")

@@ -1,0 +1,148 @@
+"""Which load `bench` was asked for: a closed loop, an open one, or a replay. What cannot be meant is refused before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from profile_and_optimize.clients.arrivals import Schedule, draw
+from profile_and_optimize.clients.open_loop import connections_for
+from profile_and_optimize.clients.trace import Trace, check_size, read_trace
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.records import ClientRun
+from profile_and_optimize.ops.base import Request
+from profile_and_optimize.stats.summary import summarize
+
+DURATION_S = 30.0
+LEAST_REQUESTS = 32
+WARMUP_SLOTS = 8
+PLAIN_WARMUP = "This is warm-up request {n} of run {seed}. Please answer briefly."
+
+
+class LoadOptions(Request):
+    """Options of a load. `model_fields_set` tells what was typed from what is a default."""
+
+    isl: int = Field(default=128, ge=1)
+    osl: int = Field(default=64, ge=1)
+    concurrency: int = Field(
+        default=8, ge=1, le=20000, description="closed loop: slots that send when their answer ended"
+    )
+    request_rate: float | None = Field(
+        default=None, gt=0, le=1e5, description="open loop: requests a second, sent on time whatever the answers do"
+    )
+    arrival: Literal["poisson", "constant", "gamma"] | None = Field(
+        default=None, description="of --request-rate; poisson when left out"
+    )
+    burstiness: float | None = Field(
+        default=None, gt=0, description="of --arrival gamma: below 1 in bursts, 1 is poisson, above 1 more even"
+    )
+    requests: int | None = Field(default=None, ge=1)
+    duration_s: float | None = Field(
+        default=None, gt=0, le=1e6, description="of an open loop, instead of --requests; 30 when both are left out"
+    )
+    replay: str | None = Field(default=None, description="open loop: a trace of JSON lines (docs/open-loop.md)")
+    speed: float | None = Field(default=None, gt=0, le=1e6, description="of --replay: 2 is twice as fast")
+    dataset: str = "random"
+    warm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskedLoad:
+    """`count` requests; `schedule` None is a closed loop of `slots`, which otherwise are those of the warm-up."""
+
+    count: int
+    slots: int
+    schedule: Schedule | None
+    trace: Trace | None
+    words: str
+
+    @property
+    def key(self) -> str:
+        """The point's name in a trial's key."""
+        if self.trace is not None:
+            return "replay"
+        return f"c{self.slots}" if self.schedule is None else f"r{self.schedule.request_rate:g}"
+
+    def warmup_prompts(self, seed: str) -> tuple[str, ...]:
+        """For a trace of texts, whose lengths nobody named. Never a text of the trace: the server would know it."""
+        return tuple(PLAIN_WARMUP.format(n=n, seed=seed) for n in range(min(self.slots, self.count)))
+
+
+def asked_load(req: LoadOptions, seed: int) -> AskedLoad:
+    """Raises WrongUse naming the options that contradict one another."""
+    given = req.model_fields_set
+    _refuse_contradictions(req, given)
+    if req.replay is not None:
+        return _replay(req, req.replay)
+    if req.request_rate is None:
+        count = req.requests or max(LEAST_REQUESTS, 4 * req.concurrency)
+        return AskedLoad(count, req.concurrency, None, None, f"{count} requests, concurrency {req.concurrency}")
+    rate, arrival = req.request_rate, req.arrival or "poisson"
+    count = req.requests or _requests_in(req.duration_s, rate)
+    schedule = draw(arrival, rate, count, f"bench/{seed}/arrivals", req.burstiness or 1.0)
+    shape = f" (burstiness {req.burstiness:g})" if req.burstiness else ""
+    words = f"open loop, {arrival}{shape} {rate:g} req/s, {count} requests over {schedule.span_s:.1f} s"
+    return AskedLoad(count, WARMUP_SLOTS, schedule, None, words)
+
+
+def _requests_in(duration_s: float | None, rate: float) -> int:
+    if duration_s is None:
+        return max(LEAST_REQUESTS, math.ceil(rate * DURATION_S))
+    return max(1, round(rate * duration_s))
+
+
+def _replay(req: LoadOptions, path: str) -> AskedLoad:
+    trace = read_trace(Path(path)).first(count=req.requests, seconds=req.duration_s)
+    check_size(trace)
+    speed = req.speed or 1.0
+    schedule = trace.schedule(speed)
+    words = (
+        f"replay of {path}: {len(trace.turns)} requests, {trace.sessions} sessions, over {trace.span_s:.1f} s of its time, "
+        f"at speed {speed:g} {schedule.span_s:.1f} s"
+    )
+    return AskedLoad(len(trace.turns), WARMUP_SLOTS, schedule, trace, words)
+
+
+def _refuse_contradictions(req: LoadOptions, given: set[str]) -> None:
+    open_loop = req.request_rate is not None or req.replay is not None
+    if open_loop and "concurrency" in given:
+        raise WrongUse(
+            "a closed loop and an open one at once: a limit on requests in flight holds requests back, and what waits in "
+            "the client is hidden from the server and from the load",
+            where="--concurrency", next="leave out --concurrency, or the open loop's options",
+        )  # fmt: skip
+    if req.replay is not None:
+        own = {"request_rate", "arrival", "burstiness", "isl", "osl", "dataset", "warm"} & given
+        _refuse(own, "a trace has its own times, lengths and prompts", "leave it out; --speed changes the pace")
+    else:
+        _refuse({"speed"} & given, "there is no trace to replay", "--replay TRACE.jsonl")
+    if req.request_rate is None:
+        _refuse({"arrival", "burstiness"} & given, "belongs to an open loop", "--request-rate R")
+    if not open_loop:
+        _refuse({"duration_s"} & given, "belongs to an open loop", "--request-rate R, or --requests N")
+    elif req.replay is None and {"requests", "duration_s"} <= given:
+        raise WrongUse("either a number of requests or a duration", where="--duration-s", next="leave one out")
+    if req.arrival == "gamma" and req.burstiness is None:
+        raise WrongUse("gamma arrivals need a burstiness", where="--arrival", next="--burstiness 0.5")
+    if req.burstiness is not None and req.arrival != "gamma":
+        raise WrongUse("belongs to --arrival gamma", where="--burstiness", next="--arrival gamma")
+
+
+def _refuse(found: set[str], why: str, then: str) -> None:
+    if found:
+        raise WrongUse(why, where="--" + min(found).replace("_", "-"), next=then)
+
+
+def connections_before(load: AskedLoad, warmed: ClientRun | None, osl: float) -> int:
+    """Connections to open before t0: the rate times the latency that the warm-up saw, for answers of `osl` tokens. 0: unknown."""
+    if load.schedule is None or warmed is None:
+        return 0
+    seen = summarize(warmed.records, asked=len(warmed.records), concurrency=warmed.concurrency)
+    ttft, tpot = seen.value("ttft"), seen.value("tpot")
+    if ttft is None or tpot is None:
+        return 0
+    return connections_for(load.schedule.request_rate, ttft + tpot * osl)
