@@ -1,6 +1,6 @@
-"""Does our client tell the truth, and what does it cost? Beside it, in the same run, `vllm bench serve`.
+"""Does our client tell the truth, and what does it cost? Beside it, in the same run, the clients of others.
 
-    python bench/client_honesty.py --peer-python VLLM_VENV/bin/python --tokenizer DIR
+    python bench/client_honesty.py --clients stream,vllm-bench,aiperf,guidellm   # tools of `pao tools install`
 
 The truth is the mock server's own record of when it really sent each chunk, so that its lateness is no client's
 error. Clients take turns at each load. Prints PASS or FAIL per bar; exit 1 when one fails. Needs a quiet machine.
@@ -14,7 +14,6 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,16 +24,20 @@ from pathlib import Path
 
 import numpy as np
 
-from client_points import Point, measure, ours, requests_at, vllm_bench
-from profile_and_optimize.clients.base import LoadRequest
+from client_open_loop import OpenSection, open_checks, open_lines, open_section
+from client_points import Point, measure
+from profile_and_optimize.clients.base import Client, LoadRequest
+from profile_and_optimize.clients.calibration import requests_at
 from profile_and_optimize.clients.dialer import SLOW_VARIABLE
 from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.engines.mock.process import MockProcess
+from profile_and_optimize.ops.worlds import make_client
 from profile_and_optimize.stats.honesty import assess
 
 RESULTS = Path(__file__).parent / "results"
 LOADS = (1, 16, 64, 256)
+RATES = (20.0, 200.0)
 QUIET_SHARE = 0.05  # of the machine's CPU that others may use before a run
 
 
@@ -47,43 +50,50 @@ class Check:
 
 def main() -> int:
     asked = _arguments()
+    clients = [make_client(name) for name in asked.clients]
     busy = _others_cpu_share()
-    conditions = {**_conditions(asked), "others_cpu_share": busy}
+    conditions = {**_conditions(asked, clients), "others_cpu_share": busy}
     if busy > QUIET_SHARE and not asked.force:
         print(f"others use {busy:.0%} of the CPU: not a quiet machine (--force runs anyway)")
         return 2
     with tempfile.TemporaryDirectory() as work:
-        points = _points(asked, Path(work))
-        checks = [*_bars(points), *_semantics(Path(work))]
-    text = _render(conditions, points, checks)
+        points = _points(asked, clients, Path(work))
+        section = _open_loop(asked, clients, Path(work))
+        checks = [*_bars(points), *(Check(*c) for c in open_checks(section)), *_semantics(Path(work))]
+    text = _render(conditions, points, section, checks)
     print(text)
     if not asked.no_save:
-        _save(conditions, points, checks, text)
+        _save(conditions, points, section, checks, text)
     return 0 if all(check.passed for check in checks) else 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", type=Path, help="python of an environment with vllm; without it, no peer")
-    parser.add_argument("--tokenizer", type=Path, help="a tokenizer folder for the peer")
+    parser.add_argument(
+        "--clients", type=_names, default=["stream"], help="with commas; stream is ours and always first"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="runs of each client at each load, in turn")
     parser.add_argument("--loads", type=int, nargs="+", default=LOADS, help="concurrencies")
-    parser.add_argument("--peer-anywhere", action="store_true", help="let the peer use all cores, not ours only")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="requests a second of the open loop")
+    parser.add_argument("--open-s", type=float, default=10.0, help="seconds of arrivals of each open-loop run")
+    parser.add_argument("--peer-anywhere", action="store_true", help="let the peers use all cores, not ours only")
     parser.add_argument("--force", action="store_true", help="run although other processes use the CPU")
     parser.add_argument("--no-save", action="store_true", help="print only")
-    asked = parser.parse_args()
-    if asked.peer_python and not asked.tokenizer:
-        parser.error("--peer-python needs --tokenizer")
-    return asked
+    return parser.parse_args()
 
 
-def _conditions(asked: argparse.Namespace) -> dict[str, object]:
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(("stream", *(name.strip() for name in text.split(",")))))
+
+
+def _conditions(asked: argparse.Namespace, clients: Sequence[Client]) -> dict[str, object]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(), "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
         "load_average": os.getloadavg(),
         "profile_and_optimize": version("profile-and-optimize"), "uvloop": version("uvloop"),
-        "vllm": _peer_version(asked.peer_python), "rounds": asked.rounds, "peer_on_all_cores": asked.peer_anywhere,
+        **{client.name: client.version for client in clients if client.name != "stream"},
+        "rounds": asked.rounds, "peers_on_all_cores": asked.peer_anywhere,
     }  # fmt: skip
 
 
@@ -105,31 +115,27 @@ def _cpu_ticks() -> tuple[int, int]:
     return sum(fields) - fields[3] - fields[4], sum(fields)
 
 
-def _peer_version(python: Path | None) -> str | None:
-    if python is None:
-        return None
-    code = "import importlib.metadata as m; print(m.version('vllm'))"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-
-
-def _points(asked: argparse.Namespace, work: Path) -> list[Point]:
-    """The mock on the first core, the clients on the others: each in its own room, as on two machines."""
-    cores = tuple(sorted(os.sched_getaffinity(0)))
-    mock_prefix = ("taskset", "-c", str(cores[0])) if len(cores) > 1 else ()
-    rest = cores[1:]
-    peer_prefix = ("taskset", "-c", ",".join(map(str, rest))) if rest and not asked.peer_anywhere else ()
+def _points(asked: argparse.Namespace, clients: Sequence[Client], work: Path) -> list[Point]:
+    mock, rest = _rooms()
     points = []
     for concurrency in asked.loads:
         for turn in range(asked.rounds):
-            runs = {"stream": lambda mock, c=concurrency: ours(mock, c, work, rest)}
-            if asked.peer_python:
-                runs["vllm bench"] = lambda mock, c=concurrency: vllm_bench(
-                    mock, c, work, peer=asked.peer_python, tokenizer=asked.tokenizer, prefix=peer_prefix
-                )
-            for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
-                print(f"c={concurrency} round {turn + 1}/{asked.rounds}: {name}", file=sys.stderr, flush=True)
-                points.append(measure(name, runs[name], concurrency, work, mock_prefix))
+            for client in clients[:: 1 if turn % 2 == 0 else -1]:
+                print(f"c={concurrency} round {turn + 1}/{asked.rounds}: {client.name}", file=sys.stderr, flush=True)
+                cores = () if asked.peer_anywhere and client.name != "stream" else rest
+                points.append(measure(client, concurrency, work, mock, cores))
     return points
+
+
+def _rooms() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The mock on the first core, the clients on the others: each in its own room, as on two machines."""
+    every = tuple(sorted(os.sched_getaffinity(0)))
+    return (every[:1], every[1:]) if len(every) > 1 else ((), ())
+
+
+def _open_loop(asked: argparse.Namespace, clients: Sequence[Client], work: Path) -> OpenSection:
+    mock, rest = _rooms()
+    return open_section(clients, work, mock, rest, rates=asked.rates, seconds=asked.open_s, rounds=asked.rounds)
 
 
 def _median(points: Sequence[Point], client: str, concurrency: int, what: str) -> float:
@@ -147,10 +153,12 @@ def _bars(points: Sequence[Point]) -> list[Check]:
     for concurrency, what, limit, name, unit in bars:
         found = _median(points, "stream", concurrency, what)
         checks.append(Check(f"{name} at c={concurrency} below {limit:g} {unit}", abs(found) < limit, f"{found:.3f}"))
-    peer = _median(points, "vllm bench", 256, "cpu_us")
-    if np.isfinite(peer):
-        mine = _median(points, "stream", 256, "cpu_us")
-        checks.append(Check("CPU per output token below the peer's", mine < peer, f"{mine:.1f} against {peer:.1f} us"))
+    mine = _median(points, "stream", 256, "cpu_us")
+    for name in sorted({p.client for p in points} - {"stream"}):
+        peer = _median(points, name, 256, "cpu_us")
+        if np.isfinite(peer):
+            found = f"{mine:.1f} against {peer:.1f} us"
+            checks.append(Check(f"CPU per output token below that of {name}", mine < peer, found))
     return checks
 
 
@@ -210,19 +218,23 @@ def _slowed(work: Path) -> Check:
 COLUMNS = (
     ("TTFT p50", "ttft_p50_ms", ".2f"), ("error p50", "ttft_error_p50_ms", "+.3f"), ("error p99", "ttft_error_p99_ms", "+.3f"),
     ("arrival p50", "arrival_error_p50_ms", "+.3f"), ("arrival p99", "arrival_error_p99_ms", "+.3f"),
-    ("TPOT error p50", "tpot_error_p50_ms", "+.4f"), ("req/s", "request_rate", ".1f"), ("deliverable", "deliverable_rate", ".1f"),
+    ("TPOT error p50", "tpot_error_p50_ms", "+.4f"), ("E2E error p50", "e2e_error_p50_ms", "+.3f"),
+    ("req/s", "request_rate", ".1f"), ("deliverable", "deliverable_rate", ".1f"),
     ("ideal", "ideal_rate", ".1f"), ("lost", "lost", ".2%"), ("CPU us/token", "cpu_us", ".1f"), ("run", "cpu_run_us", ".1f"),
     ("parse", "cpu_parse_us", ".1f"), ("whole process", "cpu_whole_process_us", ".1f"),
 )  # fmt: skip
 NOTES = """\
 Times in ms, medians over rounds. Error: reported TTFT minus (actual first send - actual read of the request), so it
 holds the request's way in too. Arrival: first token's time stamp minus its actual send. Lost: of what the mock could
-deliver, c / mean served time. CPU: user + system from the first timed request to the process's end, parsing and
-summaries included; whole process adds imports and start-up.
+deliver, c / mean served time. CPU: user + system from the first request to the process's end, parsing and
+summaries included; whole process adds imports and start-up. "-" is unknown: a client that keeps its times on the wall
+clock only has no arrival error.
 """
 
 
-def _render(conditions: dict[str, object], points: Sequence[Point], checks: Sequence[Check]) -> str:
+def _render(
+    conditions: dict[str, object], points: Sequence[Point], section: OpenSection, checks: Sequence[Check]
+) -> str:
     lines = ["# Client honesty", "", *(f"- {name}: {value}" for name, value in conditions.items()), ""]
     lines += [
         "| client | c | n | " + " | ".join(name for name, _, _ in COLUMNS) + " |",
@@ -232,7 +244,12 @@ def _render(conditions: dict[str, object], points: Sequence[Point], checks: Sequ
         for client in sorted({p.client for p in points}):
             cells = [_cell(_median(points, client, concurrency, what), shape) for _, what, shape in COLUMNS]
             lines.append(f"| {client} | {concurrency} | {requests_at(concurrency)} | " + " | ".join(cells) + " |")
-    lines += ["", NOTES, *(f"- {'PASS' if c.passed else 'FAIL'} {c.name}: {c.found}" for c in checks)]
+    lines += [
+        "",
+        NOTES,
+        *open_lines(section),
+        *(f"- {'PASS' if c.passed else 'FAIL'} {c.name}: {c.found}" for c in checks),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -240,12 +257,15 @@ def _cell(value: float, shape: str) -> str:
     return format(value, shape) if np.isfinite(value) else "-"
 
 
-def _save(conditions: dict[str, object], points: Sequence[Point], checks: Sequence[Check], text: str) -> None:
+def _save(
+    conditions: dict[str, object], points: Sequence[Point], section: OpenSection, checks: Sequence[Check], text: str
+) -> None:
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / f"client_honesty-{datetime.date.today().isoformat()}"
     rows = {
         "conditions": conditions,
-        "points": [{**dataclasses.asdict(p), "lost": p.lost} for p in points],
+        "points": [dataclasses.asdict(p) for p in points],
+        **section.rows(),
         "checks": [dataclasses.asdict(c) for c in checks],
     }
     clean = json.loads(json.dumps(rows), parse_constant=lambda _: None)  # NaN is not JSON

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from profile_and_optimize.analysis import gates as g
+from profile_and_optimize.analysis import machine_gates as m
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.looks import aa_effects, looks, vetoed
 from profile_and_optimize.campaign.selection import Judged, Selection, select
@@ -78,7 +79,11 @@ def _gates(
         g.client_gate(selection),
         g.restart_gate(plan),
         g.order_gate(plan, used),
-        g.provenance_gate(pick, used),
+        g.steady_gate(used),
+        m.quiet_gate(used),
+        m.prompts_repeat_gate(used, plan),
+        m.cache_gate(used, plan),
+        m.provenance_gate(pick, plan, used),
         g.grounding_gate(used),
         damage,
     )

@@ -17,7 +17,9 @@ from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Validity
 from profile_and_optimize.core.verdict import Call, Effect
+from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.stats.accuracy import paired_loss, score
+from profile_and_optimize.stats.steady import NO_STEADY_STATE, TOO_FEW
 
 USEFUL_BASELINE = 0.5
 SLO_LEVEL = 0.05
@@ -135,20 +137,19 @@ def client_gate(selection: Selection) -> Gate:
     return Gate("client valid", True, f"all {len(used)} runs valid")
 
 
-def provenance_gate(pick: str, used: Sequence[Judged]) -> Gate:
-    contexts = [t.file.context for t in used if t.key.arm == pick]
-    if not contexts:
-        return Gate("pinned source", None, "no trial of the pick")
-    seen = {
-        name: contexts[0].get(name, {}).get("observed", UNKNOWN)
-        for name in ("engine_lock", "delivery", "source_commit")
-    }
-    if seen["delivery"] == "release" and UNKNOWN not in (seen["engine_lock"], seen["source_commit"]):
-        return Gate("pinned source", True, f"{seen['source_commit']}, lock {seen['engine_lock'][:12]}")
+def steady_gate(used: Sequence[Judged]) -> Gate:
+    """Every trial that counts reached a steady state (MSER-5 and a trend check on TPOT)."""
+    if not used:
+        return Gate("steady state", None, "no whole block")
+    for answer, passed in ((NO_STEADY_STATE, False), (TOO_FEW, None)):
+        found = [t for t in used if t.summary.steady.answer == answer]
+        if found:
+            first = f"{trial_path(found[0].key)}: {found[0].summary.steady.reason}"
+            return Gate("steady state", passed, f"{len(found)} of {len(used)} trials: {answer}, such as {first}")
     return Gate(
-        "pinned source",
-        None,
-        f"delivery {seen['delivery']}, source {seen['source_commit']}, lock {seen['engine_lock'][:12]}",
+        "steady state",
+        True,
+        f"all {len(used)} trials; at most {max(t.summary.dropped for t in used)} first requests left out",
     )
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from profile_and_optimize.campaign import PRODUCER
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.history import write_history
-from profile_and_optimize.campaign.session import PROBE_WAVES, PRODUCER, Seat, drive, probe_slice, serving
+from profile_and_optimize.campaign.session import PROBE_WAVES, Seat, drive, probe_slice, serving
+from profile_and_optimize.campaign.timing import seconds_per_session
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, dataset_prompts, load_tokenizer
 from profile_and_optimize.core.cell import Arm, Role
@@ -146,21 +148,8 @@ def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Que
 
 
 def session_seconds(folder: RunFolder, plan: Plan) -> dict[str, float]:
-    """Measured seconds of one session per arm, starts taken warm.
-
-    The A/A arm is the baseline started a second time, so the two starts give what a filled compile cache saves;
-    arms that took longer than that warm start are taken to save as much.
-    """
-    admissions = {a.id: folder.read_json(f"cells/{a.id}/admission.json") for a in plan.arms}
-    base = admissions[plan.baseline.id]
-    warm = admissions[plan.twin.id]["start_s"] if plan.twin else base["start_s"]
-    saved = max(0.0, base["start_s"] - warm)
-    out = {}
-    for arm_id, found in admissions.items():
-        probe = found["probe_s"] or base["probe_s"]
-        start = max(min(found["start_s"], warm), found["start_s"] - saved)
-        out[arm_id] = start + found["stop_s"] + sum(probe.values())
-    return out
+    """Measured seconds of one session per arm."""
+    return seconds_per_session(plan, {a.id: folder.read_json(f"cells/{a.id}/admission.json") for a in plan.arms})
 
 
 def _has_failed(folder: RunFolder, arm: Arm) -> bool:

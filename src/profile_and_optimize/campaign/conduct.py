@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from profile_and_optimize.campaign import PRODUCER
 from profile_and_optimize.campaign.admit import admit_all, session_seconds
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import failed_arms, load_evidence, read_plan
+from profile_and_optimize.campaign.history import read_history, session_sd
 from profile_and_optimize.campaign.looks import looks, wants_more
 from profile_and_optimize.campaign.recover import adopt_orphans
 from profile_and_optimize.campaign.run import run_blocks
 from profile_and_optimize.campaign.run_race import run_race
 from profile_and_optimize.campaign.selection import Selection
-from profile_and_optimize.campaign.session import PRODUCER
-from profile_and_optimize.campaign.timing import Cost, affordable_blocks, round_cost
+from profile_and_optimize.campaign.timing import Cost, freeze
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan
@@ -54,13 +53,11 @@ def admit(folder: RunFolder, world: World) -> Plan:
 
 
 def _frozen(folder: RunFolder, draft: Plan) -> tuple[Plan, Cost]:
-    out = failed_arms(folder.journal.events)
-    alive = draft.less(frozenset(a.id for a in draft.arms if a.id in out))
-    cost = round_cost(alive, session_seconds(folder, alive))
-    # What admission took, not the wall clock since the folder was made: that may be yesterday.
-    spent = sum(folder.read_json(f"cells/{a.id}/admission.json")["total_s"] for a in alive.arms)
-    blocks = draft.blocks if draft.blocks > 0 else affordable_blocks(cost, draft.budget_s - spent)
-    return replace(alive, blocks=blocks, gap_limit_s=max(draft.gap_limit_s, 3 * cost.round_s)), cost
+    failed = failed_arms(folder.journal.events)
+    alive = [a.id for a in draft.arms if a.id not in failed]
+    admissions = {a: folder.read_json(f"cells/{a}/admission.json") for a in alive}
+    history = read_history(folder.path)
+    return freeze(draft, failed, admissions, session_sd(history) if history else None)
 
 
 def run(folder: RunFolder, plan: Plan, world: World) -> Selection:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from profile_and_optimize.campaign.history import History, read_history
 from profile_and_optimize.campaign.loading import Look, Remark, load_trials
 from profile_and_optimize.campaign.loading import load_trial as load_trial  # the runner reads its own trials back
 from profile_and_optimize.campaign.race import Race, replay
@@ -19,7 +20,7 @@ from profile_and_optimize.evidence.journal import Event, Reading, read_journal
 from profile_and_optimize.evidence.manifest import evidence_root
 from profile_and_optimize.evidence.trialfile import is_trial_path
 
-FINALISTS = "finalists.json"
+FINALISTS, DRAFT, CALIBRATION = "finalists.json", "draft.json", "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Evidence:
 
     `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
     when a race chose the finalists. `added` is the number of blocks added to the planned ones. `remarks` are what a look
-    at every trial found."""
+    at every trial found. `draft` is the plan before admission, `calibration` how prompts were cut to length."""
 
     run: Path
     plan: Plan
@@ -43,6 +44,9 @@ class Evidence:
     root: str
     race: Race | None = None
     finalists: tuple[str, ...] | None = None
+    history: History | None = None
+    draft: Plan | None = None
+    calibration: Mapping[str, Any] | None = None
     added: int = 0
     damaged: tuple[str, ...] = ()
     events: tuple[Event, ...] = field(default=(), repr=False)
@@ -62,7 +66,8 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
     plan = frozen.confirming(race.finalists) if race and race.finalists else frozen
     return Evidence(
         run=run, plan=plan, frozen=frozen, race=race, added=added_blocks(events), trials=trials,
-        finalists=_finalists(run, paths),
+        finalists=_finalists(run, paths), history=read_history(run), draft=read_plan(run / DRAFT) if DRAFT in paths else None,
+        calibration=read_json(run / CALIBRATION) if CALIBRATION in paths else None,
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
         commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),

@@ -38,7 +38,7 @@ class Reading:
     """Counts since boot at one moment, over the `cores` that we may run on; CPU times in seconds. None is not seen.
 
     `busy_s` is what processes used (interrupts and steal apart), `ours_s` the part of this process, of its ended
-    children and of the server's whole process tree. `others` is the time of every other process, by (pid, name).
+    children and of the server's whole process tree. `others` is the name and time of every other process, by its pid.
     """
 
     wall_s: float
@@ -54,7 +54,7 @@ class Reading:
     quota_throttled_s: float | None = None
     swap_in_pages: int | None = None
     swap_out_pages: int | None = None
-    others: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    others: Mapping[int, tuple[str, float]] = field(default_factory=dict)
 
 
 class Machine(Protocol):
@@ -212,9 +212,9 @@ def _judged(first: Reading, before: Reading, after: Reading) -> Wait:
 
 def _busiest(before: Reading, after: Reading) -> tuple[str, ...]:
     """Names of up to three processes of others that used most, as far as they are visible to us."""
-    used = {k: v - before.others.get(k, 0.0) for k, v in after.others.items()}
+    used = ((v - before.others.get(pid, (name, 0.0))[1], name) for pid, (name, v) in after.others.items())
     least = BUSY_SHARE * (after.monotonic_s - before.monotonic_s)
-    top = sorted(((v, name) for (_, name), v in used.items() if v >= least), reverse=True)
+    top = sorted(((v, name) for v, name in used if v >= least), reverse=True)
     return tuple(dict.fromkeys(name for _, name in top[:3]))
 
 

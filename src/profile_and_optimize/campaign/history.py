@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import median, stdev
 from typing import Any
 
+from profile_and_optimize.campaign import PRODUCER
 from profile_and_optimize.campaign.endpoint import signed_log
-from profile_and_optimize.campaign.session import PRODUCER
 from profile_and_optimize.core.context import UNKNOWN, context_from_json
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.metrics import METRICS

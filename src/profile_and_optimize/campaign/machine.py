@@ -49,7 +49,7 @@ class LinuxMachine:
             steal_s=self._sum(lines, _STEAL), iowait_s=self._sum(lines, _IOWAIT), interrupt_s=self._sum(lines, _INTERRUPT),
             thermal_throttles=self._thermal(), quota_throttles=quota.get("nr_throttled"), quota_throttled_s=_throttled_s(quota),
             swap_in_pages=vm.get("pswpin"), swap_out_pages=vm.get("pswpout"),
-            others={(pid, p.name): p.own / self._tick for pid, p in processes.items() if pid not in ours},
+            others={pid: (p.name, p.own / self._tick) for pid, p in processes.items() if pid not in ours},
         )  # fmt: skip
 
     def clocks_mhz(self) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from profile_and_optimize.campaign.endpoint import primary_of
-from profile_and_optimize.campaign.selection import Judged, first_usable
+from profile_and_optimize.campaign.selection import Judged, first_usable, one_start_up
 from profile_and_optimize.core.plan import MAX_ARMS_IN_BLOCK, Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.stats.race import Prior, Standing, posterior, standing
@@ -93,7 +93,7 @@ def _draw(plan: Plan, number: int, alive: tuple[str, ...]) -> Iterator[tuple[str
 
 def _row(plan: Plan, members: list[Judged], arms: tuple[str, ...]) -> dict[str, float]:
     """The primary endpoint of every arm of a block that has all its points."""
-    chosen = first_usable(plan, members)
+    chosen = one_start_up(first_usable(plan, members))
     row = {}
     for arm in arms:
         points = chosen.get(arm, {})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage, TrialKey, TrialState, Validity
 from profile_and_optimize.evidence.trialfile import TrialFile
 from profile_and_optimize.stats.honesty import Honesty, assess
+from profile_and_optimize.stats.steady import common_drop
 from profile_and_optimize.stats.summary import TrialSummary, summarize
 
 
@@ -33,11 +34,16 @@ class Judged:
 
 def judge(file: TrialFile, server_tpot_s: float | None) -> Judged:
     """`server_tpot_s` is the engine's own mean time per output token over the trial, None where it keeps none."""
+    honesty = assess(file.run, requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s)
+    return Judged(file, summary_of(file), honesty)
+
+
+def summary_of(file: TrialFile, drop: int | None = None) -> TrialSummary:
+    """The trial's metrics without its `drop` first requests; None leaves that to the trial itself."""
     run = file.run
-    summary = summarize(
-        run.records, asked=file.requests_asked, concurrency=run.concurrency, from_intended=run.open_loop
+    return summarize(
+        run.records, asked=file.requests_asked, concurrency=run.concurrency, from_intended=run.open_loop, drop=drop
     )
-    return Judged(file, summary, assess(run, requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def select(
         elif missing:
             unfinished[number] = f"lacks {', '.join(missing)}"
         else:
-            blocks[number] = chosen
+            blocks[number] = one_start_up(chosen)
     limit = plan.blocks + added
     beyond = _beyond(plan, blocks, limit)
     excluded |= dict.fromkeys(beyond, "beyond the planned number of blocks")
@@ -96,6 +102,21 @@ def first_usable(plan: Plan, members: Iterable[Judged]) -> dict[str, dict[str, J
         if t.usable(plan.primary):
             chosen.setdefault(t.key.arm, {}).setdefault(t.key.point, t)
     return chosen
+
+
+def one_start_up(chosen: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[str, Judged]]:
+    """All arms of a block leave out as many first requests as the arm that took longest to get steady, point by point."""
+    drops: dict[str, int] = {}
+    for points in chosen.values():
+        for point, t in points.items():
+            drops[point] = max(drops.get(point, 0), common_drop([t.summary.steady]))
+    return {
+        arm: {
+            point: t if t.summary.dropped == drops[point] else replace(t, summary=summary_of(t.file, drops[point]))
+            for point, t in points.items()
+        }
+        for arm, points in chosen.items()
+    }
 
 
 def _beyond(plan: Plan, blocks: Mapping[int, object], limit: int) -> set[int]:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from profile_and_optimize.campaign.asked import asked_by_plan
+from profile_and_optimize.campaign import PRODUCER
+from profile_and_optimize.campaign.asked import asked_by_plan, random_prompts
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.order import most_race_blocks, prompt_seed
 from profile_and_optimize.campaign.selection import Judged, judge
@@ -31,7 +32,6 @@ from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_ra
 
 WARMUP_OSL = 8
 PROBE_WAVES = 2
-PRODUCER = "campaign"
 # 48 bits: two of a hundred thousand different prompts share one with a chance of two in a hundred thousand.
 PROMPT_ID_DIGITS = 12
 
@@ -143,11 +143,9 @@ def prompts_of_trial(
     All arms of a block share them where every session starts a fresh server. A server that stays up would know them the
     second time, so there every arm gets its own.
     """
-    seed = prompt_seed(seat.plan, key) + ("" if restarts else f"/{arm.id}")
     if point.workload.dataset != "random":
         return _from_dataset(seat, arm, point, key, restarts)
-    isl, make = point.workload.isl, seat.prompts.make
-    return make(point.concurrency, isl, seed + "/warm-up"), make(point.requests, isl, seed)
+    return random_prompts(seat.plan, seat.prompts, point, key, "" if restarts else arm.id)
 
 
 def _from_dataset(

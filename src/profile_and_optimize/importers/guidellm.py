@@ -49,7 +49,7 @@ def _one(d: Looked, b: Looked, path: str) -> Imported:
     strategy = _strategy(b)
     return Imported(
         tool=TOOL, version=d.inside("metadata").text("guidellm_version"), path=path, started=_started(b),
-        concurrency=_concurrency(strategy), request_rate=strategy.number("rate"), asked=totals.whole("total"),
+        concurrency=_concurrency(b, strategy), request_rate=strategy.number("rate"), asked=totals.whole("total"),
         completed=totals.whole("successful"), failed=_failed(totals), duration_s=b.number("duration"),
         metrics=without_empty({ours: _stat(metrics, field, scale) for ours, (field, scale) in FIELDS.items()}),
         request_throughput=_mean(metrics, "requests_per_second"), output_throughput=_mean(metrics, "output_tokens_per_second"),
@@ -89,11 +89,11 @@ def _strategy(b: Looked) -> Looked:
     return Looked({}, b.where)
 
 
-def _concurrency(strategy: Looked) -> int | None:
-    """The streams of a closed loop, or the cap on an open one."""
+def _concurrency(b: Looked, strategy: Looked) -> int | None:
+    """The streams of a closed loop, or the cap that was asked for on an open one (the strategy's own is a bound of the tool)."""
     if strategy.text("type_") == "synchronous":
         return 1
-    return strategy.whole("streams") or strategy.whole("max_concurrency")
+    return strategy.whole("streams") or b.inside("config", "profile").whole("max_concurrency")
 
 
 def _failed(totals: Looked) -> int | None:

@@ -47,6 +47,7 @@ def of(data: Any, path: str) -> Imported:
     """One run. Raises WrongUse for values of a wrong type or lists of different lengths."""
     d = Looked(data, path)
     rate = _rate(d)
+    lags = d.numbers("queue_times") if rate is not None else []
     requests = _requests(d, open_loop=rate is not None)
     completed = d.whole("completed")
     stats = {ours: _stat(d, field, completed) for ours, field in FIELDS.items()}
@@ -57,7 +58,7 @@ def of(data: Any, path: str) -> Imported:
         metrics=without_empty(_with_e2e(stats, d, requests)), request_throughput=d.number("request_throughput"),
         output_throughput=d.number("output_throughput"), input_tokens=d.whole("total_input_tokens"),
         output_tokens=d.whole("total_output_tokens"), records=_records(requests), requests=requests,
-        send_lag_s=tuple(d.numbers("queue_times")) if rate is not None else (), errors=counted(r.error for r in requests if r.error is not None),
+        send_lag_s=tuple(lags), errors=counted(r.error for r in requests if r.error is not None),
         texts=tuple(digest_of_text(t) for t in d.list("generated_texts")),
         named={ours: f"*_{field}_ms" for ours, field in FIELDS.items()}, facts=_facts(d),
     )  # fmt: skip

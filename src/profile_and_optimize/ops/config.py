@@ -120,17 +120,26 @@ def plan_of(config: CampaignConfig, *, at: float) -> Plan:
     local_engines = {c.engine or config.engine for c in config.cells}
     real = bool(local_engines - {"mock", "endpoint", "fake"})
     model = check_model(config.model) if real else config.model
-    return Plan(
-        slug=slug(config.name), model=model, focus=config.focus, arms=tuple(_arm(c, config.engine) for c in config.cells),
-        points=points_of(_workloads(config), config), blocks=config.blocks or 0,
-        seed=config.seed if config.seed is not None else fresh_seed(at), suite=config.suite or ("own" if config.workloads else "demo"),
-        alpha=config.alpha, margin=config.margin, budget_s=config.budget_minutes * 60, common_flags=flag_list(config.common_flags),
-        common_env=tuple(sorted(config.common_env.items())), tokenizer=config.tokenizer or (model if real else ""),
-        questions=str(Path(config.questions).absolute()) if config.questions else "",
-        model_digest=model_digest(model) if real else "unknown", client=config.client,
-        race_rounds=rounds_of(config.race, config.race_rounds, len([c for c in config.cells if c.role == "candidate"])),
-        slo=config.slo.limits(),
-    )  # fmt: skip
+    return Plan(**{
+        "model": model, "seed": fresh_seed(at), "tokenizer": config.tokenizer or (model if real else ""),
+        "questions": str(Path(config.questions).absolute()) if config.questions else "",
+        "model_digest": model_digest(model) if real else "unknown", **fixed_by_config(config),
+    })  # fmt: skip
+
+
+def fixed_by_config(config: CampaignConfig) -> dict[str, Any]:
+    """The fields of the draft that the file fixes by itself, whatever lies beside it."""
+    fixed: dict[str, Any] = {
+        "slug": slug(config.name), "focus": config.focus, "arms": tuple(_arm(c, config.engine) for c in config.cells),
+        "points": points_of(_workloads(config), config), "blocks": config.blocks or 0,
+        "suite": config.suite or ("own" if config.workloads else "demo"),
+        "alpha": config.alpha, "margin": config.margin, "budget_s": config.budget_minutes * 60,
+        "common_flags": flag_list(config.common_flags), "common_env": tuple(sorted(config.common_env.items())),
+        "client": config.client,
+        "race_rounds": rounds_of(config.race, config.race_rounds, len([c for c in config.cells if c.role == "candidate"])),
+        "slo": config.slo.limits(),
+    }  # fmt: skip
+    return fixed | ({} if config.seed is None else {"seed": config.seed})
 
 
 def rounds_of(race: bool | None, rounds: int, candidates: int) -> int:

@@ -2,129 +2,232 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from profile_and_optimize import __version__
 from profile_and_optimize.analysis.crosscheck import crosscheck
-from profile_and_optimize.analysis.decide import Decision, decide
+from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
-from profile_and_optimize.clients.sse import parse_response
-from profile_and_optimize.core.errors import Corrupted, GateRefused, WrongUse
-from profile_and_optimize.evidence.folder import read_json
-from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest
-from profile_and_optimize.evidence.redact import HIDDEN
-from profile_and_optimize.evidence.trialfile import decode_raw, trial_path
+from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
+from profile_and_optimize.evidence.folder import JOURNAL
+from profile_and_optimize.evidence.journal import Reading, read_journal
+from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest, evidence_root
+from profile_and_optimize.evidence.reading import read_bytes, read_json, strict_json
+from profile_and_optimize.evidence.tree import Tree, walk
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest
+from profile_and_optimize.ops.kept import look
+from profile_and_optimize.ops.sources import check_sources
 from profile_and_optimize.optimize.publish import derived
 
 MOST_SHOWN = 40
+ROOT_FILE_BYTES = 1 << 26
+_ROOT = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
+# Whatever a hostile run makes of a step: a line, never a traceback.
+BAD = (
+    PaoError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class VerifyRequest(CampaignRequest):
-    pass
+    """`against` is a root that was published: 64 hex digits, a file that holds one, or another copy's manifest.json."""
+
+    against: str | None = Field(default=None, description="a published root: 64 hex digits, or a file that holds one")
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """What was published. A single digest may be either of the two; a manifest names both."""
+
+    root: str
+    evidence_root: str
+
+    def match(self, root: str, evidence: str) -> str | None:
+        """Which of a run's two roots was published; the one that covers more first."""
+        return "root" if self.root == root else "evidence_root" if self.evidence_root == evidence else None
+
+
+@dataclass
+class Findings:
+    """Problems and warnings as lines, and the facts that were found on the way."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def step(self, what: str, look: Callable[[], list[str]]) -> None:
+        """What a look finds; that it could not look is a finding as well."""
+        try:
+            self.problems += look()
+        except BAD as e:
+            self.problems.append(_line(e, what))
 
 
 def run(req: VerifyRequest, say: Say) -> Result:
-    path = req.path()
-    problems, facts = check(path)
-    shown = problems[:MOST_SHOWN] + (
-        [f"... and {len(problems) - MOST_SHOWN} more"] if len(problems) > MOST_SHOWN else []
-    )
-    data: dict[str, Any] = {"campaign": path.name, "problems": problems, **facts}
-    if problems:
+    path, published = req.path(), published_root(req.against) if req.against else None
+    found = look_at(path, published)
+    data: dict[str, Any] = {
+        "campaign": path.name, "problems": found.problems, "warnings": found.warnings, **found.facts,
+    }  # fmt: skip
+    warnings = tuple(_first(found.warnings))
+    if found.problems:
+        count = len(found.problems)
         refusal = GateRefused(
-            f"{len(problems)} things do not hold", where=str(path), next="restore the files, or run the campaign again"
-        )
-        return Result(data, "\n".join(shown), refusal=refusal)
-    return Result(data, text_of(path, facts))
+            f"{count} {'thing does' if count == 1 else 'things do'} not hold", where=str(path),
+            next="restore the files, or run the campaign again",
+        )  # fmt: skip
+        return Result(data, "\n".join(_first(found.problems)), warnings, refusal)
+    return Result(data, text_of(path, found.facts), warnings)
 
 
-BAD = (Corrupted, WrongUse, KeyError, TypeError, ValueError, AttributeError, OSError)
+def _first(lines: list[str]) -> list[str]:
+    more = [f"... and {len(lines) - MOST_SHOWN} more"] if len(lines) > MOST_SHOWN else []
+    return lines[:MOST_SHOWN] + more
 
 
-def check(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """Every problem as a line, and what was checked. Damage of any kind is a line too, never a crash."""
-    problems = _lines(lambda: check_manifest(path), "manifest.json")
+def check(path: Path, published: Roots | None = None) -> tuple[list[str], dict[str, Any]]:
+    """Every problem as a line, and what was checked."""
+    found = look_at(path, published)
+    return found.problems, {**found.facts, "warnings": found.warnings}
+
+
+def look_at(path: Path, published: Roots | None = None) -> Findings:
+    """All of it. Damage of any kind is a line too, never a crash; nothing outside of the run is opened."""
+    found = Findings()
     try:
-        ev = load_evidence(path)
-    except BAD as e:
-        return [*problems, _line(e, "evidence")], {}
-    problems += [f"damaged {d}" for d in ev.damaged]
-    problems += _lines(lambda: crosscheck(ev), "cross-checks") + _lines(lambda: _raw_disagrees(ev), "kept bytes")
-    facts: dict[str, Any] = {}
-    problems += _lines(lambda: _rederive(path, ev, facts), "decision")
-    return problems, facts
-
-
-def _lines(look: Callable[[], list[str]], what: str) -> list[str]:
-    """What a look finds; that it could not look is a finding as well."""
+        tree = walk(path)
+    except Corrupted as e:
+        return Findings([_line(e, str(path))])
+    if tree.odd:
+        # A link, even to a folder half way down a path, leads to what is not the run's: nothing is opened.
+        return Findings(list(tree.odd))
+    journal = read_journal(path / JOURNAL)
+    found.step(MANIFEST, lambda: check_manifest(path, journal, tree))
+    if published is not None:
+        found.step(MANIFEST, lambda: _against(path, journal, published, found.facts))
     try:
-        return look()
+        ev = load_evidence(path, journal=journal, look=look)
     except BAD as e:
-        return [_line(e, what)]
+        found.problems.append(_line(e, "evidence"))
+        return found
+    _inside(path, ev, tree, found)
+    return found
 
 
-def _line(e: Exception, what: str) -> str:
+def _inside(path: Path, ev: Evidence, tree: Tree, found: Findings) -> None:
+    """Everything about evidence that could be read."""
+    made_by = _made_by(path)
+    same = made_by in ("", __version__)
+    remarks = [*ev.remarks, *crosscheck(ev, remake_prompts=same)]
+    found.problems += [f"damaged {d}" for d in ev.damaged] + [r.line for r in remarks if not r.doubt]
+    found.warnings += [r.line for r in remarks if r.doubt]
+    found.step("sources", lambda: check_sources(path, ev, tree))
+    found.step("decision", lambda: _rederive(path, ev, same, found.facts))
+    found.facts |= {
+        "trials": len(ev.trials), "requests": sum(len(t.file.run.records) for t in ev.trials), "evidence_root": ev.root,
+        "root": _root(path), "rendered_by": made_by,
+    }  # fmt: skip
+
+
+def _line(e: BaseException, what: str) -> str:
     return f"{getattr(e, 'where', '') or what}: {getattr(e, 'message', '') or f'{type(e).__name__}: {e}'}"
 
 
-def _rederive(path: Path, ev: Evidence, facts: dict[str, Any]) -> list[str]:
+def _rederive(path: Path, ev: Evidence, same: bool, facts: dict[str, Any]) -> list[str]:
+    """Those derived files whose bytes are not what the evidence gives; how many there are goes into `facts`."""
     d = decide(ev)
-    made_by = _made_by(path)
-    compared, differing = _derived_differs(ev, d) if made_by in ("", __version__) else (0, [])
-    facts |= {
-        "trials": len(ev.trials), "requests": sum(len(t.file.run.records) for t in ev.trials), "derived_files": compared,
-        "pick": d.pick, "tier": d.tier.value, "evidence_root": ev.root, "root": _root(path), "rendered_by": made_by,
-    }  # fmt: skip
-    return differing
-
-
-def _derived_differs(ev: Evidence, d: Decision) -> tuple[int, list[str]]:
-    """How many derived files there are, and those whose bytes are not what the evidence gives."""
-    problems, count = [], 0
-    for rel, (verb, data) in sorted(derived(ev, d).items()):
-        path = ev.run / rel
-        if not path.is_file():
-            continue
-        count += 1
-        if path.read_bytes() != data:
-            problems.append(f"{rel}: not what the records give (re-derive with: pao {verb} RUN)")
-    return count, problems
-
-
-def _raw_disagrees(ev: Evidence) -> list[str]:
-    """Kept response bytes are parsed again and must give the records that stand in the trial."""
+    facts |= {"pick": d.pick, "tier": d.tier.value, "derived_files": 0}
     problems = []
-    for t in ev.trials:
-        path = ev.run / trial_path(t.key).replace(".json", ".raw.json")
-        if not path.exists():
+    for rel, (verb, data) in sorted(derived(ev, d).items()) if same else ():
+        if not (path / rel).is_file():
             continue
-        records = {r.index: r for r in t.file.run.records}
-        for kept in decode_raw(read_json(path)):
-            old = records.get(kept.index)
-            if old is None or not old.ok or any(HIDDEN.encode() in data for _, data in kept.reads):
-                continue
-            again = parse_response(
-                index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
-            ).record
-            if again != old:
-                problems.append(f"{trial_path(t.key)}: request {kept.index} is not what its kept bytes say")
+        facts["derived_files"] += 1
+        if read_bytes(path / rel) != data:
+            problems.append(f"{rel}: not what the records give (re-derive with: pao {verb} RUN)")
     return problems
+
+
+def _against(path: Path, journal: Reading, published: Roots, facts: dict[str, Any]) -> list[str]:
+    matched = published.match(_root(path), evidence_root(journal.events))
+    facts["against"] = {"root": published.root, "matched": matched}
+    return [] if matched else [f"{MANIFEST}: neither root is the published {published.root}"]
+
+
+def published_root(text: str) -> Roots:
+    """Of 64 hex digits, or of a file or folder that holds a root. Raises WrongUse for anything else."""
+    if re.fullmatch(_ROOT, text):
+        return Roots(text.lower(), text.lower())
+    path = Path(text) / MANIFEST if Path(text).is_dir() else Path(text)
+    if not path.is_file():
+        raise WrongUse(
+            f"{text[:80]!r} is neither a root nor a file", where="--against", next="give all 64 hex digits, or a file"
+        )
+    try:
+        return _root_in(read_bytes(path.resolve(), ROOT_FILE_BYTES))
+    except (Corrupted, WrongUse) as e:
+        raise WrongUse(e.message, where=str(path), next="give the root itself: 64 hex digits") from e
+
+
+def _root_in(data: bytes) -> Roots:
+    text = data.decode(errors="replace")
+    try:
+        value = strict_json(text)
+        if isinstance(value, dict) and {"root", "evidence_root"} <= value.keys():
+            both = [str(value[k]).lower() for k in ("root", "evidence_root")]
+            if all(re.fullmatch(_ROOT, one) for one in both):
+                return Roots(*both)
+    except ValueError:
+        pass
+    found = {hit.lower() for hit in re.findall(_ROOT, text)}
+    if len(found) != 1:
+        raise WrongUse(
+            "holds no root" if not found else f"holds {len(found)} digests, so which one is meant is unclear"
+        )
+    return Roots(*found, *found)
 
 
 def _made_by(path: Path) -> str:
     """The version that rendered the run's derived files; another one may print the same evidence differently."""
-    return str(read_json(path / MANIFEST).get("rendered_by", "")) if (path / MANIFEST).exists() else ""
+    return _of_manifest(path, "rendered_by")
 
 
 def _root(path: Path) -> str:
-    return str(read_json(path / MANIFEST).get("root", "")) if (path / MANIFEST).exists() else ""
+    return _of_manifest(path, "root")
+
+
+def _of_manifest(path: Path, key: str) -> str:
+    if not os.path.lexists(path / MANIFEST):
+        return ""
+    found = read_json(path / MANIFEST)
+    return str(found.get(key, "")) if isinstance(found, dict) else ""
+
+
+ANCHORS = {
+    "root": "the published root is this run's: every file is as it was then",
+    "evidence_root": "the published root is that of this run's evidence, which is as it was then; its times in the journal and its\n"
+    "  pages are not covered by that root",
+    None: "a tampering that re-hashed everything can only be found against a root that was published: keep this one, and give it\n"
+    "  as --against",
+}
 
 
 def text_of(path: Path, facts: dict[str, Any]) -> str:
+    matched = facts["against"]["matched"] if "against" in facts else None
     return "\n".join([
         f"{path.name}: everything holds",
         f"  {facts['trials']} trials, {facts['requests']} requests re-read",
@@ -133,11 +236,12 @@ def text_of(path: Path, facts: dict[str, Any]) -> str:
         else f"  derived files were made by version {facts['rendered_by']}, this is {__version__}: not compared, only their digests",
         f"  the records give {facts['tier']} {facts['pick']}",
         f"  root {facts['root']}",
-        "  a tampering that re-hashed everything can only be found against a root that was published or signed: keep this one",
+        f"  {ANCHORS[matched]}",
     ])  # fmt: skip
 
 
 OP = Op(
     "verify", "Re-derive every aggregate and the decision of a run from its records, offline.", Safety.READ_ONLY, VerifyRequest, run,
-    positional=("campaign",), mcp_name="perf_tune_report_verify", examples=("pao verify my-campaign",),
+    positional=("campaign",), mcp_name="perf_tune_report_verify",
+    examples=("pao verify my-campaign", "pao verify my-campaign --against root.txt"),
 )  # fmt: skip

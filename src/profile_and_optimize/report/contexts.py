@@ -89,7 +89,7 @@ def _unique(items: Any) -> list[str]:
 
 
 def _point(row: Mapping[str, Any]) -> str:
-    return point_key(row["workload"], row["concurrency"], row["request_rate"])
+    return point_key(row["workload"], row["concurrency"], row.get("request_rate"))
 
 
 def gap_views(rows: Sequence[Mapping[str, Any]]) -> tuple[Gaps, ...]:

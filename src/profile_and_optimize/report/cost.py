@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from profile_and_optimize.analysis.decide import Decision, used_trials
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.history import history_words
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.trialfile import trial_path
@@ -34,6 +35,7 @@ def cost_facts(ev: Evidence, d: Decision) -> tuple[Fact, ...]:
         Fact("Blocks", f"{len(d.selection.blocks)} whole of at most {d.selection.limit * len(plan.groups)}",
              "a block is one server session of each of its arms, in random order; it ends when every arm is answered"),
         *_race_facts(ev),
+        *_history_facts(ev),
         Fact("Sessions", f"{len(starts)} run", "lives of a server that gave at least one trial"),
         Fact("Trials", f"{len(ev.trials)} run, {len(used)} count", "timed runs of one workload inside a session"),
         Fact("Requests", f"{requests} completed", "in all trials, warm-ups not counted"),
@@ -53,6 +55,12 @@ def _race_facts(ev: Evidence) -> tuple[Fact, ...]:
         Fact("Race", f"{entered} candidates, {len(ev.race.rounds)} rounds, {blocks} blocks",
              "exploratory: it chose who is confirmed on fresh blocks; none of its trials enters a comparison"),
     )  # fmt: skip
+
+
+def _history_facts(ev: Evidence) -> tuple[Fact, ...]:
+    if ev.history is None:
+        return ()
+    return (Fact("A/A on this node", history_words(ev.history), "read when the campaign began, and kept in the run"),)
 
 
 def minutes(seconds: float) -> str:

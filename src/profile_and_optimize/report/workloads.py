@@ -96,7 +96,7 @@ def columns() -> tuple[Column, ...]:
 def workload_views(
     ev: Evidence, d: Decision, arms: Sequence[ArmView], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[WorkloadView, ...]:
-    by_key = {(r["cell"], point_key(r["workload"], r["concurrency"], r["request_rate"])): r for r in rows}
+    by_key = {(r["cell"], point_key(r["workload"], r["concurrency"], r.get("request_rate"))): r for r in rows}
     out = []
     for p in ev.plan.points:
         effects = point_effects(ev, d, p.key)

@@ -154,7 +154,7 @@ class FakeMachine:
         return Reading(
             wall_s=n * (1.0 + self.clock_step), monotonic_s=float(n), cores=self.cores, busy_s=0.5 * n + others if seen else None,
             ours_s=0.5 * n if seen and server is not None else None, steal_s=self.steal * n if seen else None,
-            thermal_throttles=self.thermal * n, quota_throttled_s=self.quota_throttled * n, others={(9, "neighbour"): others},
+            thermal_throttles=self.thermal * n, quota_throttled_s=self.quota_throttled * n, others={9: ("neighbour", others)},
         )  # fmt: skip
 
     def clocks_mhz(self) -> tuple[float, ...]:

@@ -40,6 +40,7 @@ def synthetic_plan(*, blocks: int = 4, focus: str = "throughput", questions: str
     points = (Point(Workload("short-chat", isl=32, osl=16), 4, 16), Point(Workload("long-in", isl=64, osl=8), 4, 12))
     return Plan(
         slug=slug, model="fake-model", focus=focus, arms=arms, points=points, blocks=blocks, seed=7, budget_s=600.0, questions=questions,
+        client="fake-client",
     )  # fmt: skip
 
 

@@ -1,0 +1,165 @@
+"""What a plan fixed before block 1, against everything that was done under it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from profile_and_optimize.campaign.asked import asked_by_plan
+from profile_and_optimize.campaign.evidence_of import CALIBRATION, DRAFT, FINALISTS, Evidence
+from profile_and_optimize.campaign.history import session_sd
+from profile_and_optimize.campaign.loading import Remark
+from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.campaign.session import schedule_of
+from profile_and_optimize.campaign.timing import freeze
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.context import UNKNOWN
+from profile_and_optimize.core.names import digest
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.trial import Stage
+from profile_and_optimize.core.workload import Point
+from profile_and_optimize.evidence.redact import redact
+from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
+from profile_and_optimize.stats.columns import Records
+
+PLAN = "plan.json"
+
+
+def check_plan(ev: Evidence) -> Iterator[Remark]:
+    """The plan against its draft and admissions, the race against its finalists, every trial against the plan."""
+    yield from (Remark(PLAN, text) for text in _frozen(ev))
+    yield from (Remark(FINALISTS, text) for text in _race(ev))
+    yield from _cells(ev)
+    places = Places(ev)
+    for t in ev.trials:
+        yield from (Remark(trial_path(t.key), text) for text in places.disagree(t))
+
+
+def _frozen(ev: Evidence) -> Iterator[str]:
+    """Written once, before the first trial, and from the draft and the admissions alone."""
+    wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
+    first = next((i for i, p in enumerate(wrote) if is_trial_path(p)), len(wrote))
+    for name in (PLAN, DRAFT, CALIBRATION):
+        if wrote.count(name) > 1:
+            yield f"{name} was written {wrote.count(name)} times; a plan is fixed before block 1"
+    if PLAN in wrote and wrote.index(PLAN) > first:
+        yield f"written after {wrote[first]}"
+    if ev.draft is None:
+        yield f"there is no {DRAFT} that it came from"
+        return
+    failed = {e.data["arm"] for e in ev.events if e.kind == "arm_failed" and e.data.get("phase") == "admission"}
+    expected, _ = freeze(ev.draft, failed, ev.admissions, session_sd(ev.history) if ev.history else None)
+    differ = [f.name for f in fields(Plan) if getattr(ev.frozen, f.name) != getattr(expected, f.name)]
+    if differ:
+        yield f"{', '.join(differ)} not as the draft and the admissions give them"
+
+
+def _race(ev: Evidence) -> Iterator[str]:
+    """The finalists that were confirmed are those that the race's records give, and no confirmation ran before they stood."""
+    wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
+    confirming = [p for p in wrote if is_trial_path(p) and "/raw/b" in p]
+    if ev.race is None:
+        if FINALISTS in wrote or any(is_trial_path(p) and "/raw/r" in p for p in wrote):
+            yield "this plan has no race"
+        return
+    if confirming and (FINALISTS not in wrote or wrote.index(FINALISTS) > wrote.index(confirming[0])):
+        yield f"not written before {confirming[0]}"
+    if ev.finalists is not None and ev.finalists != ev.race.finalists:
+        yield f"says {', '.join(ev.finalists)}, the race's records give {', '.join(ev.race.finalists) or 'none'}"
+
+
+def _cells(ev: Evidence) -> Iterator[Remark]:
+    """Admission, command and answers of every cell that stands in the plan."""
+    points = {p.key for p in ev.frozen.points}
+    for arm in ev.frozen.arms:
+        where = f"cells/{arm.id}/admission.json"
+        found = ev.admissions.get(arm.id)
+        if found is None:
+            yield Remark(where, "missing; every cell is admitted before block 1")
+        elif set(found["probe_s"]) != (set() if arm.role is Role.AA else points):
+            yield Remark(
+                where,
+                f"measured {', '.join(sorted(found['probe_s'])) or 'nothing'}, the plan has {', '.join(sorted(points))}",
+            )
+        command = ev.commands.get(arm.id)
+        if command is not None and not _within(
+            [redact(f) for f in (*ev.frozen.common_flags, *arm.flags)], command["argv"]
+        ):
+            yield Remark(f"cells/{arm.id}/commands/serve.json", "does not hold the flags of the plan")
+    yield from _answers(ev.accuracy)
+
+
+def _within(flags: Sequence[str], argv: Sequence[str]) -> bool:
+    """Are the flags there one after another?"""
+    return not flags or any(list(argv[i : i + len(flags)]) == list(flags) for i in range(len(argv) - len(flags) + 1))
+
+
+def _answers(accuracy: Mapping[str, Mapping[str, Any]]) -> Iterator[Remark]:
+    """The digest of the questions follows from the answers, and all cells were asked the same."""
+    asked = {}
+    for cell, found in sorted(accuracy.items()):
+        where = f"cells/{cell}/raw/accuracy.json"
+        text = "\0".join(f"{a['question']}\1{a['expected']}" for a in found["answers"])
+        asked[cell] = digest(text.encode())
+        if asked[cell] != found["questions_sha256"]:
+            yield Remark(where, "its questions and expected answers are not those of its digest")
+        if asked[cell] != next(iter(asked.values())):
+            yield Remark(where, f"other questions than {next(iter(asked))} was asked")
+
+
+class Places:
+    """What the plan says of the trial at every place, worked out once for all trials."""
+
+    def __init__(self, ev: Evidence) -> None:
+        self._ev = ev
+        self._arms: dict[str, Arm] = {a.id: a for a in ev.frozen.all_arms}
+        self._points: dict[str, Point] = {p.key: p for p in ev.frozen.points}
+        self._groups = ev.plan.groups
+        self._racing = {b: arms for r in (ev.race.rounds if ev.race else ()) for b, arms in r.blocks.items()}
+        self._asked: dict[tuple[str, str], dict[str, str]] = {}
+
+    def disagree(self, t: Judged) -> Iterator[str]:
+        point = self._points.get(t.key.point)
+        if t.key.stage is Stage.CONFIRM and t.key.arm not in {a.id for a in self._ev.plan.arms}:
+            yield f"no such arm {t.key.arm!r} in the plan"
+        elif t.key.arm not in self._arms_of(t.key.stage, t.key.block):
+            yield f"arm {t.key.arm!r} has no place in {t.key.stage} block {t.key.block}"
+        elif point is None:
+            yield f"no such point {t.key.point!r} in the plan"
+        else:
+            yield from _load(t, point, self._ev.frozen)
+            yield from self._context(t, point)
+
+    def _arms_of(self, stage: Stage, block: int) -> tuple[str, ...]:
+        if stage is Stage.RACE:
+            return self._racing.get(block, ())
+        return self._groups[(block - 1) % len(self._groups)] if block > 0 else ()
+
+    def _context(self, t: Judged, point: Point) -> Iterator[str]:
+        place = (t.key.arm, point.key)
+        if place not in self._asked:
+            told = asked_by_plan(self._ev.frozen, self._arms[t.key.arm], point)
+            self._asked[place] = {k: redact(v) or UNKNOWN for k, v in told.items()}
+        context = t.file.context
+        wrong = [k for k, v in self._asked[place].items() if context.get(k, {}).get("asked", UNKNOWN) != v]
+        if wrong:
+            yield f"its context was asked for another {', '.join(wrong)} than the plan says"
+        client = context.get("client", {}).get("observed")
+        if client != self._ev.frozen.client:
+            yield f"run by client {client!r}, the plan says {self._ev.frozen.client!r}"
+
+
+def _load(t: Judged, point: Point, plan: Plan) -> Iterator[str]:
+    run, rows = t.file.run, Records.of(t.file.run.records)
+    load, asked = (run.request_rate or run.concurrency), (point.request_rate or point.concurrency)
+    if t.file.requests_asked != point.requests or run.request_rate != point.request_rate or load != asked:
+        kind = "at concurrency" if run.request_rate is None else "a second, at a rate of"
+        yield f"{t.file.requests_asked} requests {kind} {load:g}, the plan asks {point.requests}: {point.load}"
+        return
+    over = rows.completion_tokens > point.workload.osl
+    if over.any():
+        yield f"request {rows.numbers['index'][int(over.argmax())]} has more output tokens than were asked for"
+    schedule = schedule_of(plan, point, t.key)
+    if schedule is not None and rows.intended_ns[rows.issue_order].tolist() != sorted(schedule.at_ns)[: len(rows)]:
+        yield "its requests were meant for other times than the plan's seed gives"

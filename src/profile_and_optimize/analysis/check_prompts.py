@@ -1,0 +1,89 @@
+"""Which prompts were sent: the same to all arms of a block, none twice to a server, and those that the plan's seed gives. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from profile_and_optimize.campaign.asked import random_prompts
+from profile_and_optimize.campaign.evidence_of import CALIBRATION, Evidence
+from profile_and_optimize.campaign.loading import Remark
+from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.campaign.session import prompt_ids
+from profile_and_optimize.clients.prompts import Calibration, PromptMaker
+from profile_and_optimize.core.names import digest
+from profile_and_optimize.core.trial import TrialKey
+from profile_and_optimize.core.workload import Point
+from profile_and_optimize.evidence.trialfile import trial_path
+
+Place = tuple[object, ...]
+
+
+def check_prompts(ev: Evidence, *, remake: bool) -> Iterator[Remark]:
+    """`remake` draws random prompts again where that needs no file outside the run: not with a tokenizer, not from a
+    dataset, and not when another version of this program made them."""
+    points = {p.key: p for p in ev.frozen.points}
+    stay = {a.id for a in ev.frozen.all_arms if a.engine == "endpoint"}
+    known = [t for t in ev.trials if t.key.point in points]
+    yield from _shared(known, points, stay)
+    yield from _repeated(known, points, stay)
+    if remake and not ev.frozen.tokenizer and ev.calibration is not None:
+        try:
+            maker = PromptMaker(None, Calibration(**ev.calibration))
+        except TypeError:
+            yield Remark(CALIBRATION, "not a calibration")
+            return
+        yield from _drawn(ev, maker, known, points, stay)
+
+
+def _shared(trials: list[Judged], points: dict[str, Point], stay: set[str]) -> Iterator[Remark]:
+    """Arms of a block share their prompts where servers restart; otherwise, and between blocks, none is met twice."""
+    seen: dict[str, Place] = {}
+    shared: dict[Place, tuple[str, tuple[str, ...]]] = {}
+    for t in trials:
+        place: Place = (t.key.stage, t.key.block, t.key.point, t.key.attempt)
+        prompts = (t.file.prompts_digest, t.file.prompt_ids)
+        if t.key.arm not in stay and shared.setdefault(place, prompts) != prompts:
+            yield Remark(trial_path(t.key), f"other prompts than the other arms of {t.key.stage} block {t.key.block}")
+        mine = (*place, t.key.arm) if t.key.arm in stay else place
+        first = seen.setdefault(t.file.prompts_digest, mine)
+        if first != mine and not points[t.key.point].workload.warm:
+            yield Remark(trial_path(t.key), f"the prompts of {first[0]} block {first[1]} again")
+
+
+def _repeated(trials: list[Judged], points: dict[str, Point], stay: set[str]) -> Iterator[Remark]:
+    """No prompt twice on a server: within one session, or within the campaign on one that stays up."""
+    met: dict[Place, set[str]] = {}
+    for t in trials:
+        point, ids = points[t.key.point], t.file.prompt_ids
+        if not ids:
+            continue
+        if len(ids) != point.concurrency + point.requests:
+            yield Remark(
+                trial_path(t.key), f"{len(ids)} prompt digests for {point.concurrency} + {point.requests} prompts"
+            )
+        server: Place = () if t.key.arm in stay else (t.key.stage, t.key.block, t.key.arm)
+        before = met.setdefault(server, set())
+        if not point.workload.warm and (len(set(ids)) < len(ids) or before & set(ids)):
+            yield Remark(trial_path(t.key), "a prompt that this server had met before")
+        before |= set(ids)
+
+
+def _drawn(
+    ev: Evidence, maker: PromptMaker, trials: list[Judged], points: dict[str, Point], stay: set[str]
+) -> Iterator[Remark]:
+    made: dict[Place, tuple[str, tuple[str, ...]]] = {}
+    for t in trials:
+        point, arm = points[t.key.point], t.key.arm if t.key.arm in stay else ""
+        if point.workload.dataset != "random":
+            continue
+        place: Place = (t.key.stage, t.key.block, t.key.point, t.key.attempt, arm)
+        if place not in made:
+            made[place] = _digests(ev, maker, point, t.key, arm)
+        whole, ids = made[place]
+        if t.file.prompts_digest != whole or (t.file.prompt_ids and t.file.prompt_ids != ids):
+            yield Remark(trial_path(t.key), "other prompts than the plan's seed gives")
+
+
+def _digests(ev: Evidence, maker: PromptMaker, point: Point, key: TrialKey, arm: str) -> tuple[str, tuple[str, ...]]:
+    warm, timed = random_prompts(ev.frozen, maker, point, key, arm)
+    return digest("\0".join(timed).encode()), prompt_ids((*warm, *timed))

@@ -1,0 +1,63 @@
+"""One trial under verify's eyes: its own books, the server's, and the response bytes that were kept of it, parsed again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from profile_and_optimize.analysis.check_records import OURS, check_records, client_of
+from profile_and_optimize.analysis.check_server import check_server
+from profile_and_optimize.campaign.loading import Remark
+from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.clients.base import LoadRequest
+from profile_and_optimize.clients.sse import parse_response
+from profile_and_optimize.core.records import RawResponse, RequestRecord
+from profile_and_optimize.evidence.reading import read_bulk_json
+from profile_and_optimize.evidence.redact import HIDDEN
+from profile_and_optimize.evidence.trialfile import decode_raw, raw_path, trial_path
+from profile_and_optimize.stats.columns import Records
+
+KEEP_EVERY = cast(int, LoadRequest.__dataclass_fields__["keep_raw_every"].default)
+
+
+def look(run: Path, t: Judged) -> tuple[Remark, ...]:
+    """What disagrees in one trial. Runs in other processes too."""
+    kept = (Remark(trial_path(t.key), text) for text in _kept(run, t))
+    return (*check_records(t), *check_server(t), *kept)
+
+
+def _kept(run: Path, t: Judged) -> Iterator[str]:
+    rows, path = Records.of(t.file.run.records), run / raw_path(t.key)
+    responses = decode_raw(read_bulk_json(path)) if os.path.lexists(path) else ()
+    numbers = rows.numbers["index"].tolist()
+    if client_of(t) == OURS and [r.index for r in responses] != _sample(rows, numbers):
+        yield "response bytes are there of other requests than the client keeps"
+    places = {index: i for i, index in enumerate(numbers)}
+    for kept in responses:
+        if kept.index not in places:
+            yield f"bytes were kept of request {kept.index}, which is not there"
+        elif not _said(rows[places[kept.index]], kept):
+            yield f"request {kept.index} is not what its kept bytes say"
+
+
+def _sample(rows: Records, numbers: list[int]) -> list[int]:
+    """Whose bytes our client keeps: of every failed request, and of the good ones the first and every fiftieth after it."""
+    wanted, good = [], 0
+    for index, ok in sorted(zip(numbers, rows.ok.tolist(), strict=True)):
+        if not ok or good % KEEP_EVERY == 0:
+            wanted.append(index)
+        good += ok
+    return wanted
+
+
+def _said(old: RequestRecord, kept: RawResponse) -> bool:
+    """Do the bytes give the record again? Of a failed request they may be cut; where a credential was taken out, they no
+    longer parse as they did."""
+    if not old.ok or any(HIDDEN.encode() in data for _, data in kept.reads):
+        return True
+    again = parse_response(
+        index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
+    ).record
+    return again == old
