@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.core.verdict import Call
+from profile_and_optimize.evidence.trialfile import is_trial_path
 from profile_and_optimize.ops.verify import check
 from profile_and_optimize.toolenv.find import find
 
@@ -49,9 +54,60 @@ def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = space / "c.yaml"
     file.write_text(yaml.safe_dump(config))
     assert pao(["campaign_init", "--config", str(file), "--campaigns-dir", str(space)]) == 0
+    made = next(p for p in space.iterdir() if p.name.endswith("-real"))
+    before = {**killed(space, made, trials=1), **killed(space, made, trials=3)}
     assert pao(["campaign_run", "real", ACK, "--campaigns-dir", str(space)]) == 0
+    assert all((made / name).read_bytes() == data for name, data in before.items())
     assert pao(["report_render", "real", "--campaigns-dir", str(space)]) == 0
     return next(p for p in space.iterdir() if p.name.endswith("-real"))
+
+
+def killed(space: Path, run: Path, *, trials: int) -> dict[str, bytes]:
+    """kill -9 of a running campaign once it has finished so many trials, a few seconds into what comes next.
+
+    Gives every finished trial with its bytes. Nothing of the engine may be left running.
+    """
+    argv = [
+        sys.executable,
+        "-m",
+        "profile_and_optimize.cli.main",
+        "campaign_run",
+        "real",
+        ACK,
+        "--campaigns-dir",
+        str(space),
+    ]
+    with (space / f"killed-{trials}.log").open("wb") as log:
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + 500
+        while len(finished(run)) < trials and child.poll() is None and time.monotonic() < end:
+            time.sleep(0.2)
+        time.sleep(4)
+        assert child.poll() is None, (space / f"killed-{trials}.log").read_text()[-2000:]
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    end = time.monotonic() + 60
+    while engines() and time.monotonic() < end:
+        time.sleep(0.5)
+    assert engines() == []
+    return finished(run)
+
+
+def finished(run: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(run)): p.read_bytes() for p in run.glob("cells/*/raw/b*-a*.json") if ".raw." not in p.name
+    }
+
+
+def engines() -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in listed if "serve" in line and "--served-model-name" in line and "vllm" in line]
+
+
+def test_a_real_campaign_killed_twice_did_nothing_twice(run: Path) -> None:
+    wrote = [e.data["path"] for e in load_evidence(run).events if e.kind == "wrote"]
+    trials = [p for p in wrote if is_trial_path(p)]
+    assert len(trials) == len(set(trials)) and not [p for p in trials if not p.endswith("-a1.json")]
 
 
 def test_one_sequence_at_a_time_does_not_win_and_the_broken_arm_is_failed_with_the_engines_own_reason(

@@ -73,7 +73,8 @@ def test_an_unseen_machine_is_unknown_and_endpoints_are_named(some: Judged, mach
 def test_a_prompt_may_come_back_in_another_session_and_not_in_the_same(some: Judged) -> None:
     one = trial(some, ids=("a", "b"), at=1)
     elsewhere = [
-        trial(some, ids=("a", "b"), arm="fast", at=2), trial(some, ids=("a", "b"), block=2, at=3), trial(some, ids=("a", "b"), stage=Stage.RACE),
+        trial(some, ids=("a", "b"), arm="fast", at=2), trial(some, ids=("a", "b"), block=2, at=3),
+        trial(some, ids=("a", "b"), stage=Stage.RACE),
     ]  # fmt: skip
     assert prompts_repeat_gate([one, *elsewhere], PLAN).passed is True
     again = trial(some, ids=("c", "b"), point="hot.c2", at=0.5)

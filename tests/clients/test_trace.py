@@ -50,6 +50,14 @@ def test_milliseconds_and_seconds_are_told_by_the_key_and_count_from_the_first_l
     assert [t.at_ns for t in trace_of(tmp_path, *seconds).turns] == [0, 500_000_000]
 
 
+def test_the_lines_of_the_page_on_open_loops_are_traces(tmp_path: Path) -> None:
+    page = (DEMO.parents[1] / "docs/open-loop.md").read_text().splitlines()
+    lines = [line.strip() for line in page if line.startswith('    {"timestamp')]
+    found = trace_of(tmp_path, *lines)
+    assert [t.at_ns // MS for t in found.turns] == [0, 750, 1500, 1600, 1700]
+    assert (found.turns[2].session, found.turns[2].think_ns, len(found.turns[4].pieces)) == ("a", 500 * MS, 14)
+
+
 def test_speed_divides_times_and_thought(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, plain(0, session="a"), plain(500, session="b"), plain(800, session="a", think_ms=60))
     found = trace.schedule(2.0)

@@ -25,7 +25,8 @@ def test_what_a_connector_held_counts_as_well() -> None:
 
 
 def test_sglang_counts_prompt_and_cached_tokens() -> None:
-    text = 'sglang:prompt_tokens_total{m="x"} 400\nsglang:cached_tokens_total{cache_source="device"} 30\nsglang:cached_tokens_total{cache_source="host"} 10\n'
+    text = 'sglang:prompt_tokens_total{m="x"} 400\n'
+    text += 'sglang:cached_tokens_total{cache_source="device"} 30\nsglang:cached_tokens_total{cache_source="host"} 10\n'
     use = cache_use(parse(text))
     assert use is not None and use.share == pytest.approx(0.1)
 

@@ -75,10 +75,18 @@ class FakePip:
         return sum(word in words for words in self.ran)
 
 
-def put(root: Path, pip: FakePip, said: list[str] | None = None, *, answers: bool = False, **change: object) -> ToolEnv:
+def put(
+    root: Path,
+    pip: FakePip,
+    said: list[str] | None = None,
+    *,
+    answers: bool = False,
+    tool: str = "vllm",
+    **change: object,
+) -> ToolEnv:
     say = said.append if said is not None else lambda line: None
     world = replace(GOOD, target=root, **change)  # type: ignore[arg-type]
-    return install("vllm", root=root, say=say, world=world, child=pip, answers=lambda index: answers)
+    return install(tool, root=root, say=say, world=world, child=pip, answers=lambda index: answers)
 
 
 def test_an_install_ends_in_a_marked_environment_without_its_wheels(tmp_path: Path) -> None:
@@ -94,6 +102,19 @@ def test_an_install_ends_in_a_marked_environment_without_its_wheels(tmp_path: Pa
     stub = env.folder / "lib/python3.11/site-packages/vllm-0.32.0+cpu.dist-info/METADATA"
     assert "Name: vllm\nVersion: 0.32.0+cpu" in stub.read_text()
     assert (env.folder / "flags.json").exists()
+
+
+def test_a_client_is_built_without_torch_stub_or_flags(tmp_path: Path) -> None:
+    pip, said = FakePip(), []  # type: ignore[var-annotated]
+    env = put(tmp_path, pip, said, tool="aiperf")
+    assert find("aiperf", tmp_path) == env and env.source == "lock" and env.torch_wheel_sha256 is None
+    assert env.folder is not None and not (env.folder / "flags.json").exists()
+    assert not list((env.folder / "lib/python3.11/site-packages").iterdir())
+    assert pip.asked("torch==2.13.0+cpu") == 0 and not [words for words in pip.ran if "serve" in words]
+    done = marker.read(env.folder)
+    assert done is not None and done.torch is None
+    assert any("no torch needed" in line for line in said)
+    assert ("-c", "import aiperf.cli; ") in pip.ran
 
 
 def test_size_and_time_are_said_before_the_first_command(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.toolenv.preflight import Finding, check, require
+from profile_and_optimize.toolenv.specs import AIPERF
 from profile_and_optimize.toolenv.world import World, observe
 
 GOOD = World(
@@ -92,6 +93,18 @@ def test_a_piece_that_no_command_brings_points_to_the_mock_engine() -> None:
     with pytest.raises(WrongUse) as caught:
         require(check(replace(GOOD, has_libnuma=False, cpu_flags=frozenset())))
     assert "apt-get install -y libnuma1" in caught.value.message and "mock" in caught.value.next
+
+
+def test_a_client_asks_for_less_than_an_engine_and_names_what_runs_without_it() -> None:
+    poor = replace(GOOD, has_libnuma=False, compiler=None, cpu_flags=frozenset(), memory_free_bytes=1_500_000_000)
+    names = [found.name for found in check(poor, AIPERF)]
+    assert not {"libnuma", "compiler", "cpu"} & set(names) and "memory" in names
+    require(check(poor, AIPERF), tool="aiperf")
+    with pytest.raises(WrongUse, match="memory") as caught:
+        require(check(replace(poor, memory_free_bytes=500_000_000), AIPERF), tool="aiperf")
+    assert "--client stream" in caught.value.next
+    with pytest.raises(WrongUse, match=r"needs Python 3\.11 to below 3\.14"):
+        require(check(replace(GOOD, python_version=(3, 14, 0)), AIPERF), tool="aiperf")
 
 
 def test_macos_is_told_that_no_wheels_exist_and_nothing_else() -> None:

@@ -78,7 +78,7 @@ def _gates(
         g.blocks_gate(plan, selection),
         g.client_gate(selection),
         g.restart_gate(plan),
-        g.order_gate(plan, used),
+        g.order_gate(plan, used, {e.data["path"]: e.seq for e in ev.events if e.kind == "wrote"}),
         g.steady_gate(used),
         m.quiet_gate(used),
         m.prompts_repeat_gate(used, plan),

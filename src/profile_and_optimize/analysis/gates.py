@@ -159,12 +159,16 @@ def restart_gate(plan: Plan) -> Gate:
     return Gate("restarts", True, "every block restarts every server")
 
 
-def order_gate(plan: Plan, used: Sequence[Judged]) -> Gate:
-    """The sessions of every block ran in the order that the plan's seed had drawn."""
-    first: dict[int, dict[str, float]] = {}
+def order_gate(plan: Plan, used: Sequence[Judged], wrote: Mapping[str, int]) -> Gate:
+    """The sessions of every block ran in the order that the plan's seed had drawn.
+
+    `wrote` is the place of every file in the journal: unlike a wall clock, that order cannot jump.
+    """
+    first: dict[int, dict[str, int]] = {}
     for t in used:
         seen = first.setdefault(t.key.block, {})
-        seen[t.key.arm] = min(t.file.started_at, seen.get(t.key.arm, t.file.started_at))
+        at = wrote.get(trial_path(t.key), -1)
+        seen[t.key.arm] = min(at, seen.get(t.key.arm, at))
     wrong = [b for b, seen in sorted(first.items()) if not _in_order(plan, b, seen)]
     if wrong:
         return Gate("random order", False, f"blocks {', '.join(map(str, wrong))} did not run in the drawn order")
@@ -173,9 +177,9 @@ def order_gate(plan: Plan, used: Sequence[Judged]) -> Gate:
     )
 
 
-def _in_order(plan: Plan, block: int, started: Mapping[str, float]) -> bool:
-    times = [started[a] for a in session_order(plan, block) if a in started]
-    return times == sorted(times)
+def _in_order(plan: Plan, block: int, at: Mapping[str, int]) -> bool:
+    places = [at[a] for a in session_order(plan, block) if a in at]
+    return places == sorted(places) and len(set(places)) == len(places)
 
 
 def grounding_gate(used: Sequence[Judged]) -> Gate:

@@ -24,7 +24,9 @@ class Metric:
             raise ValueError(f"{self.name}: better is lower or higher, not {self.better!r}")
 
 
-TTFT = Metric("ttft", "ttft_ms", "ms", 1e3, "lower", "t(first non-empty chunk) - t(sent)", "the request failed")
+TTFT = Metric(
+    "ttft", "ttft_ms", "ms", 1e3, "lower", "t(first non-empty chunk) - t(sent); open loop: - t(intended)", "the request failed"
+)  # fmt: skip
 TPOT = Metric(
     "tpot",
     "tpot_ms",
@@ -37,7 +39,7 @@ TPOT = Metric(
 ITL = Metric(
     "itl", "itl_ms", "ms", 1e3, "lower", "gaps between content chunks, pooled over requests", "fewer than 2 chunks"
 )
-E2E = Metric("e2e_latency", "e2e_latency_ms", "ms", 1e3, "lower", "t(done) - t(sent)", "the request failed")
+E2E = Metric("e2e_latency", "e2e_latency_ms", "ms", 1e3, "lower", "t(done) - t(sent); open loop: - t(intended)", "the request failed")
 REQ_RATE = Metric(
     "request_throughput",
     "request_throughput_req_s",

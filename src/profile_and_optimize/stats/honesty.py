@@ -6,15 +6,16 @@ client was saturated, so 1 ms separates them; a p99 above 10% of TPOT blurs sing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Validity
+from profile_and_optimize.stats.columns import MISSING, Records
 from profile_and_optimize.stats.open_load import OpenLoad, open_load
-from profile_and_optimize.stats.summary import NS, delivered_concurrency, tpot
+from profile_and_optimize.stats.summary import NS, delivered_concurrency, quantiles, tpots
 
 LAG_P50_INVALID_S = 1e-3
 LAG_P99_DEGRADED_S = 2e-3
@@ -75,20 +76,21 @@ def assess(
 
     `must_sample` False: the client cannot be asked for its own lag, and somebody else answers for it (`stats.foreign`).
     """
-    good = [r for r in run.records if r.ok]
-    tpots = [t for r in good if (t := tpot(r)) is not None]
-    tpot_p50 = float(np.median(tpots)) if tpots else None
+    rows = Records.of(run.records)
+    run, each = replace(run, records=rows), tpots(rows)
+    known = each[~np.isnan(each)]
+    tpot_p50 = float(np.median(known)) if len(known) else None
     lag50, lag99 = _quantiles(run.probe.loop_lag_ns)
     load = open_load(run)
     measures: dict[str, Any] = {
         "loop_lag_p50_s": lag50,
         "loop_lag_p99_s": lag99,
-        "send_lag_p99_s": _send_lag(run),
+        "send_lag_p99_s": _send_lag(rows),
         "delivered_of_requested": load.delivered_of_requested if load else _delivered_slots(run, requests_asked),
         "coalesced_share": _share(run.probe.coalesced_reads, run.probe.reads),
         "run_queue_share": _share(run.probe.run_queue_wait_s, run.probe.wall_s),
-        "little_residual": _little(run),
-        "server_tpot_ratio": float(np.mean(tpots)) / server_tpot_mean_s if tpots and server_tpot_mean_s else None,
+        "little_residual": _little(run, rows),
+        "server_tpot_ratio": float(np.mean(known)) / server_tpot_mean_s if len(known) and server_tpot_mean_s else None,
     }
     invalid = _invalid(measures, load, recorded=len(run.records), asked=requests_asked, must_sample=must_sample)
     degraded = _degraded(measures, load, tpot_p50, run.probe.scheduler)
@@ -96,7 +98,7 @@ def assess(
     return Honesty(
         validity=validity, reasons=tuple(invalid + degraded), scheduler=run.probe.scheduler,
         client_cpu_share=_share(run.probe.cpu_s, run.probe.wall_s),
-        cpu_us_per_token=_cpu_per_token(run), open_load=load, **measures,
+        cpu_us_per_token=_cpu_per_token(run, rows), open_load=load, **measures,
     )  # fmt: skip
 
 
@@ -146,8 +148,8 @@ def _degraded(m: dict[str, Any], load: OpenLoad | None, tpot_p50: float | None, 
 def _quantiles(lags_ns: tuple[int, ...]) -> tuple[float | None, float | None]:
     if not lags_ns:
         return None, None
-    p50, p99 = np.percentile(lags_ns, (50, 99)) * NS
-    return float(p50), float(p99)
+    p50, p99 = quantiles(np.array(lags_ns), (0.5, 0.99))
+    return p50 * NS, p99 * NS
 
 
 def _delivered_slots(run: ClientRun, requests_asked: int) -> float | None:
@@ -155,21 +157,22 @@ def _delivered_slots(run: ClientRun, requests_asked: int) -> float | None:
     return None if delivered is None else delivered / min(run.concurrency, requests_asked)
 
 
-def _send_lag(run: ClientRun) -> float:
-    return float(np.percentile([r.sent_ns - r.intended_ns for r in run.records], 99)) * NS if run.records else 0.0
+def _send_lag(rows: Records) -> float:
+    return quantiles(rows.sent_ns - rows.intended_ns, (0.99,))[0] * NS if len(rows) else 0.0
 
 
 def _share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or whole is None or whole <= 0 else part / whole
 
 
-def _little(run: ClientRun) -> float | None:
+def _little(run: ClientRun, rows: Records) -> float | None:
     """|in-flight integral seen by the client - sum of latencies| / sum: two independent counts of the same area."""
-    area = sum(r.done_ns - r.sent_ns for r in run.records) * NS
+    area = int((rows.done_ns - rows.sent_ns).sum()) * NS
     seen = run.probe.in_flight_s
     return None if seen is None or area <= 0 else abs(seen - area) / area
 
 
-def _cpu_per_token(run: ClientRun) -> float | None:
-    tokens, cpu, parse = sum(r.completion_tokens or 0 for r in run.records), run.probe.cpu_s, run.probe.parse_cpu_s
+def _cpu_per_token(run: ClientRun, rows: Records) -> float | None:
+    told = rows.completion_tokens[rows.completion_tokens != MISSING]
+    tokens, cpu, parse = int(told.sum()), run.probe.cpu_s, run.probe.parse_cpu_s
     return None if cpu is None or parse is None or not tokens else (cpu + parse) / tokens * 1e6

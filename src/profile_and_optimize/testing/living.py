@@ -80,7 +80,7 @@ class LivingClient(FakeClient):
         _count(self.books, run.records)
         lags = (self.lag_ns,) * round(run.probe.wall_s / LAG_PERIOD_S)
         good = [r for r in run.records if r.ok][:: load.keep_raw_every]
-        kept = sorted((*(_bytes_of(r) for r in good), *run.raw), key=lambda r: r.index)
+        kept = sorted((*(bytes_of(r) for r in good), *run.raw), key=lambda r: r.index)
         return replace(began, probe=replace(run.probe, loop_lag_ns=lags), raw=tuple(kept))
 
 
@@ -121,7 +121,7 @@ def _count(books: dict[str, float], records: Mapping[int, RequestRecord] | tuple
         books[name] = books.get(name, 0.0) + value
 
 
-def _bytes_of(record: RequestRecord) -> RawResponse:
+def bytes_of(record: RequestRecord) -> RawResponse:
     """An answer whose bytes parse to this record."""
     reads = []
     for i, at in enumerate(record.chunk_ns):

@@ -101,7 +101,9 @@ def read(folder: Path, spec: Spec) -> ToolEnv | None:
     wheel = marker.torch
     if marker.lock_digest not in accepted:
         return None
-    return ToolEnv(spec.name, python, marker.versions, marker.lock_digest, wheel.sha256 if wheel else None, marker.source)
+    return ToolEnv(
+        spec.name, python, marker.versions, marker.lock_digest, wheel.sha256 if wheel else None, marker.source
+    )
 
 
 def from_python(python: Path, tool: str = "vllm") -> ToolEnv:

@@ -141,7 +141,13 @@ def make(python: Path, spec: Spec, *, wheels: Path, child: Child = run_child) ->
     freeze = lines_of(child, [*pip, "freeze", "--all"], env=env, doing="pip freeze")
     download = [*pip, "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off", "-d", str(wheels)]
     names = wanted(freeze, spec)
-    must(child, [*download, *names, *([spec.torch] if spec.torch else [])], env=env, doing="download", on_line=lambda line: None)
+    must(
+        child,
+        [*download, *names, *([spec.torch] if spec.torch else [])],
+        env=env,
+        doing="download",
+        on_line=lambda line: None,
+    )
     pins = sorted((pin_of(path) for path in wheels.glob("*.whl")), key=lambda pin: pin.name)
     by_name = {pin.name: pin for pin in pins}
     asked = {same_name(name.split("==")[0]) for name in names}

@@ -65,7 +65,9 @@ def _together(missing: list[Finding], spec: Spec) -> str:
 def _system(world: World, spec: Spec) -> Finding:
     if world.system != "Linux":
         known = {"Darwin": "macOS"}.get(world.system, world.system)
-        return Finding("system", "missing", f"there are no {spec.requirement} wheels for {known}, only Linux; {spec.instead}")
+        return Finding(
+            "system", "missing", f"there are no {spec.requirement} wheels for {known}, only Linux; {spec.instead}"
+        )
     if world.machine not in ("x86_64", "aarch64"):
         return Finding("system", "missing", f"no {spec.requirement} wheels for {world.machine}; {spec.instead}")
     return Finding("system", "ok", f"Linux {world.machine}")
