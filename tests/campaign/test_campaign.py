@@ -140,7 +140,7 @@ def test_the_number_of_blocks_is_what_the_budget_buys_and_at_least_the_first_loo
     plan = synthetic_plan()
     cost = round_cost(plan.less(frozenset({"broken"})), {"baseline": 10, "aa": 10, "fast": 10, "slow": 10})
     assert cost.round_s == pytest.approx(42.0)
-    assert [affordable_blocks(cost, s) for s in (0, 130, 170, 1e9)] == [3, 3, 4, 40]
+    assert [affordable_blocks(cost, s) for s in (0, 130, 170, 1e9)] == [3, 3, 4, 12]
 
 
 def test_more_candidates_than_fit_in_four_make_groups_with_the_baseline_in_each() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point, Workload
 from profile_and_optimize.evidence.journal import read_journal
 from profile_and_optimize.evidence.manifest import check_manifest
+from profile_and_optimize.evidence.trialfile import is_trial_path
 from profile_and_optimize.testing.synthetic import synthetic_plan, synthetic_run
 
 NAME = "20261121T090000Z-synthetic"
@@ -78,10 +80,41 @@ def test_killed_at_any_write_and_resumed_it_ends_with_the_same_bytes(
     assert finished_twice(run) == [] and not list(run.glob("cells/*/raw/b*-a2.json"))
 
 
+def race_plan() -> Plan:
+    plan = synthetic_plan(blocks=3)
+    more = tuple(Arm(f"x{i}", "fake", Role.CANDIDATE) for i in range(3))
+    return replace(plan, arms=plan.arms + more, points=plan.points[:1], race_rounds=2)
+
+
+@pytest.fixture(scope="module")
+def whole_race(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(synthetic_run(tmp_path_factory.mktemp("whole-race") / NAME, race_plan()))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_race_killed_at_any_write_and_resumed_ends_with_the_same_bytes(
+    whole_race: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    run = tmp_path / NAME
+    for _ in range(4):
+        with monkeypatch.context() as patch:
+            cut_after(patch, rng.randrange(1, 160))
+            try:
+                synthetic_run(run, race_plan())
+            except Killed:
+                continue
+    publish(synthetic_run(run, race_plan()))
+    for name in ("finalists.json", "report.html", "champion_select.json", "atlas.jsonl"):
+        assert (run / name).read_bytes() == (whole_race / name).read_bytes(), name
+    assert load_evidence(run).root == load_evidence(whole_race).root
+    assert check_manifest(run) == [] and finished_twice(run) == []
+
+
 def finished_twice(run: Path) -> list[str]:
     """Trial files that were written more than once, going by the journal; an adopted one was written once."""
     wrote = [e.data["path"] for e in read_journal(run / "journal.jsonl").events if e.kind == "wrote"]
-    trials = [p for p in wrote if "/raw/b" in p]
+    trials = [p for p in wrote if is_trial_path(p)]
     return sorted({p for p in trials if trials.count(p) > 1})
 
 

@@ -83,7 +83,7 @@ def test_an_open_loop_shows_what_was_asked_and_delivered_and_both_latencies(
 ) -> None:
     found = bench(mock_server.url, request_rate=40, requests=30, seed=3, out=str(tmp_path / "o"))
     data = found.data
-    assert (data["arrival"], data["request_rate_req_s"], data["latency_from"]) == ("poisson", 40.0, "intended")
+    assert (data["arrival"], data["request_rate"], data["latency_from"]) == ("poisson", 40.0, "intended")
     assert data["requests"]["completed"] == 30 and data["concurrency"] is None
     for name in ("ttft_ms", "e2e_latency_ms"):
         assert data["metrics"][name]["n"] == data["metrics_from_send"][name]["n"] == 30  # no start-up is left out

@@ -9,9 +9,8 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.errors import Corrupted, GateRefused, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, read_json
-from profile_and_optimize.evidence.trialfile import TrialFile
 from profile_and_optimize.stats.client_error import ClientError, client_error_from_json
-from profile_and_optimize.stats.foreign import OURS, calibrate_command, calibration_for
+from profile_and_optimize.stats.foreign import FOREIGN, calibrate_command, calibration_for
 
 FILE = "client_calibration.json"
 
@@ -25,11 +24,16 @@ def keep(folder: RunFolder, plan: Plan, world: World) -> None:
     if (folder.path / FILE).exists():
         return
     client, loads = world.client, sorted({p.concurrency for p in plan.points})
-    if plan.client != OURS and client.name != plan.client:
+    foreign = plan.client in FOREIGN
+    if foreign and client.name != plan.client:
         raise WrongUse(f"the plan asks for the client {plan.client}, this is {client.name}", where=str(folder.path))
+    if foreign and any(p.request_rate is not None for p in plan.points):
+        raise WrongUse(
+            f"{plan.client} is driven in a closed loop only", where=str(folder.path), next="leave out client:"
+        )
     found = {c: calibration_for(world.client_errors, client.name, client.version, c) for c in loads}
     missing = [c for c, known in found.items() if known is None]
-    if missing and plan.client != OURS:
+    if missing and foreign:
         raise GateRefused(
             f"{client.name} {client.version} is not calibrated on this machine at concurrency {', '.join(map(str, missing))}",
             where=str(folder.path), next=calibrate_command(client.name, missing[0]),
@@ -48,8 +52,3 @@ def read(run: Path) -> tuple[ClientError, ...]:
         return tuple(client_error_from_json(point) for point in read_json(path)["points"])
     except (KeyError, TypeError, ValueError) as e:
         raise Corrupted(f"not a client calibration: {e}", where=str(path), next=f"pao verify {run}") from e
-
-
-def client_of(file: TrialFile) -> tuple[str, str]:
-    """Name and version of the client that made a trial, as observed."""
-    return tuple(file.context.get(k, {}).get("observed", default) for k, default in (("client", OURS), ("client_version", "")))  # type: ignore[return-value]

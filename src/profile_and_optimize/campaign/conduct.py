@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profile_and_optimize.campaign import PRODUCER
+from profile_and_optimize.campaign import PRODUCER, client_errors
 from profile_and_optimize.campaign.admit import admit_all, session_seconds
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import failed_arms, load_evidence, read_plan
@@ -43,6 +43,7 @@ def admit(folder: RunFolder, world: World) -> Plan:
     draft = read_plan(folder.path / DRAFT)
     if (folder.path / PLAN).exists():
         return read_plan(folder.path / PLAN)
+    client_errors.keep(folder, draft, world)
     admit_all(folder, draft, world)
     plan, cost = _frozen(folder, draft)
     world.say(f"cost: {cost.words(plan.blocks)}")

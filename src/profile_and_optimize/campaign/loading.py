@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+from profile_and_optimize.campaign import client_errors
 from profile_and_optimize.campaign.selection import Judged, judge
 from profile_and_optimize.core.context import ARM_FIELDS, ENVIRONMENT_FIELDS
 from profile_and_optimize.core.errors import Corrupted
@@ -98,7 +99,7 @@ def load_trial(path: Path) -> Judged:
         raise Corrupted(f"it says it is {trial_path(file.key)}", where=str(path), next="pao verify RUN")
     try:
         _check_context(file)
-        return judge(file, server_tpot(dict(file.counters)))
+        return judge(file, server_tpot(dict(file.counters)), client_errors.read(path.parents[3]))
     except ODD as e:
         raise Corrupted(f"not a trial: {type(e).__name__} {e}", where=str(path), next="pao verify RUN") from e
 

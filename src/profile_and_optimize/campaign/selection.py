@@ -9,7 +9,9 @@ from itertools import pairwise
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage, TrialKey, TrialState, Validity
 from profile_and_optimize.evidence.trialfile import TrialFile
-from profile_and_optimize.stats.honesty import Honesty, assess
+from profile_and_optimize.stats.client_error import ClientError
+from profile_and_optimize.stats.foreign import OURS, as_told, assess_client
+from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.steady import common_drop
 from profile_and_optimize.stats.summary import TrialSummary, summarize
 
@@ -32,18 +34,29 @@ class Judged:
         return sound and all(self.summary.value(name) is not None for name in primary)
 
 
-def judge(file: TrialFile, server_tpot_s: float | None) -> Judged:
-    """`server_tpot_s` is the engine's own mean time per output token over the trial, None where it keeps none."""
-    honesty = assess(file.run, requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s)
+def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Judged:
+    """`server_tpot_s` is the engine's own mean time per output token over the trial, None where it keeps none.
+
+    `calibrations` are the run's own (`campaign.client_errors`): a foreign client is worth nothing without one.
+    """
+    honesty = assess_client(
+        file.run, client=_observed(file, "client", OURS), version=_observed(file, "client_version", ""), calibrations=calibrations,
+        requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s,
+    )  # fmt: skip
     return Judged(file, summary_of(file), honesty)
+
+
+def _observed(file: TrialFile, field: str, default: str) -> str:
+    return str(file.context.get(field, {}).get("observed", default))
 
 
 def summary_of(file: TrialFile, drop: int | None = None) -> TrialSummary:
     """The trial's metrics without its `drop` first requests; None leaves that to the trial itself."""
     run = file.run
-    return summarize(
+    summary = summarize(
         run.records, asked=file.requests_asked, concurrency=run.concurrency, from_intended=run.open_loop, drop=drop
     )
+    return as_told(run, summary)
 
 
 @dataclass(frozen=True, slots=True)

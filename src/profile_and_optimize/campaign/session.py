@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from profile_and_optimize.campaign import PRODUCER
+from profile_and_optimize.campaign import PRODUCER, client_errors
 from profile_and_optimize.campaign.asked import asked_by_plan, random_prompts
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.order import most_race_blocks, prompt_seed
@@ -127,7 +127,7 @@ def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey)
     if run.raw:
         seat.folder.write(trial_path(key).replace(".json", ".raw.json"), encode_raw(run.raw), producer=PRODUCER)
     seat.folder.write(trial_path(key), encode(file), producer=PRODUCER, inputs=("plan.json",))
-    return judge(file, server_tpot(counters))
+    return judge(file, server_tpot(counters), client_errors.read(seat.folder.path))
 
 
 def prompt_ids(prompts: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from profile_and_optimize.core.plan import MAX_ARMS_IN_BLOCK, Plan
 from profile_and_optimize.stats.sequential import FIRST_LOOK, first_look
 
 SAFE = 1.05
-MOST = 40
+# As far as the looks are tabled; a plan for more would leave its early looks next to nothing to spend.
+MOST = 12
 # Rounds after the first hold few arms; together they cost about half of it.
 RACE_SHARE = 1.5
 # A few quiet A/A runs may show next to no noise by luck; a race that believed them would drop arms too soon.

@@ -15,6 +15,7 @@ from profile_and_optimize.clients.base import Client
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.smoke import Answer
+from profile_and_optimize.stats.client_error import ClientError
 
 
 class Asker(Protocol):
@@ -27,7 +28,8 @@ class Asker(Protocol):
 class World:
     """`now` is wall-clock seconds. `host` gives environment context. `say` gets one line of progress at a time.
 
-    `guard` waits for a quiet machine before a session and watches it during a trial.
+    `guard` waits for a quiet machine before a session and watches it during a trial. `client_errors` are the
+    calibrations that this machine keeps of the client.
     """
 
     engines: Mapping[str, Engine]
@@ -41,6 +43,7 @@ class World:
     engine_cores: tuple[int, ...] = ()
     client_cores: tuple[int, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    client_errors: tuple[ClientError, ...] = ()
 
     def engine(self, name: str) -> Engine:
         if name not in self.engines:

@@ -210,6 +210,12 @@ class Store:
             raise Corrupted("a calibration of something else lies here", where=str(path), next="remove it")
         return found
 
+    def all_of(self, node: str, client: str, version: str) -> tuple[ClientError, ...]:
+        """Of every concurrency. Raises Corrupted."""
+        files = self._path(node, client, version, 1).parent.glob("c*.json")
+        loads = sorted(int(f.stem[1:]) for f in files if f.stem[1:].isdecimal())
+        return tuple(e for c in loads if (e := self.find(node, client, version, c)) is not None)
+
     def _path(self, node: str, client: str, version: str, concurrency: int) -> Path:
         return self.root / _plain(node) / f"{_plain(client)}-{_plain(version)}" / f"c{concurrency}.json"
 

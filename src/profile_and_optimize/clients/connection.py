@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
         now = perf_counter_ns()
         exchange = self.exchange
         if exchange is None:
+            self.open = False
             self._transport.abort()  # nobody asked: the framing is lost
             return
         exchange.reads.append((now, data))

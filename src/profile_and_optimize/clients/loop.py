@@ -126,9 +126,12 @@ class Loop:
             connection = await self._dialer.dial(self)
         except OSError as error:
             self._never_sent(exchange, f"cannot reconnect: {reason(error)}")
-        else:
+            return
+        if connection.open:
             self._connections.add(connection)
             self._send(connection, exchange)
+        else:
+            self._never_sent(exchange, "cannot reconnect: closed at once")
 
     def _never_sent(self, exchange: Exchange, fault: str) -> None:
         exchange.sent_ns = perf_counter_ns()

@@ -68,7 +68,7 @@ class OpenLoop(Loop):
         return self._opened
 
     def _begin(self) -> None:
-        self._idle = list(self._connections)
+        self._idle = [c for c in self._connections if c.open]
         self._followers = _followers(self._schedule)
         free = [i for i in range(len(self._requests)) if not self._schedule.after or self._schedule.after[i] is None]
         self._due = [(self.t0_ns + self._schedule.at_ns[i], i) for i in free]  # ascending, so already a heap
@@ -93,14 +93,21 @@ class OpenLoop(Loop):
         """Send it now on an idle connection, or on the first that there will be."""
         self.exchanges.append(exchange)
         self._unsent -= 1
-        idle = self._idle
-        if idle:
-            self._send(idle.pop(), exchange)
+        connection = self._pick()
+        if connection is not None:
+            self._send(connection, exchange)
         else:
             self.waited += 1
             self._waiting.append(exchange)
-        if len(idle) < self._spare:
+        if len(self._idle) < self._spare:
             self._grow(self._spare)
+
+    def _pick(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open:
+                return connection
+        return None
 
     def _grow(self, spare: int) -> None:
         """Open what the waiting need, and the spare ones that the requests still to come may need."""
@@ -111,19 +118,20 @@ class OpenLoop(Loop):
             self._start(self._open())
 
     async def _open(self) -> None:
+        fault = ""
         try:
             connection = await self._dialer.dial(self)
+            fault = "" if connection.open else "closed at once"
         except OSError as error:
-            self._dialing -= 1
-            if self._waiting:
-                self._never_sent(self._waiting.popleft(), f"cannot connect: {reason(error)}")
-            self._grow(0)  # no spare ones now: a server that refuses would be dialled without a pause
-        else:
-            self._dialing -= 1
+            fault = reason(error)
+        self._dialing -= 1
+        if not fault:
             self._connections.add(connection)
             self._opened = max(self._opened, len(self._connections))
             self._free(connection)
-            self._grow(0)
+        elif self._waiting:
+            self._never_sent(self._waiting.popleft(), f"cannot connect: {fault}")
+        self._grow(0)  # no spare ones now: a server that refuses would be dialled without a pause
 
     def _free(self, connection: Connection) -> None:
         if self._waiting:

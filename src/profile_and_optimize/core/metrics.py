@@ -25,8 +25,14 @@ class Metric:
 
 
 TTFT = Metric(
-    "ttft", "ttft_ms", "ms", 1e3, "lower", "t(first non-empty chunk) - t(sent); open loop: - t(intended)", "the request failed"
-)  # fmt: skip
+    "ttft",
+    "ttft_ms",
+    "ms",
+    1e3,
+    "lower",
+    "t(first non-empty chunk) - t(sent); open loop: - t(intended)",
+    "the request failed",
+)
 TPOT = Metric(
     "tpot",
     "tpot_ms",
@@ -39,7 +45,15 @@ TPOT = Metric(
 ITL = Metric(
     "itl", "itl_ms", "ms", 1e3, "lower", "gaps between content chunks, pooled over requests", "fewer than 2 chunks"
 )
-E2E = Metric("e2e_latency", "e2e_latency_ms", "ms", 1e3, "lower", "t(done) - t(sent); open loop: - t(intended)", "the request failed")
+E2E = Metric(
+    "e2e_latency",
+    "e2e_latency_ms",
+    "ms",
+    1e3,
+    "lower",
+    "t(done) - t(sent); open loop: - t(intended)",
+    "the request failed",
+)
 REQ_RATE = Metric(
     "request_throughput",
     "request_throughput_req_s",

@@ -56,21 +56,16 @@ def run(req: BenchRequest, say: Say) -> Result:
     first, prompts = _prompts(req, load, maker, f"bench/{seed}")
     lengths = "lengths as in the trace" if load.trace else f"{req.isl} in, {req.osl} out"
     say(f"{model} at {url}: {load.words}, {lengths}")
-    osl, osls = req.osl, load.trace.osls if load.trace else ()
-    warmed = _drive(req, url, model, first, osl=min(WARMUP_OSL, osl), slots=load.slots) if first else None
-    ready = connections_before(load, warmed, sum(osls) / len(osls) if osls else osl)
+    warmed = _drive(req, url, model, first, osl=min(WARMUP_OSL, req.osl), slots=load.slots) if first else None
+    ready = connections_before(load, warmed, load.mean_osl or req.osl)
     before, started = scrape(url, auth_headers()), time.time()
-    found = _drive(req, url, model, prompts, osl=osl, slots=load.slots, load=load, connections=ready)
+    found = _drive(req, url, model, prompts, osl=req.osl, slots=load.slots, load=load, connections=ready)
     ended, counters = time.time(), scrape(url, auth_headers()).since(before)
     summary = _summary(found, load.count, from_intended=found.open_loop)
     from_send = _summary(found, load.count, from_intended=False) if found.open_loop else None
     honesty = assess(found, requests_asked=load.count, server_tpot_mean_s=server_tpot(counters))
     data = {
-        "url": url, "model": model, "api": req.api, "dataset": req.dataset if load.trace is None else "replay", "seed": seed,
-        "cache_mode": _cache_mode(req, load), "concurrency": load.slots if load.schedule is None else None, "load": load.words,
-        "isl_asked": None if load.trace else req.isl, "osl_asked": None if load.trace else req.osl,
-        "prompts_exact": maker.calibration.exact if maker else None,
-        "prompt_overhead_tokens": maker.calibration.overhead if maker else None, **summary.to_json(), "honesty": honesty.to_json(),
+        "url": url, "model": model, "seed": seed, **_asked(req, load, maker), **summary.to_json(), "honesty": honesty.to_json(),
         "client": {"name": "stream", "version": StreamClient().version, "cores": list(found.probe.cores)},
         **_open_data(req, load, found, from_send),
     }  # fmt: skip
@@ -87,6 +82,17 @@ def _summary(run: ClientRun, count: int, *, from_intended: bool) -> TrialSummary
     return summarize(run.records, asked=count, concurrency=run.concurrency, from_intended=from_intended, drop=drop)
 
 
+def _asked(req: BenchRequest, load: AskedLoad, maker: PromptMaker | None) -> dict[str, Any]:
+    """None is: as in the trace (lengths), none (concurrency of an open loop), or unknown."""
+    made = maker.calibration if maker else None
+    return {
+        "api": req.api, "dataset": req.dataset if load.trace is None else "replay", "cache_mode": _cache_mode(req, load),
+        "concurrency": load.slots if load.schedule is None else None, "load": load.words,
+        "isl_asked": None if load.trace else req.isl, "osl_asked": None if load.trace else req.osl,
+        "prompts_exact": made.exact if made else None, "prompt_overhead_tokens": made.overhead if made else None,
+    }  # fmt: skip
+
+
 def _open_data(req: BenchRequest, load: AskedLoad, run: ClientRun, from_send: TrialSummary | None) -> dict[str, Any]:
     """What an open loop adds; a closed loop says only where its latencies begin."""
     if load.schedule is None or from_send is None:
@@ -94,7 +100,7 @@ def _open_data(req: BenchRequest, load: AskedLoad, run: ClientRun, from_send: Tr
     shown = from_send.to_json()["metrics"]
     out: dict[str, Any] = {
         "latency_from": "intended", "metrics_from_send": {k: shown[k] for k in ("ttft_ms", "e2e_latency_ms")},
-        "arrival": run.arrival, "request_rate_req_s": run.request_rate, "burstiness": req.burstiness,
+        "arrival": run.arrival, "request_rate": run.request_rate, "burstiness": req.burstiness,
         "connections": run.probe.connections, "most_connections": run.concurrency,
     }  # fmt: skip
     if load.trace is not None:

@@ -19,7 +19,7 @@ def run(req: CampaignRunRequest, say: Say) -> Result:
     req.require_ack()
     path = req.path()
     draft = plan_at(path)
-    world = make_world({a.engine for a in draft.arms}, say, req.python)
+    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client)
     conduct.check_flags(draft, world)
     if req.dry_run:
         shown = [shown_command(draft, a, world) for a in draft.arms]

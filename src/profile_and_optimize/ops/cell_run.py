@@ -21,7 +21,7 @@ def run(req: CellRunRequest, say: Say) -> Result:
     path = req.path()
     draft = plan_at(path)
     arm = draft.arm(req.cell)
-    world = make_world({a.engine for a in draft.arms}, say, req.python)
+    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client)
     conduct.check_flags(draft, world)
     if req.dry_run:
         shown = shown_command(draft, arm, world)

@@ -91,13 +91,13 @@ def text_of(givens: Sequence[Given], found: Lint) -> str:
     lines = [_heading(r) for g in givens for r in g.runs]
     for same in _alike(found.findings):
         lines += ["", *_block(same)]
-    lines += ["", _verdict(found)]
     lacking: dict[tuple[str, str], list[Unchecked]] = {}
     for u in found.unchecked:
         lacking.setdefault((u.code, u.lacks), []).append(u)
     runs = sum(len(g.runs) for g in givens)
-    lines += [f"not checked  {code}: {_of(us, runs)}does not hold {lacks}" for (code, lacks), us in lacking.items()]
-    return "\n".join(lines)
+    lines += [""] if lacking else []
+    lines += [f"not checked  {code}: {_of(us, runs)} without {lacks}" for (code, lacks), us in lacking.items()]
+    return "\n".join([*lines, "", _verdict(found)])
 
 
 def _heading(r: Imported) -> str:
@@ -142,7 +142,7 @@ def _verdict(found: Lint) -> str:
 
 
 def _of(us: Sequence[Unchecked], runs: int) -> str:
-    return "the file " if runs == 1 else f"{len(us)} of {runs} results: the file "
+    return "a file" if runs == 1 else f"{len(us)} of {runs} results"
 
 
 def _refusal(found: Lint) -> GateRefused | None:

@@ -67,6 +67,11 @@ class AskedLoad:
             return "replay"
         return f"c{self.slots}" if self.schedule is None else f"r{self.schedule.request_rate:g}"
 
+    @property
+    def mean_osl(self) -> float | None:
+        """Of a trace's own lengths."""
+        return sum(self.trace.osls) / len(self.trace.osls) if self.trace else None
+
     def warmup_prompts(self, seed: str) -> tuple[str, ...]:
         """For a trace of texts, whose lengths nobody named. Never a text of the trace: the server would know it."""
         return tuple(PLAIN_WARMUP.format(n=n, seed=seed) for n in range(min(self.slots, self.count)))
@@ -100,10 +105,8 @@ def _replay(req: LoadOptions, path: str) -> AskedLoad:
     check_size(trace)
     speed = req.speed or 1.0
     schedule = trace.schedule(speed)
-    words = (
-        f"replay of {path}: {len(trace.turns)} requests, {trace.sessions} sessions, over {trace.span_s:.1f} s of its time, "
-        f"at speed {speed:g} {schedule.span_s:.1f} s"
-    )
+    pace = "" if speed == 1 else f", {schedule.span_s:.1f} s at speed {speed:g}"
+    words = f"replay of {path}: {len(trace.turns)} requests, {trace.sessions} sessions, {trace.span_s:.1f} s of its time{pace}"
     return AskedLoad(len(trace.turns), WARMUP_SLOTS, schedule, trace, words)
 
 

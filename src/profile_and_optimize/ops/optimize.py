@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from profile_and_optimize.analysis.decide import decision_json
+from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
@@ -55,11 +56,14 @@ class OptimizeRequest(Request):
     seed: int | None = None
     name: str | None = None
     resume: str | None = None
+    extend: int = Field(default=0, ge=0, le=100)
     dry_run: bool = False
     campaigns_dir: str | None = None
 
 
 def run(req: OptimizeRequest, say: Say) -> Result:
+    if req.extend and not req.resume:
+        raise WrongUse("only a campaign that ran can be extended", where="--extend", next="--resume RUN --extend 4")
     if req.resume:
         path = find_run(req.resume, workspace(req.campaigns_dir))
         world = make_world({a.engine for a in plan_at(path).arms}, say, req.python)
@@ -72,6 +76,8 @@ def run(req: OptimizeRequest, say: Say) -> Result:
             return _dry(plan, world)
         path = create(plan, workspace(req.campaigns_dir), source_text(plan, "optimize"))
     with opened(path) as folder:
+        if req.extend:
+            conduct.extend(folder, conduct.admit(folder, world), req.extend)
         walk(road(None), folder, world)
     return outcome(path)
 

@@ -15,6 +15,7 @@ from profile_and_optimize.campaign.guard import WAIT_LIMIT_S, Guard
 from profile_and_optimize.campaign.machine import LinuxMachine
 from profile_and_optimize.campaign.world import World, host_facts
 from profile_and_optimize.clients.base import Client
+from profile_and_optimize.clients.calibration import Store, default_root, this_node
 from profile_and_optimize.clients.external import tool_env
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.engines.base import Engine
@@ -98,10 +99,12 @@ def make_world(engines: Iterable[str], say: Say, python: str | None = None, clie
     def asker(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
         return ask(url, model, prompt, api=api, max_tokens=max_tokens, headers=headers)
 
+    made = make_client(client)
     return World(
-        engines={name: make_engine(name, python) for name in sorted(set(engines))}, client=make_client(client), now=time.time, ask=asker,
+        engines={name: make_engine(name, python) for name in sorted(set(engines))}, client=made, now=time.time, ask=asker,
         host=host_facts, say=say, pick_port=free_port, engine_cores=ours,
         client_cores=its, headers=headers, guard=Guard(LinuxMachine(), time.sleep, quiet_limit_s()),
+        client_errors=Store(default_root()).all_of(this_node(), made.name, made.version),
     )  # fmt: skip
 
 

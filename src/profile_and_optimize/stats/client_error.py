@@ -184,9 +184,9 @@ class ClientError:
     def printed(self) -> dict[str, Any]:
         """For people and for result JSON: milliseconds."""
         times = {
-            "ttft_error_p50_ms": self.ttft_error_p50_s, "ttft_error_p99_ms": self.ttft_error_p99_s, "tpot_error_p50_ms": self.tpot_error_p50_s,
-            "e2e_error_p50_ms": self.e2e_error_p50_s, "e2e_error_p99_ms": self.e2e_error_p99_s, "mock_ttft_ms": self.ttft_s,
-            "mock_itl_ms": self.itl_s,
+            "ttft_error_p50_ms": self.ttft_error_p50_s, "ttft_error_p99_ms": self.ttft_error_p99_s,
+            "tpot_error_p50_ms": self.tpot_error_p50_s, "e2e_error_p50_ms": self.e2e_error_p50_s,
+            "e2e_error_p99_ms": self.e2e_error_p99_s, "mock_ttft_ms": self.ttft_s, "mock_itl_ms": self.itl_s,
         }  # fmt: skip
         plain = (
             "client", "version", "node", "date", "concurrency", "requests", "rounds", "failed", "lost", "request_rate", "cpu_us_per_token",

@@ -16,6 +16,8 @@ from profile_and_optimize.stats.honesty import Honesty, assess
 from profile_and_optimize.stats.summary import WHOLE, TrialSummary
 
 OURS = "stream"
+# The clients that tell nothing of themselves, so that a campaign with one is refused before it starts.
+FOREIGN = ("vllm-bench", "aiperf", "guidellm")
 
 
 def calibrate_command(client: str, concurrency: int) -> str:

@@ -15,7 +15,7 @@ DETAIL = {
     "vllm": "vllm bench serve --save-detailed",
     "sglang": "python -m sglang.benchmark.serving --output-details",
     "aiperf": "keep the whole artifact folder: aiperf profile --export-level records",
-    "guidellm": "guidellm run --output kind=json",
+    "guidellm": "guidellm has no option that writes it",
     "pao": "pao bench URL --out FOLDER",
 }
 SEED = {
