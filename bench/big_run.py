@@ -188,7 +188,13 @@ class Builder:
         sent = intended + 20_000
         first = sent + ttft.astype(np.int64)
         same = {"prompt_tokens": point.workload.isl, "completion_tokens": chunks, "status": 200}
-        numbers = {"index": np.arange(n), "intended_ns": intended, "sent_ns": sent, "done_ns": sent + took, "first_byte_ns": first}
+        numbers = {
+            "index": np.arange(n),
+            "intended_ns": intended,
+            "sent_ns": sent,
+            "done_ns": sent + took,
+            "first_byte_ns": first,
+        }
         return Records(
             {**numbers, **{k: np.full(n, v) for k, v in same.items()}}, {"finish_reason": ["length"] * n, "error": [None] * n},
             chunks=np.full(n, chunks), first_ns=first, gaps_ns=gaps.reshape(-1),

@@ -120,6 +120,7 @@ def campaign(groups: list[np.ndarray], planned: int) -> Outcome:
         for rows_at, cols, d in differences:
             _flipped(fresh, call, rows_at, cols, d)
         fresh = np.where((mean - half > -EDGE) & (mean + half < EDGE), SAME, fresh)
+        fresh[(fresh == BETTER) & vetoed[:, None]] = NONE
         undecided = call == NONE
         for bound, value in zip(bounds, (mean - half, mean + half, mean), strict=True):
             bound[undecided] = value[undecided]

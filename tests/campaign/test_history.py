@@ -15,7 +15,16 @@ from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign import history
 from profile_and_optimize.campaign.endpoint import primary_of
 from profile_and_optimize.campaign.evidence_of import load_evidence
-from profile_and_optimize.campaign.history import History, PastRun, history_words, look_back, read_history, session_sd
+from profile_and_optimize.campaign.history import (
+    History,
+    PastRun,
+    history_words,
+    look_back,
+    read_history,
+    session_sd,
+    write_history,
+)
+from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.testing.synthetic import synthetic_plan, synthetic_run
 
 NEW = "20261121T100000Z-next"
@@ -57,9 +66,14 @@ def test_the_next_one_knows_the_earlier_arm_with_its_interval_and_sd(space: Path
 
 
 def test_what_is_written_once_stays_although_others_end_meanwhile(space: Path, closed_run: Path) -> None:
-    before = begun(space)
+    """A campaign killed during its admission and resumed later keeps the history that it began with."""
+    folder = RunFolder(space / NEW)
+    write_history(folder, synthetic_plan(), "fake-node")
     shutil.copytree(closed_run, space / "20261121T093000Z-synthetic")
-    assert begun(space) == before
+    write_history(folder, synthetic_plan(), "fake-node")
+    folder.close()
+    found = read_history(space / NEW)
+    assert found is not None and [r.run_id for r in found.runs] == [closed_run.name]
 
 
 @pytest.mark.parametrize("change", [{"node": "other"}, {"node": "unknown"}])

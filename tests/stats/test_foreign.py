@@ -61,6 +61,18 @@ def test_a_calibration_heals_no_other_fault() -> None:
     assert found.validity is Validity.INVALID and "32 records for 33 requests" in found.reasons
 
 
+def test_so_much_load_may_be_missing_as_the_calibration_found_lost() -> None:
+    thin = replace(run_at(16), concurrency=17)  # 16 of 17 slots are 94.1%
+    lossy = replace(STORED, concurrency=17)  # loses 4.3%: 93.7% are asked for
+    assert judged(thin, lossy).validity is Validity.DEGRADED
+    found = judged(thin, replace(lossy, lost=0.01))
+    assert (
+        found.validity is Validity.INVALID
+        and "delivered 94.1% of the requested concurrency (limit 97%)" in found.reasons
+    )
+    assert judged(thin, replace(lossy, lost=-0.5)).validity is Validity.INVALID
+
+
 def test_a_client_that_samples_its_own_lag_answers_for_itself() -> None:
     good = judged(run_at(16, lag_ns=(50_000,) * 20), client="somebody's")
     assert not [r for r in good.reasons if "calibrat" in r]

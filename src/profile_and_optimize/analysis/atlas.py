@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,36 @@ from profile_and_optimize.evidence.trialfile import trial_path
 LEVEL = 0.95
 
 
-def over_blocks(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
-    """Geometric mean over blocks with a 95% Student-t interval on the logs; no interval from a single block, None from none."""
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Values over blocks on the log scale: mean, sample standard deviation and t quantile; a single block has a mean only."""
+
+    mean: float
+    n: int
+    sd: float | None
+    quantile: float | None
+
+
+def logs_of(values: Sequence[float | None]) -> Logs | None:
+    """None when there is no value, or any is unknown or zero."""
     logs = [math.log(v) for v in values if v is not None and v > 0]
     if not logs or len(logs) != len(values):
         return None
     mean, n = float(np.mean(logs)), len(logs)
     if n == 1:
-        return {"estimate": math.exp(mean), "lower": None, "upper": None, "n": 1}
-    half = float(st.t.ppf(0.5 + LEVEL / 2, n - 1)) * float(np.std(logs, ddof=1)) / math.sqrt(n)
-    return {"estimate": math.exp(mean), "lower": math.exp(mean - half), "upper": math.exp(mean + half), "n": n}
+        return Logs(mean, 1, None, None)
+    return Logs(mean, n, float(np.std(logs, ddof=1)), float(st.t.ppf(0.5 + LEVEL / 2, n - 1)))
+
+
+def over_blocks(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
+    """Geometric mean over blocks with a 95% Student-t interval on the logs; no interval from a single block, None from none."""
+    found = logs_of(values)
+    if found is None:
+        return None
+    if found.quantile is None or found.sd is None:
+        return {"estimate": math.exp(found.mean), "lower": None, "upper": None, "n": 1}
+    mean, half = found.mean, found.quantile * found.sd / math.sqrt(found.n)
+    return {"estimate": math.exp(mean), "lower": math.exp(mean - half), "upper": math.exp(mean + half), "n": found.n}
 
 
 def rows(ev: Evidence, d: Decision) -> list[dict[str, Any]]:

@@ -78,6 +78,7 @@ def _gates(
         g.blocks_gate(plan, selection),
         g.client_gate(selection),
         g.restart_gate(plan),
+        g.whole_gate(ev.events, selection.excluded),
         g.order_gate(plan, used, {e.data["path"]: e.seq for e in ev.events if e.kind == "wrote"}),
         g.steady_gate(used),
         m.quiet_gate(used),
@@ -256,7 +257,7 @@ def effect_json(e: Effect | None) -> dict[str, Any] | None:
         return None
     return {
         "estimate": _minus_one(e.estimate), "lower": _minus_one(e.lower), "upper": _minus_one(e.upper),
-        "level_one_sided": e.level, "blocks": e.blocks, "p_value_one_sided": e.p_value, "call": e.call.value,
+        "level_one_sided": e.level, "error_one_sided": e.error, "blocks": e.blocks, "p_value_one_sided": e.p_value, "call": e.call.value,
         "reason": e.reason, "blocks_needed": e.blocks_needed,
     }  # fmt: skip
 

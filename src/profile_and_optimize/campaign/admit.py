@@ -24,6 +24,7 @@ from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import EngineFailed, Server
 from profile_and_optimize.evals.exact_match import Question, answer_all, load_questions
 from profile_and_optimize.evidence.folder import RunFolder
+from profile_and_optimize.evidence.redact import redact, without
 
 ANSWER_TOKENS = 24
 # 200 questions without a loss bound the net loss at 1.8%, inside the default margin of 2%.
@@ -40,7 +41,7 @@ def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
         try:
             _admit(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), arm, questions)
         except (EngineFailed, Unreachable) as e:
-            _fail(folder, arm, e)
+            _fail(folder, arm, e, world.secrets)
             world.say(f"  {arm.id} failed: {e.message}")
             if arm.role is Role.BASELINE:
                 raise GateRefused(
@@ -100,7 +101,7 @@ def _smoke(seat: Seat, server: Server) -> dict[str, Any]:
     )
     if not answer.text.strip():
         raise EngineFailed("the smoke question got an empty answer", where=server.url, next="check the chat template")
-    return {"question": "What is 2 + 2?", "answer": answer.text[:200]}
+    return {"question": "What is 2 + 2?", "answer": seat.hide(answer.text)[:200]}
 
 
 def _probe(seat: Seat, server: Server, arm: Arm) -> dict[str, float]:
@@ -135,9 +136,11 @@ def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Que
     seat.say(f"  {arm.id}: {len(questions)} accuracy questions")
 
     def ask(question: str) -> str:
-        return seat.world.ask(
+        said = seat.world.ask(
             server.url, server.model, question, api=seat.plan.points[0].workload.api, max_tokens=ANSWER_TOKENS
         ).text
+        # Nothing but our own credentials: a right answer may well look like one of somebody else.
+        return without(said, seat.world.secrets)
 
     answered = answer_all(questions, ask)
     data = {
@@ -156,8 +159,8 @@ def _has_failed(folder: RunFolder, arm: Arm) -> bool:
     return any(e.kind == "arm_failed" and e.data["arm"] == arm.id for e in folder.journal.events)
 
 
-def _fail(folder: RunFolder, arm: Arm, error: PaoError) -> None:
-    folder.event("arm_failed", arm=arm.id, reason=error.message, phase="admission")
+def _fail(folder: RunFolder, arm: Arm, error: PaoError, secrets: Sequence[str]) -> None:
+    folder.event("arm_failed", arm=arm.id, reason=redact(error.message, secrets), phase="admission")
 
 
 def _need_something_to_compare(folder: RunFolder, plan: Plan) -> None:

@@ -80,6 +80,7 @@ def extend(folder: RunFolder, plan: Plan, blocks: int) -> None:
         raise WrongUse(
             "blocks of the plan are still to be run", where=str(folder.path), next=f"pao campaign_run {folder.path}"
         )
-    if not looks(ev.plan, selection).undecided(a.id for a in ev.plan.candidates):
+    alive = [a.id for a in ev.plan.candidates if a.id not in selection.failed]
+    if not looks(ev.plan, selection).undecided(alive):
         raise WrongUse("every arm has its answer; more blocks would change none", where=str(folder.path))
     folder.event("extended", blocks=blocks, after=selection.limit)

@@ -20,11 +20,25 @@ from profile_and_optimize.stats.sequential import share_of_look
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One look: the contrasts it saw, the share of its level that each arm could use, who had won before, and what it
+    says of each arm by itself, were it the only one."""
+
+    blocks: int
+    contrasts: Mapping[str, Contrast]
+    shares: Mapping[str, float]
+    won: tuple[str, ...]
+    alone: Mapping[str, Effect]
+
+
+@dataclass(frozen=True, slots=True)
 class Looks:
-    """`effects` of the candidates as the looks so far leave them; `decided_at` the number of blocks at which a call fell."""
+    """`effects` of the candidates as the looks so far leave them; `decided_at` the number of blocks at which a call fell.
+    `steps` are the looks one by one."""
 
     effects: Mapping[str, Effect]
     decided_at: Mapping[str, int]
+    steps: tuple[Step, ...] = ()
 
     def undecided(self, arms: Iterable[str]) -> tuple[str, ...]:
         return tuple(a for a in arms if a not in self.decided_at)
@@ -40,6 +54,7 @@ def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Loo
     candidates = [a.id for a in plan.candidates]
     effects = calls({}, candidates, alpha=plan.alpha, margin=plan.margin)
     decided: dict[str, int] = {}
+    steps: list[Step] = []
     for n in range(1, max((len(t) for _, t in tables), default=0) + 1):
         found: dict[str, Contrast] = {}
         for group, table in tables:
@@ -49,12 +64,38 @@ def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Loo
         shares = {a: share_of_look(c.blocks, plan.blocks, c.arms_in_block) for a, c in found.items()}
         won = [a for a in decided if effects[a].call is Call.BETTER]
         fresh = calls(found, candidates, alpha=plan.alpha, margin=plan.margin, shares=shares, won=won)
+        doubt = _doubt(plan, [{b: t[b] for b in sorted(t)[:n]} for _, t in tables if t])
+        fresh = {a: _doubted(e, doubt) for a, e in fresh.items()}
+        steps.append(Step(n, found, shares, tuple(won), fresh))
         for arm in candidates:
             if arm not in decided:
                 effects[arm] = _joined(effects[arm], fresh[arm]) if n > plan.blocks else fresh[arm]
                 if effects[arm].call is not Call.UNKNOWN:
                     decided[arm] = effects[arm].blocks
-    return Looks(effects, decided)
+    return Looks(effects, decided, tuple(steps))
+
+
+def _doubt(plan: Plan, tables: Sequence[Table]) -> str:
+    """Why a look may call nobody BETTER: its own blocks show no A/A arm, or one that differs from the baseline; else "".
+
+    Judged at the look: a disturbance that more blocks drown would let the call stand that it made.
+    """
+    if plan.twin is None:
+        return "no A/A arm was run, and without one nothing is called BETTER"
+    twins = [_twin(plan, t) for t in tables]
+    if vetoed(twins):
+        return "vetoed: the baseline differed from itself in the blocks of this look"
+    return "" if all(e.lower is not None for e in twins) else "the A/A arm has no interval yet"
+
+
+def _doubted(e: Effect, doubt: str) -> Effect:
+    return replace(e, call=Call.UNKNOWN, reason=doubt, blocks_needed=None) if doubt and e.call is Call.BETTER else e
+
+
+def _twin(plan: Plan, table: Table) -> Effect:
+    assert plan.twin is not None
+    found = contrasts(table, plan.baseline.id).get(plan.twin.id)
+    return single(found, plan.twin.id, alpha=plan.alpha, margin=plan.margin)
 
 
 def _joined(before: Effect, now: Effect) -> Effect:
@@ -72,9 +113,7 @@ def aa_effects(plan: Plan, selection: Selection) -> list[Effect]:
     """The baseline against itself in every group that has blocks."""
     if plan.twin is None:
         return []
-    tables = [primary_table(plan, selection, group) for group in plan.groups]
-    found = [contrasts(t, plan.baseline.id).get(plan.twin.id) for t in tables]
-    return [single(c, plan.twin.id, alpha=plan.alpha, margin=plan.margin) for c in found]
+    return [_twin(plan, primary_table(plan, selection, group)) for group in plan.groups]
 
 
 def vetoed(effects: Iterable[Effect]) -> bool:
@@ -93,9 +132,16 @@ def workload_effects(plan: Plan, selection: Selection, arm: str) -> dict[tuple[s
 
 
 def workload_effect(plan: Plan, table: Table, arm: str) -> Effect:
+    """Beyond the planned blocks, the interval of the last planned look holds as well and may be the narrower one."""
+    blocks = sorted(table)
+    planned = _against_loss(plan, {b: table[b] for b in blocks[: plan.blocks]}, arm)
+    return planned if len(blocks) <= plan.blocks else _joined(planned, _against_loss(plan, table, arm))
+
+
+def _against_loss(plan: Plan, table: Table, arm: str) -> Effect:
     c = contrasts(table, plan.baseline.id).get(arm)
     share = share_of_look(c.blocks, plan.blocks, c.arms_in_block) if c else 1.0
-    return effect_of(c, arm, plan.alpha * share, math.log1p(plan.non_inferiority), plan.alpha)
+    return effect_of(c, arm, plan.alpha * share, math.log1p(plan.non_inferiority), plan.alpha, plan.alpha)
 
 
 def not_lost(plan: Plan, e: Effect) -> bool | None:
@@ -115,9 +161,9 @@ def wants_more(plan: Plan, selection: Selection, group: tuple[str, ...]) -> bool
     if have >= selection.limit:
         return False
     found = looks(plan, selection)
-    mine = [a.id for a in plan.candidates if a.id in group]
+    mine = [a.id for a in plan.candidates if a.id in group and a.id not in selection.failed]
     if have == 0 or found.undecided(mine):
-        return True
+        return bool(mine)
     better = [a for a in mine if found.effects[a].call is Call.BETTER]
     if better and vetoed(aa_effects(plan, selection)):
         return have < plan.blocks

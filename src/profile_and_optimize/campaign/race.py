@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from profile_and_optimize.campaign.endpoint import primary_of
 from profile_and_optimize.campaign.selection import Judged, first_usable, one_start_up
@@ -20,11 +20,13 @@ from profile_and_optimize.stats.race import Prior, Standing, posterior, standing
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Blocks of one round (number to arm ids, in the order drawn) and where the arms stood after it; None while it runs."""
+    """Blocks of one round (number to arm ids, in the order drawn) and where the arms stood after it; None while it runs.
+    `values` are what was measured in each block: the primary endpoint by arm, on the log scale."""
 
     number: int
     blocks: Mapping[int, tuple[str, ...]]
     standing: Standing | None
+    values: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def replay(plan: Plan, trials: Iterable[Judged], fell: Mapping[str, int], given_
         first += len(blocks)
         out = {a for a, block in fell.items() if block < first}
         now = _standing(plan, values, out, number)
-        rounds.append(Round(number, blocks, now))
+        measured = dict(zip(blocks, values[len(values) - len(blocks) :], strict=True))
+        rounds.append(Round(number, blocks, now, measured))
         if now is None:
             return Race(tuple(rounds), None, ())
         # Arms without a single value yet are neither good nor bad: they stay in.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from profile_and_optimize.evidence.folder import RunFolder
 
@@ -35,3 +36,14 @@ def adopt_orphans(folder: RunFolder) -> int:
             folder.write(rel, path.read_bytes(), producer=writer[0], inputs=writer[1])
             found += 1
     return found
+
+
+def note_interrupted(folder: RunFolder) -> None:
+    """Write down every time that a trial was begun and left without records: whoever broke it off may have seen it."""
+    seen: dict[str, Counter[str]] = {"trial_began": Counter(), "wrote": Counter(), "interrupted": Counter()}
+    for e in folder.journal.events:
+        if e.kind in seen:
+            seen[e.kind][e.data["path"]] += 1
+    for path, times in seen["trial_began"].items():
+        for _ in range(times - seen["wrote"][path] - seen["interrupted"][path]):
+            folder.event("interrupted", path=path)

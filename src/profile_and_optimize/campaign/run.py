@@ -10,6 +10,7 @@ from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import failed_arms
 from profile_and_optimize.campaign.looks import looks, wants_more
 from profile_and_optimize.campaign.order import session_order
+from profile_and_optimize.campaign.recover import note_interrupted
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import Seat, run_points, serving
 from profile_and_optimize.campaign.world import World
@@ -45,6 +46,7 @@ class Progress:
 def run_blocks(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float]) -> Selection:
     """Run until every group is answered or has all its blocks. Raises BrokeMidway when blocks keep being lost."""
     seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
+    note_interrupted(folder)
     give_up_broken(seat)
     progress = Progress(session_s)
     while (block := next_block(plan, selection := seat.book.selection(plan))) is not None:
@@ -95,7 +97,7 @@ def run_session(seat: Seat, block: int, arm_id: str, stage: Stage) -> None:
                 run_points(seat, server, arm, block, before, stage)
             return
         except (EngineFailed, Unreachable) as e:
-            seat.folder.event("session_failed", stage=stage, block=block, arm=arm_id, reason=e.message)
+            seat.folder.event("session_failed", stage=stage, block=block, arm=arm_id, reason=seat.hide(e.message))
             seat.say(f"  {arm_id}: {e.message}")
             if start == STARTS:
                 if arm.role is Role.BASELINE:
@@ -108,7 +110,9 @@ def run_session(seat: Seat, block: int, arm_id: str, stage: Stage) -> None:
 
 
 def drop_arm(seat: Seat, arm_id: str, reason: str, stage: Stage, block: int) -> None:
-    seat.folder.event("arm_failed", arm=arm_id, reason=reason, phase=f"{stage} block {block}", stage=stage, block=block)
+    seat.folder.event(
+        "arm_failed", arm=arm_id, reason=seat.hide(reason), phase=f"{stage} block {block}", stage=stage, block=block
+    )
 
 
 def _say_look(seat: Seat) -> None:
@@ -168,6 +172,7 @@ def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) ->
     order are found by a gate later.
     """
     seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
+    note_interrupted(folder)
     give_up_broken(seat)
     if arm_id in failed_arms(folder.journal.events):
         raise WrongUse(

@@ -8,6 +8,7 @@ from profile_and_optimize.campaign.admit import prompt_maker
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import FINALISTS
 from profile_and_optimize.campaign.race import Race
+from profile_and_optimize.campaign.recover import note_interrupted
 from profile_and_optimize.campaign.run import Progress, drop_silent, lacking, run_session
 from profile_and_optimize.campaign.session import PRODUCER, Seat
 from profile_and_optimize.campaign.world import World
@@ -20,6 +21,7 @@ from profile_and_optimize.evidence.folder import RunFolder
 def run_race(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float]) -> Plan:
     """The plan of the confirmation. Raises BrokeMidway when no round gave a single pair to compare."""
     seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
+    note_interrupted(folder)
     progress, told = Progress(session_s), 0
     while (race := _race(seat)).next_block is not None:
         told = _tell(seat, race, told)

@@ -53,6 +53,8 @@ def _observed(file: TrialFile, field: str, default: str) -> str:
 def summary_of(file: TrialFile, drop: int | None = None) -> TrialSummary:
     """The trial's metrics without its `drop` first requests; None leaves that to the trial itself."""
     run = file.run
+    if run.open_loop:  # what came first is part of the load; a stall must not be taken for a start-up
+        drop = 0
     summary = summarize(
         run.records, asked=file.requests_asked, concurrency=run.concurrency, from_intended=run.open_loop, drop=drop
     )
@@ -63,12 +65,13 @@ def summary_of(file: TrialFile, drop: int | None = None) -> TrialSummary:
 class Selection:
     """`blocks[block][arm][point]` of whole blocks; `excluded` and `open` name the others with the reason.
 
-    `limit` is the most blocks a group may have: those planned and those added."""
+    `limit` is the most blocks a group may have: those planned and those added. `failed` arms take no part."""
 
     blocks: Mapping[int, Mapping[str, Mapping[str, Judged]]]
     excluded: Mapping[int, str]
     open: Mapping[int, str]
     limit: int
+    failed: frozenset[str] = frozenset()
 
     def of_group(self, plan: Plan, group: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(b for b in sorted(self.blocks) if plan.group_of_block(b) == group)
@@ -105,7 +108,7 @@ def select(
     limit = plan.blocks + added
     beyond = _beyond(plan, blocks, limit)
     excluded |= dict.fromkeys(beyond, "beyond the planned number of blocks")
-    return Selection({b: v for b, v in blocks.items() if b not in beyond}, excluded, unfinished, limit)
+    return Selection({b: v for b, v in blocks.items() if b not in beyond}, excluded, unfinished, limit, out)
 
 
 def first_usable(plan: Plan, members: Iterable[Judged]) -> dict[str, dict[str, Judged]]:
@@ -122,7 +125,8 @@ def one_start_up(chosen: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[s
     drops: dict[str, int] = {}
     for points in chosen.values():
         for point, t in points.items():
-            drops[point] = max(drops.get(point, 0), common_drop([t.summary.steady]))
+            own = 0 if t.file.run.open_loop else common_drop([t.summary.steady])
+            drops[point] = max(drops.get(point, 0), own)
     return {
         arm: {
             point: t if t.summary.dropped == drops[point] else replace(t, summary=summary_of(t.file, drops[point]))

@@ -49,6 +49,10 @@ class Seat:
     def say(self, text: str) -> None:
         self.world.say(text)
 
+    def hide(self, text: str) -> str:
+        """Text of a server or a log without credentials, as it may be written."""
+        return redact(text, self.world.secrets)
+
 
 def serve_spec(plan: Plan, arm: Arm, world: World, log: Path, port: int) -> ServeSpec:
     return ServeSpec(
@@ -114,6 +118,7 @@ def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey)
     engine, world = seat.world.engine(arm.engine), seat.world
     warm, prompts = prompts_of_trial(seat, arm, point, key, engine.restarts)
     drive(seat, server, point, warm, min(WARMUP_OSL, point.workload.osl))
+    seat.folder.event("trial_began", path=trial_path(key))
     before, started = engine.counters(server), world.now()
     with world.guard.watch(_tree(seat, server, arm)) as machine:
         run = drive(seat, server, point, prompts, point.workload.osl, schedule_of(seat.plan, point, key))
@@ -208,7 +213,7 @@ def observed_context(seat: Seat, server: Server, arm: Arm, point: Point, run: Cl
         "template_tokens": f"{seat.prompts.calibration.overhead:g}", "client": client.name,
         "client_version": client.version, "client_scheduler": run.probe.scheduler, "client_cores": _cores(run.probe.cores),
     }  # fmt: skip
-    return context({k: redact(v) for k, v in asked.items()}, {k: redact(v) for k, v in seen.items()}).to_json()
+    return context({k: redact(v) for k, v in asked.items()}, {k: seat.hide(v) for k, v in seen.items()}).to_json()
 
 
 def _cores(cores: tuple[int, ...]) -> str:
@@ -235,5 +240,11 @@ def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec, label: str) -> None:
 
 def _keep_log(seat: Seat, arm: Arm, log: Path, label: str) -> None:
     if log.exists() and log.stat().st_size:
-        text = redact(log.read_bytes()[-200_000:].decode(errors="replace"))
+        text = seat.hide(_end_of(log, 200_000).decode(errors="replace"))
         seat.folder.write(f"cells/{arm.id}/raw/log-{label}.txt", text.encode(), producer="engine")
+
+
+def _end_of(log: Path, most: int) -> bytes:
+    """Its last whole lines: half a line could hold the end of a credential, which nobody would know for one."""
+    data = log.read_bytes()
+    return data if len(data) <= most else data[-most:].partition(b"\n")[2]

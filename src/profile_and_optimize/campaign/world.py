@@ -28,6 +28,7 @@ class Asker(Protocol):
 class World:
     """`now` is wall-clock seconds. `host` gives environment context. `say` gets one line of progress at a time.
 
+    `secrets` are credentials of ours in every spelling: no text from outside is written with one of them in it.
     `guard` waits for a quiet machine before a session and watches it during a trial. `client_errors` are the
     calibrations that this machine keeps of the client.
     """
@@ -43,6 +44,7 @@ class World:
     engine_cores: tuple[int, ...] = ()
     client_cores: tuple[int, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
     client_errors: tuple[ClientError, ...] = ()
 
     def engine(self, name: str) -> Engine:

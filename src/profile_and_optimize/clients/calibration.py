@@ -12,11 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-import httpx
-
 from profile_and_optimize.clients.base import Client, LoadRequest
-from profile_and_optimize.core.errors import BrokeMidway, Corrupted, WrongUse
+from profile_and_optimize.core.errors import BrokeMidway, Corrupted, Unreachable, WrongUse
 from profile_and_optimize.core.records import ClientRun
+from profile_and_optimize.engines.calls import get
 from profile_and_optimize.engines.mock.process import MockProcess
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.stats.client_error import ClientError, RunError, client_error_from_json, run_error, sent_of
@@ -90,11 +89,13 @@ def has_stamps(url: str) -> bool:
 
 def _get(url: str) -> Any:
     try:
-        answer = httpx.get(url, timeout=ASK_WITHIN_S, trust_env=False)
-        answer.raise_for_status()
+        answer = get(url, timeout_s=ASK_WITHIN_S)
+        if answer.status != 200:
+            raise ValueError(f"it answered {answer.status}")
         return answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise BrokeMidway(f"the mock did not answer: {error}", where=url) from None
+    except (Unreachable, ValueError) as error:
+        said = error.message if isinstance(error, Unreachable) else error
+        raise BrokeMidway(f"the mock did not answer: {said}", where=url) from None
 
 
 def requests_at(concurrency: int) -> int:
@@ -218,6 +219,13 @@ class Store:
 
     def _path(self, node: str, client: str, version: str, concurrency: int) -> Path:
         return self.root / _plain(node) / f"{_plain(client)}-{_plain(version)}" / f"c{concurrency}.json"
+
+
+def stored_for(client: Client, concurrency: int | None) -> ClientError | None:
+    """What this machine keeps of a client at a load; None for an open loop, or when there is none. Raises Corrupted."""
+    if concurrency is None:
+        return None
+    return Store(default_root()).find(this_node(), client.name, client.version, concurrency)
 
 
 def _plain(name: str) -> str:

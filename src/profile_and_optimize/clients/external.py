@@ -237,7 +237,8 @@ def last_words(log: Path, load: LoadRequest) -> str:
         told = [line for line in lines if line]
         first = next((i for i, line in enumerate(told) if re.search(r"\berror\b", line, re.I)), len(told) - 1)
         text = " ".join(told[max(0, first) : first + 4])
-    return redact_text(clean(text.encode())[:400], secrets_of(load.headers)) or ""
+    # Before the text is cut, which could leave the beginning of a secret.
+    return clean((redact_text(text, secrets_of(load.headers)) or "").encode())
 
 
 def _read(tool: Tool, load: LoadRequest, home: Path) -> Told:

@@ -22,7 +22,7 @@ from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.closed_loop import ClosedLoop
 from profile_and_optimize.clients.connection import Exchange
 from profile_and_optimize.clients.dialer import Dialer
-from profile_and_optimize.clients.kept import keep, redact_text, secrets_of
+from profile_and_optimize.clients.kept import as_told, hide, keep, secrets_of
 from profile_and_optimize.clients.loop import Loop
 from profile_and_optimize.clients.open_loop import OpenLoop
 from profile_and_optimize.clients.payload import request_bytes
@@ -147,7 +147,10 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
     for exchange in sorted(loop.exchanges, key=lambda e: e.index):
         seen = [(at - loop.t0_ns, data) for at, data in exchange.reads]
         parsed = _parse(exchange, seen, loop.t0_ns)
-        record = replace(parsed.record, error=redact_text(parsed.record.error, secrets))
+        hidden = hide(seen, secrets)
+        record = parsed.record
+        if hidden is not seen:
+            record = as_told(record, _parse(exchange, hidden, loop.t0_ns).record)
         records.append(record)
         if not record.ok or (load.keep_raw_every and good % load.keep_raw_every == 0):
             raw.append(keep(record.index, seen, failed=not record.ok, secrets=secrets))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from profile_and_optimize.core.errors import Unreachable, WrongUse
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.engines.urls import addresses
 
 PORTS = {"http": 80, "https": 443}
-# Cloud metadata services outside the link-local ranges; a URL from outside must not read them.
-METADATA = {"fd00:ec2::254", "100.100.100.200"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +48,4 @@ def parse_target(url: str) -> Target:
 
 def resolve(target: Target) -> tuple[str, ...]:
     """Its addresses, in the system's order. Raises Unreachable, and WrongUse for link-local and metadata addresses."""
-    try:
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Unreachable(f"cannot resolve {target.host}: {reason}", where=target.url) from None
-    addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for address in addresses:
-        _refuse_metadata(address, target)
-    return addresses
-
-
-def _refuse_metadata(address: str, target: Target) -> None:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_link_local or str(ip) in METADATA:
-        raise WrongUse(f"{address} is a link-local or metadata address", where=target.url)
+    return addresses(target.host, target.port, target.url)

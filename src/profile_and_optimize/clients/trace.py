@@ -58,6 +58,11 @@ class Trace:
         return self.turns[-1].at_ns / 1e9
 
     @property
+    def tokens(self) -> int:
+        """Of the prompts that are made."""
+        return sum(t.isl or 0 for t in self.turns)
+
+    @property
     def sessions(self) -> int:
         return len({t.session for t in self.turns if t.session is not None})
 
@@ -144,11 +149,9 @@ def _checked(trace: Trace) -> Trace:
 
 def check_size(trace: Trace) -> None:
     """Of what is taken from it. Raises WrongUse when the prompts would not fit in memory."""
-    tokens = sum(t.isl or 0 for t in trace.turns)
-    if tokens > MOST_TOKENS_IN_ALL:
-        raise WrongUse(
-            f"{tokens} prompt tokens; at most {MOST_TOKENS_IN_ALL} in one run", where=trace.where, next="--requests N takes the first N"
-        )  # fmt: skip
+    if trace.tokens > MOST_TOKENS_IN_ALL:
+        told = f"{trace.tokens} prompt tokens; at most {MOST_TOKENS_IN_ALL} in one run"
+        raise WrongUse(told, where=trace.where, next="--requests N takes the first N")
 
 
 def _fields(line: bytes) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id
+from profile_and_optimize.core.settings import refuse_settings
 
 
 class Role(StrEnum):
@@ -39,37 +39,10 @@ class Arm:
         checked_id(self.id, "cell id")
         checked_id(self.engine, "engine")
         refuse_settings(self.flags, self.env, f"cell {self.id}")
-        if any("\0" in f or "\n" in f for f in self.flags):
-            raise WrongUse(f"cell {self.id}: a flag holds a control character")
         if self.predicted is not None and not 0 < self.predicted[0] <= self.predicted[1]:
             raise WrongUse(f"cell {self.id}: predicted {self.predicted} is not a range of ratios")
         if self.role is Role.AA and self.lever:
             raise WrongUse(f"cell {self.id}: an A/A arm changes nothing, so it has no lever")
-
-
-# Ours to set, or dangerous: an arm may not move the server, serve another model, or run code that a model brings.
-OURS = ("--host", "--port", "--model", "--served-model-name", "--trust-remote-code", "--uds")
-_SECRET = re.compile(r"(?i)(api[-_]?key|token$|secret|passw)")
-
-
-def refuse_settings(flags: tuple[str, ...], env: tuple[tuple[str, str], ...], where: str) -> None:
-    """Raises WrongUse naming an option that is not the arm's to set, or a credential that would be written down."""
-    for flag in (f.split("=", 1)[0].replace("_", "-") for f in flags if f.startswith("--")):
-        if flag in OURS:
-            raise WrongUse(f"{flag} is not an arm's to set", where=where, next="remove it")
-        if _SECRET.search(flag):
-            raise WrongUse(
-                f"{flag} carries a credential, which would be written into the run",
-                where=where,
-                next="set it in the environment",
-            )
-    for name, _ in env:
-        if _SECRET.search(name):
-            raise WrongUse(
-                f"{name} carries a credential, which would be written into the run",
-                where=where,
-                next="set it in your environment",
-            )
 
 
 def check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:

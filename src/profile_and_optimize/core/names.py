@@ -9,12 +9,12 @@ from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
 
-_ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def checked_id(text: str, what: str) -> str:
     """`text` if it can safely name a folder: lower case letters, digits, dot, dash, underscore; no path, no '..'."""
-    if not isinstance(text, str) or not _ID.match(text) or ".." in text:
+    if not isinstance(text, str) or not _ID.fullmatch(text) or ".." in text:
         raise WrongUse(
             f"{what} {text!r} is not a name: use up to 64 of a-z 0-9 . _ -, beginning with a letter or digit"
         )

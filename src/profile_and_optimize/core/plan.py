@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from profile_and_optimize.core.cell import Arm, Role, check_arms, refuse_settings
+from profile_and_optimize.core.cell import Arm, Role, check_arms
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id, digest_of
+from profile_and_optimize.core.settings import refuse_settings
 from profile_and_optimize.core.workload import Point, point_from_json
 
 FOCI = ("throughput", "latency", "mixed")

@@ -23,7 +23,8 @@ class Effect:
     """An arm against the baseline on one endpoint, as a log ratio turned so that positive is better.
 
     `lower`..`upper` is the interval at one-sided error `level` on each side; all None when fewer than two
-    blocks hold the pair. `blocks` is n. `p_value` is one-sided against the margin.
+    blocks hold the pair. `stated` is the error a side over all looks of the campaign together, of which `level` is this
+    look's part: what the interval can be trusted to, since the campaign stopped where it did by looking; None where there is one look. `blocks` is n. `p_value` is one-sided against the margin.
     """
 
     arm: str
@@ -36,6 +37,12 @@ class Effect:
     call: Call
     reason: str
     blocks_needed: int | None = None
+    stated: float | None = None
+
+    @property
+    def error(self) -> float:
+        """One-sided, over all looks."""
+        return self.level if self.stated is None else self.stated
 
     def __post_init__(self) -> None:
         known = [v is not None for v in (self.estimate, self.lower, self.upper)]

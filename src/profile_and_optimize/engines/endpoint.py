@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
-
 from profile_and_optimize.core.errors import Unreachable
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
+from profile_and_optimize.engines.calls import Headers, get
 from profile_and_optimize.engines.prometheus import scrape
 from profile_and_optimize.engines.urls import checked_url
-
-Headers = tuple[tuple[str, str], ...]
 
 
 class EndpointEngine:
@@ -38,10 +35,10 @@ class EndpointEngine:
     def observed(self, server: Server) -> dict[str, str]:
         seen = {"url": server.url, "served_model": server.model}
         try:
-            answer = httpx.get(f"{server.url}/version", timeout=5.0, trust_env=False, headers=dict(self.headers))
-            if answer.status_code == 200:
+            answer = get(f"{server.url}/version", self.headers, timeout_s=5.0)
+            if answer.status == 200:
                 seen["engine_version"] = str(answer.json().get("version", ""))[:80]
-        except (httpx.HTTPError, ValueError, AttributeError):
+        except (Unreachable, ValueError, AttributeError):
             pass
         return seen
 
@@ -55,21 +52,26 @@ class EndpointEngine:
 def served_model(url: str, headers: Headers = (), wanted: str | None = None) -> str:
     """The wanted model if the server lists it, else its first. Raises Unreachable when it refuses, redirects or lists other models."""
     try:
-        answer = httpx.get(f"{url}/v1/models", timeout=10.0, trust_env=False, headers=dict(headers))
-        if answer.status_code != 200:
+        answer = get(f"{url}/v1/models", headers)
+    except Unreachable as e:
+        raise Unreachable(
+            f"cannot be reached: {e.message}", where=url, next="start the server or correct the URL"
+        ) from e
+    try:
+        if answer.status != 200:
             raise Unreachable(
-                f"GET /v1/models answered {answer.status_code}",
+                f"GET /v1/models answered {answer.status}",
                 where=url,
                 next="check the URL; it is the root, without /v1",
             )
         listed = [str(m["id"]) for m in answer.json()["data"]]
         if wanted is not None and wanted not in listed:
             raise Unreachable(
-                f"no model {wanted!r}; it serves {', '.join(listed[:5])}", where=url, next="correct --model"
+                f"no model {wanted!r}; it serves {', '.join(m[:80] for m in listed[:5])}",
+                where=url,
+                next="correct --model",
             )
         return wanted or listed[0]
-    except httpx.HTTPError as e:
-        raise Unreachable(f"cannot be reached: {e}", where=url, next="start the server or correct the URL") from e
     except (ValueError, KeyError, IndexError, TypeError) as e:
         raise Unreachable(
             "its /v1/models is not an OpenAI model list",

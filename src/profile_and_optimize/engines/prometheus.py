@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import httpx
-
+from profile_and_optimize.core.errors import Unreachable
 from profile_and_optimize.engines.base import Counters
+from profile_and_optimize.engines.calls import get
 
 _LINE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{.*\})?\s+(\S+)$")
 
@@ -33,10 +33,10 @@ def parse(text: str) -> dict[str, float]:
 def scrape(url: str, headers: tuple[tuple[str, str], ...] = ()) -> Counters:
     """The counters behind url/metrics; empty when there are none to read."""
     try:
-        answer = httpx.get(f"{url}/metrics", timeout=10.0, trust_env=False, headers=dict(headers))
-    except httpx.HTTPError:
+        answer = get(f"{url}/metrics", headers)
+    except Unreachable:
         return Counters({})
-    return Counters(parse(answer.text) if answer.status_code == 200 else {})
+    return Counters(parse(answer.text) if answer.status == 200 else {})
 
 
 def mean_of(delta: Mapping[str, float], histogram: str) -> float | None:

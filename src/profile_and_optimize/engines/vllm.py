@@ -9,6 +9,7 @@ from pathlib import Path
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import not_an_option
+from profile_and_optimize.core.settings import options
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
 from profile_and_optimize.engines.process import Managed, require_free, server_env, wait_ready
 from profile_and_optimize.engines.prometheus import scrape
@@ -56,7 +57,7 @@ class VllmEngine:
         model = not_an_option(spec.model, "model")
         argv = (
             str(self.env.python), "-m", "vllm.entrypoints.cli.main", "serve", model, "--host", "127.0.0.1", "--port", str(spec.port),
-            "--served-model-name", spec.served_name, *spec.common_flags, *spec.arm.flags,
+            "--served-model-name", spec.served_name, *spec.common_flags, *spec.arm.flags, *_safe_weights(spec),
         )  # fmt: skip
         offline = (("HF_HUB_OFFLINE", "1"),) if Path(model).is_dir() else ()
         cpu = CPU_ENV if self.is_cpu else ()
@@ -113,6 +114,13 @@ def observed_from_log(text: str) -> dict[str, str]:
     """Context fields that vLLM's start-up log names; what it does not name is left out."""
     found = {name: re.search(pattern, text) for name, pattern in _CONFIG.items()}
     return {name: hit.group(1) for name, hit in found.items() if hit}
+
+
+def _safe_weights(spec: ServeSpec) -> tuple[str, ...]:
+    """A folder was looked at (`ops.model`); of a model on a hub, vLLM would take pickles where it finds nothing else."""
+    named = [value for name, value in options((*spec.common_flags, *spec.arm.flags)) if name == "--load-format"]
+    chosen = named and named[-1].lower() not in ("auto", "hf")
+    return () if chosen or Path(spec.model).is_dir() else ("--load-format", "safetensors")
 
 
 def require_vllm(env: ToolEnv | None) -> ToolEnv:

@@ -17,7 +17,7 @@ from profile_and_optimize.evidence.atomic import sweep_temps, write_atomic
 from profile_and_optimize.evidence.journal import Journal
 from profile_and_optimize.evidence.reading import read_json
 
-RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[a-z0-9][a-z0-9._-]*$")
+RUN_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9][a-z0-9._-]*\Z")
 JOURNAL = "journal.jsonl"
 
 

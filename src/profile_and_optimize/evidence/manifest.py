@@ -31,7 +31,7 @@ PARTS = ("run_id", "evidence_root", "journal", "derived", "rendered_by")
 ENTRY = ("path", "bytes", "sha256", "producer", "inputs")
 NOT_LISTED = frozenset({MANIFEST, ".lock", JOURNAL})
 # Events that tell how it went and may come twice where a campaign was resumed. Every other kind decides something.
-TELLING = frozenset({"wrote", "created", "session", "session_failed", "settled", "block", "race_block"})
+TELLING = frozenset({"wrote", "created", "session", "session_failed", "settled", "trial_began", "block", "race_block"})
 
 
 def entries_of(events: Iterable[Event]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The file of one trial: its records as columns of integers, what the client saw of itself, the server's counters.
 
 docs/verify.md describes the format and reads it in ten lines. Kept response bytes stand in a second file as text in
-which every byte is one character (latin-1), redacted.
+which every byte is one character (latin-1), credentials overwritten.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import binascii
 import math
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,14 @@ from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse
 from profile_and_optimize.core.trial import Stage, TrialKey
-from profile_and_optimize.evidence.redact import redact
-from profile_and_optimize.stats.columns import MISSING, NUMBERS, TEXTS, Records, column
+from profile_and_optimize.evidence.redact import redact, starred
+from profile_and_optimize.stats.columns import MISSING, NUMBERS, SMALL, TEXTS, Records, column
 
 SCHEMA = 2
 _TRIAL = re.compile(r"cells/[^/]+/raw/[br]\d{3,}-(?!.*\.raw\.json$)[^/]+\.json")
 _COUNTED = (*NUMBERS, "chunks", "first_chunk_ns")
 # Gaps fit 32 bits unless a stream paused for more than four seconds.
-_LAYOUTS: dict[str, np.dtype[Any]] = {"uint32 little-endian": np.dtype("<u4"), "int64 little-endian": np.dtype("<i8")}
+_LAYOUTS: dict[str, np.dtype[Any]] = {"uint32 little-endian": SMALL, "int64 little-endian": np.dtype("<i8")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,15 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
 
 
 def encode_raw(raw: tuple[RawResponse, ...]) -> bytes:
-    kept = [{"index": r.index, "reads": [[at, redact(data.decode("latin-1"))] for at, data in r.reads]} for r in raw]
+    kept = [{"index": r.index, "reads": list(_without_credentials(r))} for r in raw]
     return canonical({"schema": 1, "kind": "raw", "responses": kept}) + b"\n"
+
+
+def _without_credentials(r: RawResponse) -> Iterator[list[Any]]:
+    """The reads as text; a credential may stand in two of them. Every length stays, and so does the framing."""
+    text, end = starred(b"".join(data for _, data in r.reads).decode("latin-1")), 0
+    for at, data in r.reads:
+        yield [at, text[end : (end := end + len(data))]]
 
 
 def decode_raw(doc: Mapping[str, Any]) -> tuple[RawResponse, ...]:
@@ -152,9 +160,9 @@ def _records(columns: Mapping[str, list[Any]], gaps: Mapping[str, Any]) -> Recor
     if len(sizes) > 1 or set(columns) != {*_COUNTED, *TEXTS}:
         raise ValueError("columns of unequal length, or others than there are")
     # One list for all: a small array each would cost more than everything else here.
-    table = column(v for name in _COUNTED for v in columns[name]).reshape(len(_COUNTED), sizes.pop())
+    table = column(chain.from_iterable(columns[n] for n in _COUNTED)).reshape(len(_COUNTED), sizes.pop())
     numbers = dict(zip(_COUNTED, table, strict=True))
-    if not {type(t) for name in TEXTS for t in columns[name]} <= {str, type(None)}:
+    if not set(map(type, chain.from_iterable(columns[n] for n in TEXTS))) <= {str, type(None)}:
         raise ValueError("an error or a finish reason is not text")
     return Records(
         {name: numbers[name] for name in NUMBERS}, {name: columns[name] for name in TEXTS},

@@ -9,7 +9,7 @@ from typing import Any
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.importers import aiperf, guidellm, pao, sglang, vllm_bench
 from profile_and_optimize.importers.base import Imported
-from profile_and_optimize.importers.reading import files_under, read_values
+from profile_and_optimize.importers.reading import files_under, printable, read_values
 
 KNOWN: Mapping[str, Any] = {
     "vllm": vllm_bench, "sglang": sglang, "aiperf": aiperf, "guidellm": guidellm, "pao": pao,
@@ -52,7 +52,7 @@ def _folder(folder: Path) -> tuple[Imported, ...]:
         try:
             found += _file(file)
         except WrongUse as e:
-            unread.append(str(e))
+            unread.append(printable(str(e)))
     if unread and not found:
         raise WrongUse(unread[0], next=f"known are {SAYS}")
     if not found:
@@ -87,7 +87,7 @@ def _file(path: Path) -> tuple[Imported, ...]:
 
 
 def _runs(value: Any, path: Path, index: int, of: int) -> tuple[Imported, ...]:
-    name = str(path) if of == 1 else f"{path}#{index + 1}"
+    name = printable(str(path)) + ("" if of == 1 else f"#{index + 1}")
     tool = tool_of(value)
     if tool == guidellm.TOOL:
         return guidellm.of(value, name)

@@ -17,7 +17,7 @@ from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.records import RequestRecord
-from profile_and_optimize.importers.base import Imported, RequestSeen, Stat, counted, without_empty
+from profile_and_optimize.importers.base import Imported, RequestSeen, Stat, counted, whole_ns, without_empty
 from profile_and_optimize.importers.reading import (
     UNITS,
     Looked,
@@ -175,12 +175,16 @@ def _records(lines: list[Looked], requests: tuple[RequestSeen, ...]) -> tuple[Re
 
 
 def _clocks(lines: list[Looked]) -> list[tuple[int, int, int]]:
-    """(due, sent, ended) of every line in nanoseconds since the first was due; empty where one lacks them."""
+    """(due, sent, ended) of every line in nanoseconds since the first was due; empty where one lacks them.
+
+    Raises ValueError where they are further apart than a run is long.
+    """
     found = [_clock(line.inside("metadata")) for line in lines]
     known = [c for c in found if c is not None]
     if not known or len(known) < len(found):
         return []
     t0 = min(c[0] for c in known)
+    whole_ns((max(max(c) for c in known) - t0) * 1e-9)
     return [(due - t0, sent - t0, ended - t0) for due, sent, ended in known]
 
 
@@ -196,15 +200,15 @@ def _clock(meta: Looked) -> tuple[int, int, int] | None:
 
 def _integer(meta: Looked, key: str) -> int | None:
     found = meta.data.get(key)
-    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**63 else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**62 else None
 
 
 def _record(index: int, clock: tuple[int, int, int], r: RequestSeen) -> RequestRecord:
     due, sent, ended = clock
-    chunks, at = [], float(sent)
+    chunks, at = [], 0.0
     if r.ok and r.ttft_s is not None:
-        chunks = [at := at + gap * 1e9 for gap in (r.ttft_s, *(r.gaps_s or ()))]
-    chunk_ns = tuple(round(t) for t in chunks)
+        chunks = [at := at + gap for gap in (r.ttft_s, *(r.gaps_s or ()))]
+    chunk_ns = tuple(sent + whole_ns(t) for t in chunks)
     return RequestRecord(
         index=index, intended_ns=due, sent_ns=sent, done_ns=max(sent, ended, *chunk_ns), chunk_ns=chunk_ns,
         prompt_tokens=r.input_tokens, completion_tokens=r.output_tokens, error=r.error,

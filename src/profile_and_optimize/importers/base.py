@@ -11,6 +11,7 @@ import numpy as np
 from profile_and_optimize.core.metrics import DISTRIBUTIONS
 from profile_and_optimize.core.records import RequestRecord
 
+LONGEST_S = 100 * 24 * 3600.0
 NAMES = tuple(m.name for m in DISTRIBUTIONS)
 
 
@@ -129,6 +130,13 @@ class Imported:
     @property
     def good(self) -> tuple[RequestSeen, ...]:
         return tuple(r for r in self.requests if r.ok)
+
+
+def whole_ns(seconds: float) -> int:
+    """Integer nanoseconds of a time within a run. Raises ValueError beyond 100 days, which is none."""
+    if abs(seconds) > LONGEST_S:
+        raise ValueError(f"{seconds!r} seconds is not a time within a run")
+    return round(seconds * 1e9)
 
 
 def without_empty(stats: Mapping[str, Stat]) -> dict[str, Stat]:

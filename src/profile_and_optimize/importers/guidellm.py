@@ -122,12 +122,12 @@ def _requests(b: Looked) -> tuple[RequestSeen, ...]:
 def _seen(r: Looked, group: str) -> RequestSeen:
     isl, osl = r.whole("prompt_tokens"), r.whole("output_tokens")
     lag = r.number("request_dispatch_delay") if "request_dispatch_delay" in r else None
+    sent = r.number("request_start_time")
     if group != "successful":
         error = r.inside("info").text("error")
-        return RequestSeen(input_tokens=isl, error=short_error(error) if error else group, lag_s=lag)
-    return RequestSeen(
-        r.number("time_to_first_token_ms", scale=1e-3), None, r.number("request_latency"), isl, osl, None, lag
-    )
+        return RequestSeen(input_tokens=isl, error=short_error(error) if error else group, lag_s=lag, sent_s=sent)
+    ttft = r.number("time_to_first_token_ms", scale=1e-3)
+    return RequestSeen(ttft, None, r.number("request_latency"), isl, osl, None, lag, sent)
 
 
 def _errors(totals: Looked, requests: tuple[RequestSeen, ...]) -> tuple[tuple[str, int], ...]:

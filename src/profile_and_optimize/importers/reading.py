@@ -119,7 +119,7 @@ class Looked:
         found = self.data.get(key)
         if found is None or isinstance(found, (dict, list)) or found == "":
             return None
-        return str(found)[:200]
+        return printable(str(found))[:200]
 
     def numbers(self, key: str) -> list[float]:
         return checked_numbers(self.list(key), f"{self.where}.{key}")
@@ -158,6 +158,11 @@ def same_lengths(lists: Mapping[str, Sequence[Any]], where: str) -> int:
     return next(iter(lengths.values()), 0)
 
 
+def printable(text: str) -> str:
+    """Without what no terminal or file takes: half of a surrogate pair, or a file name's stray bytes."""
+    return text.encode(errors="replace").decode()
+
+
 def digest_of_text(text: Any) -> str:
     return hashlib.sha256(repr(text).encode(errors="replace")).hexdigest()[:16]
 
@@ -165,10 +170,10 @@ def digest_of_text(text: Any) -> str:
 def short_error(error: Any) -> str:
     """The last line of an error, as a traceback ends with what happened; at most 160 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:160] if lines else "failed without a reason"
+    return printable(lines[-1])[:160] if lines else "failed without a reason"
 
 
 def scalars(data: Mapping[str, Any], but: frozenset[str]) -> dict[str, str]:
     """Plain values as text: context that the tool or its user wrote down beside the numbers."""
     kept = {k: v for k, v in data.items() if k not in but and isinstance(v, (str, int, float)) and v != ""}
-    return {str(k)[:80]: str(v)[:200] for k, v in list(kept.items())[:60]}
+    return {printable(k)[:80]: printable(str(v))[:200] for k, v in list(kept.items())[:60]}

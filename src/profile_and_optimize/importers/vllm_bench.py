@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from profile_and_optimize.core.records import RequestRecord
-from profile_and_optimize.importers.base import Imported, RequestSeen, Stat, counted, without_empty
+from profile_and_optimize.importers.base import Imported, RequestSeen, Stat, counted, whole_ns, without_empty
 from profile_and_optimize.importers.reading import (
     Looked,
     checked_numbers,
@@ -154,17 +154,13 @@ def _record(index: int, sent_s: float, r: RequestSeen) -> RequestRecord:
     chunks, at = [], sent_s + (r.ttft_s or 0.0)
     if r.ttft_s is not None:
         chunks = [at := at + gap for gap in (0.0, *(r.gaps_s or ()))]
-    sent = _ns(sent_s)
-    chunk_ns = tuple(max(sent, _ns(t)) for t in chunks)
-    done = max(sent, _ns(sent_s + (r.e2e_s or 0.0)), *chunk_ns)
+    sent = whole_ns(sent_s)
+    chunk_ns = tuple(max(sent, whole_ns(t)) for t in chunks)
+    done = max(sent, whole_ns(sent_s + (r.e2e_s or 0.0)), *chunk_ns)
     return RequestRecord(
-        index=index, intended_ns=min(sent, max(0, _ns(sent_s - (r.lag_s or 0.0)))), sent_ns=sent, done_ns=done,
+        index=index, intended_ns=min(sent, max(0, whole_ns(sent_s - (r.lag_s or 0.0)))), sent_ns=sent, done_ns=done,
         chunk_ns=chunk_ns, prompt_tokens=r.input_tokens, completion_tokens=r.output_tokens, error=r.error,
     )  # fmt: skip
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
 
 
 def _facts(d: Looked) -> dict[str, str]:

@@ -93,7 +93,7 @@ def text_of(effect: Effect, aa: Effect | None, path: Path, endpoint: str) -> str
     twin = ratio_words(aa) if aa else "not run"
     return "\n".join([
         f"B is {effect.call.value} than A" if effect.call.value in ("BETTER", "WORSE") else f"B against A: {effect.call.value}",
-        f"  {endpoint}: {ratio_words(effect)}, {effect.blocks} blocks, one-sided error {effect.level:.1%}",
+        f"  {endpoint}: {ratio_words(effect)}, {effect.blocks} blocks, one-sided error {effect.error:.2%}",
         f"  {effect.reason}",
         f"  A against itself: {twin}",
         "  DRAFT: we did not start these servers, so how much a restart changes them is unknown",

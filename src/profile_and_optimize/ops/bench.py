@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from profile_and_optimize.clients.base import MOST_CONNECTIONS, LoadRequest
+from profile_and_optimize.clients.base import MOST_CONNECTIONS, Client, LoadRequest
+from profile_and_optimize.clients.calibration import stored_for
 from profile_and_optimize.clients.prompts import PromptMaker, calibrate, dataset_prompts, load_tokenizer
 from profile_and_optimize.clients.stream import StreamClient
-from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, Unreachable
+from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, Unreachable, WrongUse
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import TrialKey, TrialState, Validity
@@ -27,16 +28,20 @@ from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_ra
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.bench_text import server_words, text_of
 from profile_and_optimize.ops.loads import AskedLoad, LoadOptions, asked_load, connections_before
-from profile_and_optimize.ops.worlds import auth_headers
-from profile_and_optimize.stats.honesty import Honesty, assess
+from profile_and_optimize.ops.worlds import auth_headers, make_client
+from profile_and_optimize.stats.foreign import OURS, as_told, assess_client, calibrate_command
+from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.summary import TrialSummary, summarize
 
 TRIES = 4
 WARMUP_OSL = 8
+# A trace of so many prompt tokens is announced; making one took 6.5 us on a core of a 2-core EPYC, with a tokenizer.
+LONG_TOKENS, MAKING_S = 1_000_000, 6.5e-6
 
 
 class BenchRequest(LoadOptions):
     url: str
+    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
     model: str | None = None
     api: Literal["chat", "completions"] = "chat"
     tokenizer: str | None = None
@@ -51,35 +56,50 @@ def run(req: BenchRequest, say: Say) -> Result:
     # A fixed default seed would meet a warm prefix cache the second time; a fresh one is recorded instead.
     seed = req.seed if req.seed is not None else time.time_ns() % 2**32
     load = asked_load(req, seed)
+    if load.schedule is not None and req.client != OURS:
+        raise WrongUse(f"{req.client} is driven in a closed loop only", where="--client", next="leave out --client")
+    client = make_client(req.client)
+    known = stored_for(client, load.slots if load.schedule is None else None)
     model = req.model or served_model(url, auth_headers())
     maker = _maker(req, load, url, model)
+    if load.trace is not None and load.trace.tokens > LONG_TOKENS:
+        say(
+            f"making {load.count} prompts of {load.trace.tokens} tokens in all, about {load.trace.tokens * MAKING_S:.0f} s"
+        )
     first, prompts = _prompts(req, load, maker, f"bench/{seed}")
     lengths = "lengths as in the trace" if load.trace else f"{req.isl} in, {req.osl} out"
     say(f"{model} at {url}: {load.words}, {lengths}")
     warmed = _drive(req, url, model, first, osl=min(WARMUP_OSL, req.osl), slots=load.slots) if first else None
     ready = connections_before(load, warmed, load.mean_osl or req.osl)
     before, started = scrape(url, auth_headers()), time.time()
-    found = _drive(req, url, model, prompts, osl=req.osl, slots=load.slots, load=load, connections=ready)
+    found = _drive(req, url, model, prompts, osl=req.osl, slots=load.slots, load=load, connections=ready, client=client)
     ended, counters = time.time(), scrape(url, auth_headers()).since(before)
     summary = _summary(found, load.count, from_intended=found.open_loop)
     from_send = _summary(found, load.count, from_intended=False) if found.open_loop else None
-    honesty = assess(found, requests_asked=load.count, server_tpot_mean_s=server_tpot(counters))
+    honesty = assess_client(
+        found, client=client.name, version=client.version, calibrations=[known] if known else [],
+        requests_asked=load.count, server_tpot_mean_s=server_tpot(counters),
+    )  # fmt: skip
     data = {
         "url": url, "model": model, "seed": seed, **_asked(req, load, maker), **summary.to_json(), "honesty": honesty.to_json(),
-        "client": {"name": "stream", "version": StreamClient().version, "cores": list(found.probe.cores)},
+        "client": {"name": client.name, "version": client.version, "cores": list(found.probe.cores)},
+        "calibration": known.printed() if known else f"none: {calibrate_command(client.name, load.slots)}",
         **_open_data(req, load, found, from_send),
     }  # fmt: skip
     if req.out:
         _write(Path(req.out), load, data, found, started, ended, counters, prompts)
         data["out"] = req.out
     text = text_of(data, summary, honesty, from_send)
-    return Result(data, text, _warnings(summary, honesty), _refusal(summary, honesty, url))
+    uncalibrated = known is None and client.name != OURS
+    then = calibrate_command(client.name, load.slots) if uncalibrated else _quieter(honesty)
+    return Result(data, text, _warnings(summary, honesty), _refusal(summary, honesty, url, then))
 
 
 def _summary(run: ClientRun, count: int, *, from_intended: bool) -> TrialSummary:
     # An open loop leaves nothing out: what is taken for a start-up may be the stall that it was run to find.
     drop = 0 if run.open_loop else None
-    return summarize(run.records, asked=count, concurrency=run.concurrency, from_intended=from_intended, drop=drop)
+    found = summarize(run.records, asked=count, concurrency=run.concurrency, from_intended=from_intended, drop=drop)
+    return as_told(run, found)
 
 
 def _asked(req: BenchRequest, load: AskedLoad, maker: PromptMaker | None) -> dict[str, Any]:
@@ -159,9 +179,9 @@ def _prompts(
 
 def _drive(
     req: BenchRequest, url: str, model: str, prompts: tuple[str, ...], *, osl: int, slots: int,
-    load: AskedLoad | None = None, connections: int = 0,
+    load: AskedLoad | None = None, connections: int = 0, client: Client | None = None,
 ) -> ClientRun:  # fmt: skip
-    """Closed loop without `load` (the warm-up), else as it says."""
+    """Closed loop without `load` (the warm-up, by our client), else as it says."""
     schedule = load.schedule if load else None
     request = LoadRequest(
         url=url, model=model, api=req.api, prompts=prompts, osl=osl,
@@ -170,7 +190,7 @@ def _drive(
         schedule=schedule, connections=connections, osls=load.trace.osls if load and load.trace else (),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="pao-bench-") as scratch:
-        return StreamClient().run(request, workdir=Path(scratch))
+        return (client or StreamClient()).run(request, workdir=Path(scratch))
 
 
 def _write(
@@ -192,16 +212,17 @@ def _warnings(summary: TrialSummary, honesty: Honesty) -> tuple[str, ...]:
     return (*found, *([f"client {honesty.validity.value}: {'; '.join(honesty.reasons)}"] if honesty.reasons else []))
 
 
-def _refusal(summary: TrialSummary, honesty: Honesty, url: str) -> PaoError | None:
+def _quieter(honesty: Honesty) -> str:
+    return f"free the machine, or lower --{'request-rate' if honesty.open_load else 'concurrency'}"
+
+
+def _refusal(summary: TrialSummary, honesty: Honesty, url: str, then: str) -> PaoError | None:
+    """`then` is the command or advice for a run whose client cannot be relied upon."""
     if summary.state is TrialState.FAILED:
         why = summary.errors[0][0] if summary.errors else "no answer"
         return BrokeMidway(f"no request completed: {why}", where=url, next="check --model, --api and the server's log")
     if honesty.validity is Validity.INVALID:
-        return GateRefused(
-            f"the client was not in time: {'; '.join(honesty.reasons)}",
-            where=url,
-            next=f"free the machine, or lower --{'request-rate' if honesty.open_load else 'concurrency'}",
-        )
+        return GateRefused(f"the client's run is not valid: {'; '.join(honesty.reasons)}", where=url, next=then)
     return None
 
 

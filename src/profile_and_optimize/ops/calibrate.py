@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -70,11 +70,13 @@ def run(req: CalibrateRequest, say: Say) -> Result:
     url = checked_url(req.url) if req.url else None
     if url and not has_stamps(url):
         return agree(client, url, shape, loads, say)
-    found = []
+    found: list[ClientError] = []
+    kept: list[Path | None] = []
     for concurrency in loads:
         say(f"concurrency {concurrency}: {req.rounds} rounds")
         found.append(_calibrate(req, client, shape, concurrency, url, before))
-    return _result(req, client, found)
+        kept.append(keep(found[-1], force=req.force))
+    return shown(found, kept)
 
 
 def _loads(text: str) -> list[int]:
@@ -133,41 +135,35 @@ def _watched(pid: int) -> Iterator[dict[str, float | None]]:
         yield seen
 
 
-def _result(req: CalibrateRequest, client: Client, found: list[ClientError]) -> Result:
-    keep = [e for e in found if req.force or not e.loud]
-    store = Store(default_root())
-    paths = [str(store.save(e)) for e in keep]
+def keep(found: ClientError, *, force: bool) -> Path | None:
+    """Where it is kept; None for one from a loud machine, unless forced."""
+    return Store(default_root()).save(found) if force or not found.loud else None
+
+
+def shown(found: list[ClientError], kept: list[Path | None]) -> Result:
+    """What was measured, kept or not; a refusal when something was not."""
     data = {
-        "client": client.name, "version": client.version, "node": this_node(), "truth": "the mock's stamps",
-        "points": [e.printed() for e in found], "stored": paths,
+        "client": found[0].client, "version": found[0].version, "node": found[0].node, "truth": "the mock's stamps",
+        "points": [e.printed() for e in found], "stored": [str(path) for path in kept if path],
     }  # fmt: skip
-    loud = [f"concurrency {e.concurrency}: {'; '.join(e.loud)}" for e in found if e.loud]
+    loud = tuple(f"concurrency {e.concurrency}: {'; '.join(e.loud)}" for e in found if e.loud)
     refusal: PaoError | None = None
-    if len(keep) < len(found):
+    if None in kept:
         refusal = GateRefused(
             f"not kept, the machine was not quiet: {loud[0]}",
             next="wait for a quiet machine, or --force keeps it with that note",
         )
-    return Result(data, _table(found, {e.concurrency for e in keep}), tuple(loud), refusal)
+    return Result(data, _table(found, kept), loud, refusal)
 
 
 COLUMNS = (
-    "c",
-    "TTFT p50",
-    "TTFT p99",
-    "TPOT p50",
-    "E2E p50",
-    "E2E p99",
-    "req/s lost",
-    "CPU us/token",
-    "failed",
-    "kept",
-)
+    "c", "TTFT p50", "TTFT p99", "TPOT p50", "E2E p50", "E2E p99", "req/s lost", "CPU us/token", "failed", "kept",
+)  # fmt: skip
 
 
-def _table(found: list[ClientError], kept: set[int]) -> str:
+def _table(found: list[ClientError], kept: list[Path | None]) -> str:
     """Errors in ms: what the client said less what happened."""
-    rows = [COLUMNS, *(_row(e, e.concurrency in kept) for e in found)]
+    rows = [COLUMNS, *(_row(e, path is not None) for e, path in zip(found, kept, strict=True))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     first = found[0]
@@ -183,13 +179,6 @@ def _row(e: ClientError, kept: bool) -> tuple[str, ...]:
     cpu = "unknown" if e.cpu_us_per_token is None else f"{e.cpu_us_per_token:.1f}"
     cells = ["unknown" if t is None else f"{t * 1e3:+.2f}" for t in times]
     return (str(e.concurrency), *cells, f"{e.lost:.1%}", cpu, f"{e.failed}/{e.requests}", "yes" if kept else "no")
-
-
-def stored_words(client: Client, concurrency: int | None) -> Mapping[str, Any] | str:
-    """What a result says of its client's calibration: the stored one, or the command that makes it."""
-    command = f"pao calibrate --client {client.name}" + (f" --concurrency {concurrency}" if concurrency else "")
-    known = Store(default_root()).find(this_node(), client.name, client.version, concurrency) if concurrency else None
-    return known.printed() if known else f"none: {command}"
 
 
 OP = Op(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,13 @@ from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, workspace
+from profile_and_optimize.evidence.redact import HIDDEN, known_secrets, redact
 from profile_and_optimize.ops.base import Request
+from profile_and_optimize.report.markdown import light
+from profile_and_optimize.report.words import plain
 
 
 class CampaignRequest(Request):
@@ -34,6 +39,7 @@ def create(
     plan: Plan, space: Path, source: str, config: bytes | None = None, clock: Callable[[], float] = time.time
 ) -> Path:
     """A new run folder with its draft, or none at all when anything is wrong with it. Raises WrongUse when it exists."""
+    _refuse_credentials(plan, source, (config or b"").decode(errors="replace"))
     path = space / new_run_id(plan.slug, clock())
     if path.exists():
         raise WrongUse("this run exists already", where=str(path), next="wait a second, or use another name")
@@ -50,13 +56,31 @@ def create(
     return path
 
 
+def _refuse_credentials(plan: Plan, *texts: str) -> None:
+    """What a run begins with is the user's own, so nothing is taken out of it: the user takes it out. Raises WrongUse."""
+    ours = known_secrets(os.environ)
+    for line in (*(line for text in texts for line in text.splitlines()), canonical(plan.to_json()).decode()):
+        hidden = redact(line, ours)
+        if hidden != line:
+            at = max(0, hidden.find(HIDDEN) - 30)
+            raise WrongUse(
+                f"this looks like a credential, which would be written into the run: {hidden[at : at + 60]}",
+                next="take it out; servers are given OPENAI_API_KEY and HF_TOKEN from the environment",
+            )  # fmt: skip
+
+
 def source_text(plan: Plan, how: str) -> str:
+    """SOURCE.md. Text from outside stays text in any viewer."""
     arms = "\n".join(
-        f"- `{a.id}` ({a.role.value}): {' '.join(a.flags) or 'engine defaults'} {a.lever}".rstrip() for a in plan.arms
+        f"- `{a.id}` ({a.role.value}): {_text(' '.join(a.flags)) or 'engine defaults'} {_text(a.lever)}".rstrip()
+        for a in plan.arms
     )
-    return (
-        f"# Source\n\nMade by `{how}`.\n\nModel: {plan.model}\nModel digest: {plan.model_digest}\n\n## Arms\n\n{arms}\n"
-    )
+    how = plain(how).replace("`", "'")
+    return f"# Source\n\nMade by `{how}`.\n\nModel: {_text(plan.model)}\nModel digest: {plan.model_digest}\n\n## Arms\n\n{arms}\n"
+
+
+def _text(text: str) -> str:
+    return light(plain(text))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,17 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import LEAST_OPEN, WARMUP_SLOTS, Point, Workload, suite
+from profile_and_optimize.engines.urls import checked_url
+from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.ops.model import check_model, model_digest
 
 DEFAULT_CONCURRENCY = 8
 OPEN_S = 30.0  # of an open loop whose requests are not given
 RACE_ROUNDS = 4
+MOST_BYTES = 1 << 20
+MOST_KEYS = 10_000
+_MERGE = "tag:yaml.org,2002:merge"
+_NEGATIVE = re.compile(r"-[\d.]+")
 
 
 class _Strict(BaseModel):
@@ -92,10 +99,8 @@ class CampaignConfig(_Strict):
 def load_config(path: Path) -> CampaignConfig:
     """Raises WrongUse naming file, key and what is wrong."""
     try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as e:
-        raise WrongUse(f"cannot read: {e.strerror}", where=str(path), next="give --config FILE.yaml") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        data = read_yaml(read_given(path, MOST_BYTES))
+    except (yaml.YAMLError, ValueError) as e:
         raise WrongUse(f"not YAML: {str(e).splitlines()[0]}", where=str(path), next="correct the file") from e
     if not isinstance(data, dict):
         raise WrongUse("not a mapping", where=str(path), next="see docs/campaign.md for the keys")
@@ -103,11 +108,34 @@ def load_config(path: Path) -> CampaignConfig:
         return CampaignConfig(**data)
     except (ValidationError, TypeError) as e:
         raise WrongUse(
-            _first_problem(e), where=str(path), next="correct the file; docs/campaign.md lists the keys"
+            first_problem(e), where=str(path), next="correct the file; docs/campaign.md lists the keys"
         ) from e
 
 
-def _first_problem(e: ValidationError | TypeError) -> str:
+class _Loader(yaml.SafeLoader):
+    """Plain values only. A few lines of merge keys (`<<`) can stand for billions of entries: those are refused."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        merged = [value for key, value in node.value if key.tag == _MERGE]
+        parts = [p for m in merged for p in (m.value if isinstance(m, yaml.SequenceNode) else [m])]
+        for part in parts:
+            if isinstance(part, yaml.MappingNode):
+                self.flatten_mapping(part)
+        if sum(len(p.value) for p in parts) > MOST_KEYS:
+            raise yaml.constructor.ConstructorError(None, None, "merge keys make too many entries", node.start_mark)
+        super().flatten_mapping(node)
+
+
+def read_yaml(data: bytes) -> Any:
+    """The one value of a YAML text. Raises yaml.YAMLError, and ValueError for what is no text or nested too deeply."""
+    try:
+        return yaml.load(data.decode(), _Loader)  # a subclass of SafeLoader
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def first_problem(e: ValidationError | TypeError) -> str:
+    """In words of ours: the exception's own text would print the whole input, which aliases can make endless."""
     if isinstance(e, TypeError):
         return "a key is not text"
     first = e.errors()[0]
@@ -176,8 +204,18 @@ def flag_list(flags: list[str] | dict[str, Any]) -> tuple[str, ...]:
     out: list[str] = []
     for name, value in flags.items():
         option = name if name.startswith("--") else "--" + name.replace("_", "-")
-        out += [] if value is False else [option] if value is True else [option, str(value)]
+        out += [] if value is False else [option] if value is True else [option, _value(option, value)]
     return tuple(out)
+
+
+def _value(option: str, value: object) -> str:
+    """A value as one argument. One that begins with a dash would be read as the next option."""
+    if not isinstance(value, str | int | float):
+        raise WrongUse("its value is neither text nor a number", where=option, next="write JSON as quoted text")
+    text = str(value)
+    if text.startswith("-") and isinstance(value, str) and not _NEGATIVE.fullmatch(text):
+        raise WrongUse(f"its value {text[:80]!r} begins with '-'", where=option, next="give flags as a list")
+    return text
 
 
 def _workloads(config: CampaignConfig) -> tuple[Workload, ...]:
@@ -188,5 +226,5 @@ def _workloads(config: CampaignConfig) -> tuple[Workload, ...]:
 def _arm(c: CellConfig, engine: str) -> Arm:
     return Arm(
         c.cell_id, c.engine or engine, Role(c.role), flag_list(c.flags), tuple(sorted(c.env.items())), c.lever, c.predicts,
-        c.predicted, c.url,
+        c.predicted, checked_url(c.url) if c.url else "",
     )  # fmt: skip

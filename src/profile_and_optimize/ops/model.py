@@ -11,6 +11,7 @@ from profile_and_optimize.core.names import not_an_option
 
 FULL_DIGEST_BYTES = 16 * 10**9
 SAMPLE = 1 << 20
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
 
 def check_model(model: str) -> str:
@@ -24,10 +25,7 @@ def check_model(model: str) -> str:
                     f"this model folder has no {name}", where=model, next="give a folder in Hugging Face layout"
                 )
         _readable_json(path / "config.json")
-        if list(path.glob("*.bin")) and not list(path.glob("*.safetensors")):
-            raise WrongUse(
-                "weights are pickles (.bin), which are refused", where=model, next="convert them to safetensors"
-            )
+        _check_weights(path)
         return str(path.absolute())
     if model.count("/") == 1 and not model.startswith((".", "/", "~")) and all(model.split("/")):
         return model
@@ -41,13 +39,34 @@ def model_digest(model: str) -> str:
     path = Path(model)
     if not path.is_dir():
         return "unknown"
-    files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja"))
+    files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja") and p.is_file())
     sampled = sum(p.stat().st_size for p in files) > FULL_DIGEST_BYTES
     total = hashlib.sha256()
     for p in files:
         total.update(f"{p.name}\0{p.stat().st_size}\0".encode())
         total.update(_bytes_digest(p, sampled))
     return ("sampled-sha256:" if sampled else "sha256:") + total.hexdigest()
+
+
+def _check_weights(folder: Path) -> None:
+    """Raises WrongUse for weights that only come as pickles, and for pickles under the name of safetensors.
+
+    Pickles beside safetensors are left alone: engines then read the safetensors, and trainers leave such files behind.
+    """
+    safe = sorted(p for p in folder.glob("*.safetensors") if p.is_file())
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+    if pickles and not safe:
+        raise WrongUse(
+            f"weights are pickles ({pickles[0]}), which are refused",
+            where=str(folder),
+            next="convert them to safetensors",
+        )
+    for path in safe:
+        with open(path, "rb") as f:
+            head = f.read(9)
+        size = int.from_bytes(head[:8], "little")
+        if head[8:] != b"{" or size > path.stat().st_size - 8:
+            raise WrongUse("not a safetensors file, whatever its name says", where=str(path), next="download it again")
 
 
 def _bytes_digest(path: Path, sampled: bool) -> bytes:
@@ -62,5 +81,5 @@ def _bytes_digest(path: Path, sampled: bool) -> bytes:
 def _readable_json(path: Path) -> None:
     try:
         json.loads(path.read_text())
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, RecursionError) as e:
         raise WrongUse(f"not JSON: {e}", where=str(path), next="fix or re-download the model") from e

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.errors import WrongUse
@@ -15,7 +16,7 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.reading import read_bytes
 from profile_and_optimize.evidence.tree import Tree
 from profile_and_optimize.ops.campaigns import source_text
-from profile_and_optimize.ops.config import CampaignConfig, fixed_by_config
+from profile_and_optimize.ops.config import CampaignConfig, first_problem, fixed_by_config, read_yaml
 
 SOURCE, CONFIG = "SOURCE.md", "config.yaml"
 MOST_BYTES = 1 << 20
@@ -40,8 +41,11 @@ def _source(run: Path, draft: Plan) -> Iterator[str]:
 def _config(run: Path, draft: Plan) -> Iterator[str]:
     """What the campaign file fixes by itself. Its paths lie outside of the run and are not followed."""
     try:
-        fixed = fixed_by_config(CampaignConfig(**yaml.safe_load(read_bytes(run / CONFIG, MOST_BYTES))))
-    except (yaml.YAMLError, TypeError, ValueError, WrongUse) as e:
+        fixed = fixed_by_config(CampaignConfig(**read_yaml(read_bytes(run / CONFIG, MOST_BYTES))))
+    except (ValidationError, TypeError) as e:
+        yield f"{CONFIG}: cannot be read as a campaign: {first_problem(e)[:200]}"
+        return
+    except (yaml.YAMLError, ValueError, WrongUse) as e:
         yield f"{CONFIG}: cannot be read as a campaign: {str(e).splitlines()[0][:200]}"
         return
     differ = [f.name for f in fields(Plan) if f.name in fixed and fixed[f.name] != getattr(draft, f.name)]

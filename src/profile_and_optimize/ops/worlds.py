@@ -23,6 +23,7 @@ from profile_and_optimize.engines.endpoint import EndpointEngine
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
 from profile_and_optimize.engines.smoke import Answer, ask
 from profile_and_optimize.engines.vllm import VllmEngine, require_vllm
+from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.ops.base import Say
 from profile_and_optimize.toolenv.find import find, from_python
 
@@ -103,7 +104,7 @@ def make_world(engines: Iterable[str], say: Say, python: str | None = None, clie
     return World(
         engines={name: make_engine(name, python) for name in sorted(set(engines))}, client=made, now=time.time, ask=asker,
         host=host_facts, say=say, pick_port=free_port, engine_cores=ours,
-        client_cores=its, headers=headers, guard=Guard(LinuxMachine(), time.sleep, quiet_limit_s()),
+        client_cores=its, headers=headers, secrets=known_secrets(os.environ), guard=Guard(LinuxMachine(), time.sleep, quiet_limit_s()),
         client_errors=Store(default_root()).all_of(this_node(), made.name, made.version),
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ def accuracy_rows(ev: Evidence) -> tuple[AccuracyRow, ...]:
 
 
 def _row(arm: str, found: Mapping[str, Any], base: Mapping[str, Any] | None) -> AccuracyRow:
-    own = score(_right(found))
+    own = score(right_answers(found))
     source = f"cells/{arm}/raw/accuracy.json"
     if own is None:
         return AccuracyRow(arm, UNKNOWN, UNKNOWN, "", UNKNOWN, source)
@@ -44,9 +44,10 @@ def _loss(found: Mapping[str, Any], base: Mapping[str, Any] | None) -> str:
         return "is the baseline"
     if base is None or base["questions_sha256"] != found["questions_sha256"]:
         return UNKNOWN
-    loss = paired_loss(_right(base), _right(found))
+    loss = paired_loss(right_answers(base), right_answers(found))
     return UNKNOWN if loss is None else f"at most {max(0.0, loss.upper):.1%} (lost {loss.lost}, won {loss.won})"
 
 
-def _right(found: Mapping[str, Any]) -> list[bool]:
+def right_answers(found: Mapping[str, Any]) -> list[bool]:
+    """Answer by answer, in the order of the questions."""
     return [a["said"].strip() == a["expected"].strip() for a in found["answers"]]

@@ -185,6 +185,7 @@ TODO = {
     "restarts": "measure with an engine that the campaign can restart",
     "random order": "run the blocks again in the drawn order; an order chosen by hand lets drift pick the winner",
     "pinned source": "install the engine from a release with a lock: delivery, source commit and lock must be known",
+    "no run cut short": "let it run through: finished trials are kept, those broken off are counted",
     "steady state": "more requests per trial, a longer warm-up, or find what drifts; then repeat",
     "quiet machine": "stop the other work on the node, or move; the guard waits before every session",
     "prompts met once": "a data set with more prompts, fewer requests, or declare the workload warm",

@@ -70,8 +70,8 @@ def effect_parts(effect: Effect | None) -> tuple[str, str]:
 
 
 def coverage(effect: Effect | None) -> str:
-    """The two-sided coverage of an effect's interval: Holm gives every arm its own."""
-    return UNKNOWN if effect is None or effect.lower is None else f"{100 * (1 - 2 * effect.level):.4g}%"
+    """The two-sided coverage of an effect's interval, over all looks together: Holm gives every arm its own."""
+    return UNKNOWN if effect is None or effect.lower is None else f"{100 * (1 - 2 * effect.error):.4g}%"
 
 
 def span(values: list[float | None], decimals: int = 1) -> str:

@@ -34,12 +34,15 @@ def score(right: Sequence[bool]) -> Score | None:
 
 @dataclass(frozen=True, slots=True)
 class PairedLoss:
-    """Questions only the baseline got right (`lost`) or only the arm (`won`); `upper` bounds the net loss as a share."""
+    """Questions only the baseline got right (`lost`) or only the arm (`won`); `upper` bounds the net loss as a share: the
+    bound of the share lost from above minus that of the share won from below."""
 
     lost: int
     won: int
     n: int
     upper: float
+    most_lost: float
+    least_won: float
 
 
 def paired_loss(baseline: Sequence[bool], arm: Sequence[bool], *, level: float = 0.05) -> PairedLoss | None:
@@ -55,4 +58,4 @@ def paired_loss(baseline: Sequence[bool], arm: Sequence[bool], *, level: float =
     won = sum(a and not b for b, a in zip(baseline, arm, strict=True))
     most_lost = float(st.beta.ppf(1 - level / 2, lost + 1, n - lost)) if lost < n else 1.0
     least_won = float(st.beta.ppf(level / 2, won, n - won + 1)) if won else 0.0
-    return PairedLoss(lost, won, n, most_lost - least_won)
+    return PairedLoss(lost, won, n, most_lost - least_won, most_lost, least_won)

@@ -12,6 +12,7 @@ from profile_and_optimize.core.records import RequestRecord
 
 MISSING = int(np.iinfo(np.int64).min)  # stands for None in a column of integers
 LONGEST_NS = 2**53  # 104 days; beyond it sums of nanoseconds would no longer be exact
+SMALL = np.dtype("<u4")
 TIMES = ("intended_ns", "sent_ns", "done_ns")
 NUMBERS = ("index", *TIMES, "first_byte_ns", "prompt_tokens", "completion_tokens", "status")
 TEXTS = ("finish_reason", "error")
@@ -29,19 +30,26 @@ class Records(Sequence[RequestRecord]):
         self, numbers: dict[str, np.ndarray], texts: dict[str, list[str | None]],
         *, chunks: np.ndarray, first_ns: np.ndarray, gaps_ns: np.ndarray,
     ) -> None:  # fmt: skip
+        self._hold(numbers, texts, chunks, first_ns, gaps_ns)
+        self._check()
+        self._derive()
+        if (np.where(chunks > 0, first_ns, 0) + self.span_ns >= LONGEST_NS).any():
+            raise ValueError("a chunk time is beyond 104 days")
+
+    def _hold(
+        self, numbers: dict[str, np.ndarray], texts: dict[str, list[str | None]], chunks: np.ndarray, first_ns: np.ndarray,
+        gaps_ns: np.ndarray,
+    ) -> None:  # fmt: skip
         self.numbers = numbers
         self.intended_ns, self.sent_ns, self.done_ns = (numbers[n] for n in TIMES)
         self.first_byte_ns, self.prompt_tokens, self.completion_tokens, self.status = (numbers[n] for n in NUMBERS[4:])
         self.finish_reason, self.error = (texts[n] for n in TEXTS)
         self.chunks, self.first_ns, self.gaps_ns = chunks, first_ns, gaps_ns
         self.ok = np.array([e is None for e in self.error], dtype=bool)
-        self._check()
-        ends = np.concatenate(([0], np.cumsum(np.maximum(chunks - 1, 0))))
-        sums = np.concatenate(([0], np.cumsum(gaps_ns, dtype=np.int64)))[ends]
-        self.gap_ends = ends
-        self.span_ns = np.diff(sums)  # from first to last chunk; 0 below two chunks
-        if (self.first_ns[chunks > 0] + self.span_ns[chunks > 0] >= LONGEST_NS).any():
-            raise ValueError("a chunk time is beyond 104 days")
+
+    def _derive(self) -> None:
+        self.gap_ends = _from_zero(np.maximum(self.chunks - 1, 0))
+        self.span_ns = np.diff(_from_zero(self.gaps_ns)[self.gap_ends])  # from first to last chunk; 0 below two chunks
 
     def _check(self) -> None:
         columns: list[Sized] = [*self.numbers.values(), self.finish_reason, self.error, self.chunks, self.first_ns]
@@ -55,12 +63,14 @@ class Records(Sequence[RequestRecord]):
         self._refuse((self.chunks < 0) | (has == (self.first_ns == MISSING)), "chunks and first chunk do not agree")
         self._refuse(has & _far(self.first_ns), "first chunk beyond 104 days")
         self._refuse(self.ok & ~has, "no chunk and no error")
-        if len(self.gaps_ns) != int(np.maximum(self.chunks - 1, 0).sum()):
-            raise ValueError(f"{len(self.gaps_ns)} gaps do not fit the numbers of chunks")
-        if len(self.gaps_ns) and int(self.gaps_ns.min()) < 0:
-            raise ValueError("chunk times go backwards")
-        if float(self.gaps_ns.sum(dtype=np.float64)) >= LONGEST_NS * 512.0:
-            raise ValueError("chunk times are beyond 104 days")
+        gaps = self.gaps_ns
+        if len(gaps) != int(self.chunks.sum()) - int(has.sum()):
+            raise ValueError(f"{len(gaps)} gaps do not fit the numbers of chunks")
+        if gaps.dtype != SMALL and len(gaps):  # small ones have no sign, and not enough digits to run over
+            if int(gaps.min()) < 0:
+                raise ValueError("chunk times go backwards")
+            if float(gaps.sum(dtype=np.float64)) >= LONGEST_NS * 512.0:
+                raise ValueError("chunk times are beyond 104 days")
 
     def _refuse(self, wrong: np.ndarray, text: str) -> None:
         if wrong.any():
@@ -102,6 +112,11 @@ class Records(Sequence[RequestRecord]):
         steps[starts] = first - before
         return np.cumsum(steps), owners
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes as one table; what was checked once is not checked again."""
+        table = np.stack([*self.numbers.values(), self.chunks, self.first_ns])
+        return _again, (table, list(self.numbers), [self.finish_reason, self.error], self.gaps_ns)
+
     def __len__(self) -> int:
         return len(self.done_ns)
 
@@ -133,6 +148,21 @@ class Records(Sequence[RequestRecord]):
         return f"Records({len(self)} requests, {int(self.chunks.sum())} chunks)"
 
 
+def _again(table: np.ndarray, names: list[str], texts: list[list[str | None]], gaps_ns: np.ndarray) -> Records:
+    made = Records.__new__(Records)
+    *columns, chunks, first_ns = table
+    made._hold(dict(zip(names, columns, strict=True)), dict(zip(TEXTS, texts, strict=True)), chunks, first_ns, gaps_ns)
+    made._derive()
+    return made
+
+
+def _from_zero(values: np.ndarray) -> np.ndarray:
+    """Sums of the first none, one, two, ... values."""
+    out = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values, out=out[1:])
+    return out
+
+
 def _far(values: np.ndarray) -> np.ndarray:
     """abs() would not do: that of MISSING is MISSING."""
     return (values <= -LONGEST_NS) | (values >= LONGEST_NS)
@@ -145,8 +175,8 @@ def column(values: Iterable[int | None]) -> np.ndarray:
     if not kinds <= {int, type(None)}:
         raise ValueError(f"a column of integers holds {', '.join(sorted(k.__name__ for k in kinds))}")
     try:
-        if type(None) in kinds:
-            return np.array([MISSING if v is None else v for v in known], dtype=np.int64)
-        return np.array(known, dtype=np.int64)
+        if type(None) not in kinds:
+            return np.array(known, dtype=np.int64)
+        return np.array([MISSING if v is None else v for v in known], dtype=np.int64)
     except OverflowError as e:
         raise ValueError("an integer is beyond 64 bits") from e

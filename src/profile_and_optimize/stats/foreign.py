@@ -36,12 +36,16 @@ def assess_client(
     run: ClientRun, *, client: str, version: str, calibrations: Iterable[ClientError], requests_asked: int,
     server_tpot_mean_s: float | None = None,
 ) -> Honesty:  # fmt: skip
-    """The honesty block of a run by whichever client: ours answers for itself, another by its calibration."""
+    """The honesty block of a run by whichever client: ours answers for itself, another by its calibration.
+
+    Load that is missing beyond what the calibration found lost makes a run invalid all the same.
+    """
     sampled = bool(run.probe.loop_lag_ns) or client == OURS
-    found = assess(run, requests_asked=requests_asked, server_tpot_mean_s=server_tpot_mean_s, must_sample=sampled)
     if sampled:
-        return found
+        return assess(run, requests_asked=requests_asked, server_tpot_mean_s=server_tpot_mean_s)
     known = calibration_for(calibrations, client, version, run.concurrency)
+    lost = known.lost if known else 0.0
+    found = assess(run, requests_asked=requests_asked, server_tpot_mean_s=server_tpot_mean_s, known_lost=lost)
     if known is None:
         command = calibrate_command(client, run.concurrency)
         why = f"{client} {version} is not calibrated at concurrency {run.concurrency}: {command}"

@@ -70,11 +70,12 @@ class Honesty:
 
 
 def assess(
-    run: ClientRun, *, requests_asked: int, server_tpot_mean_s: float | None = None, must_sample: bool = True
+    run: ClientRun, *, requests_asked: int, server_tpot_mean_s: float | None = None, known_lost: float | None = None
 ) -> Honesty:
     """The honesty block of one run. `server_tpot_mean_s` is the engine's own mean time per output token.
 
-    `must_sample` False: the client cannot be asked for its own lag, and somebody else answers for it (`stats.foreign`).
+    `known_lost`: the client cannot be asked for its own lag, and this is the share of the load that it is known to lose
+    (`stats.foreign`); so much less may be delivered. None: a client that answers for itself.
     """
     rows = Records.of(run.records)
     run, each = replace(run, records=rows), tpots(rows)
@@ -92,7 +93,7 @@ def assess(
         "little_residual": _little(run, rows),
         "server_tpot_ratio": float(np.mean(known)) / server_tpot_mean_s if len(known) and server_tpot_mean_s else None,
     }
-    invalid = _invalid(measures, load, recorded=len(run.records), asked=requests_asked, must_sample=must_sample)
+    invalid = _invalid(measures, load, recorded=len(run.records), asked=requests_asked, known_lost=known_lost)
     degraded = _degraded(measures, load, tpot_p50, run.probe.scheduler)
     validity = Validity.INVALID if invalid else Validity.DEGRADED if degraded else Validity.VALID
     return Honesty(
@@ -102,17 +103,20 @@ def assess(
     )  # fmt: skip
 
 
-def _invalid(m: dict[str, Any], load: OpenLoad | None, *, recorded: int, asked: int, must_sample: bool) -> list[str]:
+def _invalid(
+    m: dict[str, Any], load: OpenLoad | None, *, recorded: int, asked: int, known_lost: float | None
+) -> list[str]:
     found = []
+    least = DELIVERED_INVALID - max(0.0, known_lost or 0.0)
     if recorded != asked:
         found.append(f"{recorded} records for {asked} requests")
     if m["loop_lag_p50_s"] is None:
-        found += ["the client's own lag was not sampled"] if must_sample else []
+        found += ["the client's own lag was not sampled"] if known_lost is None else []
     elif m["loop_lag_p50_s"] > LAG_P50_INVALID_S:
         found.append(f"client event loop was {m['loop_lag_p50_s'] * 1e3:.1f} ms late at the median (limit 1 ms)")
-    if m["delivered_of_requested"] is not None and m["delivered_of_requested"] < DELIVERED_INVALID:
+    if m["delivered_of_requested"] is not None and m["delivered_of_requested"] < least:
         of = "rate" if load else "concurrency"
-        found.append(f"delivered {m['delivered_of_requested']:.1%} of the requested {of} (limit 98%)")
+        found.append(f"delivered {m['delivered_of_requested']:.1%} of the requested {of} (limit {least:.0%})")
     if load and load.send_lag_p50_s is not None and load.send_lag_p50_s > SEND_LAG_P50_INVALID_S:
         found.append(f"requests left {load.send_lag_p50_s * 1e3:.1f} ms late at the median (limit 1 ms){_why(load)}")
     return found

@@ -31,7 +31,8 @@ MOST_BLOCKS = 200
 class Contrast:
     """An arm against the baseline over the blocks both are in: mean log ratio, its standard error, n and A.
 
-    `differences` are the log ratios block by block."""
+    `differences` are the log ratios block by block. `se` is the larger of `own_se`, from their own sample variance, and
+    `pooled_se`, from the residual mean square of all arms (0 with two arms, where there is nothing to pool)."""
 
     arm: str
     mean: float
@@ -39,6 +40,8 @@ class Contrast:
     blocks: int
     arms_in_block: int
     differences: tuple[float, ...] = ()
+    own_se: float | None = None
+    pooled_se: float | None = None
 
     @property
     def df(self) -> float:
@@ -50,8 +53,12 @@ class Contrast:
             return 0.0 if self.mean > margin else 1.0
         return float(st.t.sf((self.mean - margin) / self.se, self.df))
 
+    def quantile(self, level: float) -> float:
+        """Student-t at its degrees of freedom, exceeded with probability `level`."""
+        return float(st.t.isf(level, self.df))
+
     def half_width(self, level: float) -> float:
-        return float(st.t.isf(level, self.df)) * self.se
+        return self.quantile(level) * self.se
 
 
 @cache
@@ -81,14 +88,14 @@ def contrasts(table: Mapping[int, Mapping[str, float]], baseline: str) -> dict[s
     y = np.array([[table[b][a] for a in arms] for b in whole])
     base = y[:, arms.index(baseline)]
     pooled = 2 * _residual_mean_square(y)
-    return {
-        a: Contrast(
-            a, float(d.mean()), math.sqrt(max(float(d.var(ddof=1)), pooled) / n), n, len(arms), tuple(d.tolist())
-        )
-        for i, a in enumerate(arms)
-        if a != baseline
-        for d in [y[:, i] - base]
-    }
+    return {a: _contrast(a, y[:, i] - base, pooled, len(arms)) for i, a in enumerate(arms) if a != baseline}
+
+
+def _contrast(arm: str, d: np.ndarray, pooled: float, arms: int) -> Contrast:
+    """From the arm's differences to the baseline; `pooled` is the variance of one by all arms of the blocks."""
+    n = len(d)
+    own_se, pooled_se = (math.sqrt(v / n) for v in (float(d.var(ddof=1)), pooled))
+    return Contrast(arm, float(d.mean()), max(own_se, pooled_se), n, arms, tuple(d.tolist()), own_se, pooled_se)
 
 
 def _residual_mean_square(y: np.ndarray) -> float:
@@ -131,20 +138,22 @@ def calls(
     # Arms without a contrast stay in the count: dropping them after the fact would loosen the level of the rest.
     tested = {a: found[a].p_above(edge) / share[a] if a in found and share[a] > 0 else 1.0 for a in candidates}
     levels = holm_levels({**tested, **dict.fromkeys(won, 0.0)}, alpha)
-    return {a: effect_of(found.get(a), a, levels[a] * share[a], edge, alpha) for a in candidates}
+    return {a: effect_of(found.get(a), a, levels[a] * share[a], edge, alpha, levels[a]) for a in candidates}
 
 
 def single(found: Contrast | None, arm: str, *, alpha: float, margin: float) -> Effect:
     """One arm on its own at the level given: for the A/A arm and for descriptive endpoints."""
-    return effect_of(found, arm, alpha, math.log1p(margin), alpha)
+    return effect_of(found, arm, alpha, math.log1p(margin), alpha, alpha)
 
 
-def effect_of(c: Contrast | None, arm: str, level: float, edge: float, alpha: float) -> Effect:
-    """The interval at `level` and its call. Without a contrast, or at a look without any level, there is no interval."""
+def effect_of(c: Contrast | None, arm: str, level: float, edge: float, alpha: float, stated: float) -> Effect:
+    """The interval at `level` and its call; `stated` is the error a side over all looks.
+
+    Without a contrast, or at a look without any level, there is no interval."""
     if c is None or level <= 0:
         why = "fewer than 2 blocks hold both this arm and the baseline"
         why = why if c is None else f"{c.blocks} blocks so far; the first look is after block {FIRST_LOOK}"
-        return Effect(arm, None, None, None, level, c.blocks if c else 0, None, Call.UNKNOWN, why, 3)
+        return Effect(arm, None, None, None, level, c.blocks if c else 0, None, Call.UNKNOWN, why, 3, stated)
     half = c.half_width(level)
     lower, upper = c.mean - half, c.mean + half
     call, reason = _call(lower, upper, edge)
@@ -155,7 +164,7 @@ def effect_of(c: Contrast | None, arm: str, level: float, edge: float, alpha: fl
     needed = None if call is not Call.UNKNOWN else blocks_needed(c, level, edge)
     if call is Call.UNKNOWN:
         reason += f"; {_needed_words(needed)}"
-    return Effect(arm, c.mean, lower, upper, level, c.blocks, c.p_above(edge), call, reason, needed)
+    return Effect(arm, c.mean, lower, upper, level, c.blocks, c.p_above(edge), call, reason, needed, stated)
 
 
 def _call(lower: float, upper: float, edge: float) -> tuple[Call, str]:

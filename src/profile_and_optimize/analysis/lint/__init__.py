@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from profile_and_optimize.analysis.lint import answers, cache, client, compare, context, load, names, sample
+from profile_and_optimize.analysis.lint import answers, cache, chunks, client, compare, context, load, names, sample
 from profile_and_optimize.analysis.lint.finding import Given, Lint, RunRule, Said
 
 RULES: tuple[RunRule, ...] = (
-    answers.failed_hidden, client.late_client, client.coalesced_chunks, client.role_chunk, client.adds_up, load.semaphore,
-    load.rate_not_delivered, sample.too_few_requests, cache.repeats_inside, sample.ramp_in_throughput, sample.p99_from_too_few,
-    answers.tokens_assumed, answers.lengths, names.tpot_by_another_name, context.context_missing,
+    answers.failed_hidden, answers.unreadable, client.late_client, chunks.coalesced_chunks, chunks.role_chunk, chunks.adds_up,
+    load.semaphore, load.rate_not_delivered, sample.too_few_requests, cache.repeats_inside, sample.ramp_in_throughput,
+    sample.p99_from_too_few, answers.tokens_assumed, answers.lengths, names.tpot_by_another_name, context.context_missing,
 )  # fmt: skip
 
 

@@ -44,8 +44,16 @@ def _failures(run: Imported) -> Iterator[str]:
         yield "the run was cancelled"
     if run.facts.get("sweep_failures"):
         yield f"runs of this sweep died and left {run.facts['sweep_failures']}"
-    if run.facts.get("unreadable_beside"):
-        yield f"files beside it could not be read: {run.facts['unreadable_beside']}"
+
+
+def unreadable(run: Imported) -> Iterator[Said]:
+    """A file beside the result that is no whole JSON: a run that broke off, or something else altogether."""
+    if broken := run.facts.get("unreadable_beside"):
+        yield Finding(
+            "unreadable", Severity.WEAK, run.path, broken,
+            "a result that broke off while it was written is a run that is missing from what is shown",
+            "run it again, or take the file out of the folder",
+        )  # fmt: skip
 
 
 def tokens_assumed(run: Imported) -> Iterator[Said]:

@@ -39,6 +39,15 @@ def seed(run: Imported) -> str:
     return SEED[run.tool]
 
 
+def calibrate(run: Imported) -> str:
+    """How to measure the error of this very client on its machine; of one we cannot run, our own bench instead."""
+    client = {"vllm": "vllm-bench", "aiperf": "aiperf", "guidellm": "guidellm", "pao": "stream"}.get(run.tool)
+    if client is None:
+        return f"{own_bench(run)} says whether our client is in time at this load"
+    load = f" --concurrency {run.concurrency}" if run.concurrency else ""
+    return f"pao calibrate --client {client}{load} measures this client's error on its machine; or {own_bench(run)}"
+
+
 def own_bench(run: Imported) -> str:
     """The same load with our client, with the lengths where the file names them."""
     lengths = "".join(

@@ -13,7 +13,7 @@ from profile_and_optimize.importers.base import Imported
 
 WAIT_WRONG_OF_E2E = 0.02
 RATE_LEAST = 0.98
-FULL = 0.85
+FULL = 1.2
 
 
 def semaphore(run: Imported) -> Iterator[Said]:
@@ -72,11 +72,13 @@ def rate_not_delivered(run: Imported) -> Iterator[Said]:
 
 
 def _due_rate(run: Imported) -> float | None:
-    """Requests per second as the client had drawn them; None where the file lacks it. aiperf's credits are held back by a cap."""
+    """Requests per second as the client had drawn them. None where the file lacks it, or names due times that are no
+    arrivals at this rate: under a cap aiperf and guidellm put off when a request is due."""
     due = sorted(r.sent_s - r.lag_s for r in run.requests if r.sent_s is not None and r.lag_s is not None)
-    if run.tool == "aiperf" or len(due) < 2 or len(due) < len(run.requests) or due[-1] <= due[0]:
+    if not run.request_rate or len(due) < 2 or len(due) < len(run.requests) or due[-1] <= due[0]:
         return None
-    return (len(due) - 1) / (due[-1] - due[0])
+    rate = (len(due) - 1) / (due[-1] - due[0])
+    return rate if abs(rate / run.request_rate - 1) <= 1 - RATE_LEAST + 3 / math.sqrt(len(due)) else None
 
 
 def _sent_rate(run: Imported) -> tuple[float, str, int] | None:

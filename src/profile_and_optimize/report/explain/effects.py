@@ -1,0 +1,252 @@
+"""The effects of a campaign as numbers: of every arm on the primary endpoint, of the A/A arm, of the champion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from profile_and_optimize.analysis.decide import percent
+from profile_and_optimize.campaign.endpoint import primary_table
+from profile_and_optimize.campaign.looks import Step, aa_effects
+from profile_and_optimize.core.cell import Role
+from profile_and_optimize.core.metrics import METRICS
+from profile_and_optimize.core.verdict import Call, Effect
+from profile_and_optimize.report.arms import ArmView
+from profile_and_optimize.report.explain import paired
+from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Table, Value, left_out, shown
+from profile_and_optimize.report.explain.records import first_records
+from profile_and_optimize.report.words import UNKNOWN, coverage, effect_words
+from profile_and_optimize.stats.paired import contrasts
+
+CHOICE, KNOWN_GOOD = "champion_select.json", "known_good_config.json"
+AA = "aa.effect"
+
+
+def numbers(case: Case) -> Iterator[Number]:
+    yield from champion(case)
+    for arm in case.view.arms:
+        if arm.role == Role.AA.value:
+            yield from family(case, arm, AA)
+            yield from (_again(n, f"effect.{arm.id}", AA) for n in family(case, arm, AA))
+        else:
+            yield from family(case, arm, f"effect.{arm.id}")
+
+
+def _again(n: Number, name: str, of: str) -> Number:
+    return replace(n, name=name + n.name.removeprefix(of), same_as=n.name, fine=True)
+
+
+def family(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
+    """The effect of one arm with everything that is printed beside it."""
+    known = arm.effect is not None and arm.effect.estimate is not None
+    yield from _effect(case, arm, name) if known else _no_effect(case, arm, name)
+    tell = partial(partial, story, case, arm)
+    n = arm.effect.blocks if arm.effect else None
+    fine = arm.role == Role.BASELINE.value
+    yield Number(
+        f"{name}.blocks",
+        str(arm.blocks),
+        "blocks that it rests on (n)",
+        tell("blocks"),
+        _stored(arm.id, "blocks", n),
+        fine=fine,
+    )
+    if arm.blocks_needed and arm.effect:
+        needed = _stored(arm.id, "blocks_needed", arm.effect.blocks_needed)
+        yield Number(f"{name}.needed", arm.blocks_needed, "blocks that would tell", tell("needed"), needed)
+    if arm.predicted:
+        text, score = f"{arm.predicted}: {arm.scored}", partial(predicted, case, arm)
+        yield Number(f"{name}.predicted", text, "range written before measuring, and its score", score)
+    for b in arm.paired:
+        meaning, of_block = f"{_what(case, arm)} in block {b.block}", partial(block_story, case, arm, b.block)
+        yield Number(f"{name}.block.{b.block}", b.text, meaning, of_block, (), (arm.id,))
+
+
+def _what(case: Case, arm: ArmView) -> str:
+    return "the baseline against itself" if arm.role == Role.AA.value else f"{arm.id} against {case.view.baseline}"
+
+
+def _effect(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
+    e = arm.effect
+    assert e is not None and e.estimate is not None and e.lower is not None and e.upper is not None
+    tell, what = partial(partial, story, case, arm), f"{_what(case, arm)}, primary endpoint"
+    ends = (("", "estimate", e.estimate), (".lower", "lower", e.lower), (".upper", "upper", e.upper))
+    for ending, part, log_ratio in ends:
+        meaning = f"{part} end of its interval" if ending else what
+        stored = _stored(arm.id, part, math.expm1(log_ratio))
+        yield Number(name + ending, percent(log_ratio), meaning, tell(part), stored, (arm.id,))
+    level = _stored(arm.id, "level_one_sided", e.level)
+    yield Number(f"{name}.coverage", coverage(e), "two-sided coverage of its interval", tell("coverage"), level)
+
+
+def _no_effect(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
+    reference = arm.role == Role.BASELINE.value
+    text, what = "the reference" if reference else UNKNOWN, f"{_what(case, arm)}, primary endpoint"
+    yield Number(
+        name, text, what, partial(nothing, case, arm), _stored(arm.id, "estimate", None), (arm.id,), fine=reference
+    )
+
+
+def _stored(arm: str, part: str, value: float | int | None) -> tuple[Place, ...]:
+    return (Place(CHOICE, ("arms", ("cell", arm), "effect", part), value),)
+
+
+def champion(case: Case) -> Iterator[Number]:
+    d, pick = case.d, case.view.pick
+    chosen = partial(pick_story, case)
+    yield Number("champion.pick", d.pick, "the arm to serve", chosen, (Place(CHOICE, ("pick",), d.pick),))
+    tier = (Place(CHOICE, ("tier",), d.tier.value),)
+    yield Number("champion.tier", d.tier.value, "DRAFT, or VERDICT when every gate passed", chosen, tier)
+    if pick.role == Role.BASELINE.value:
+        yield Number(
+            "champion.effect", "the reference", "the pick is the baseline, without an effect of its own", chosen
+        )
+        return
+    for n in family(case, pick, f"effect.{pick.id}"):
+        ending = n.name.removeprefix(f"effect.{pick.id}")
+        if not ending.startswith(".block."):
+            good = tuple(Place(KNOWN_GOOD, ("effect", p.path[-1]), p.value) for p in n.places)
+            yield replace(n, name=f"champion.effect{ending}", places=n.places + good, same_as=n.name)
+
+
+def pick_story(case: Case) -> Story:
+    d = case.d
+    rows = tuple((a.id, a.state, a.effect_text or "the reference", a.blocks) for a in case.view.arms)
+    gates = tuple((g.name, g.state, g.reason) for g in case.view.gates)
+    return Story(
+        formula=(
+            "pick = the arm called BETTER with the largest effect; without one, the baseline",
+            f"pick = {d.pick}: {d.why}",
+            "tier = VERDICT when every gate passed, else DRAFT",
+            f"tier = {d.tier.value}: {case.view.headline.caveat}",
+        ),
+        tables=(Table("The arms", ("arm", "call", "effect", "n"), rows), Table("The gates", ("gate", "state", "why"), gates)),
+        arms=tuple(dict.fromkeys((d.pick, case.view.baseline))),
+        see=tuple(f"effect.{a}" for a in d.effects),
+    )  # fmt: skip
+
+
+def story(case: Case, arm: ArmView, part: str) -> Story:
+    test = test_of(case, arm)
+    if test is None:
+        return nothing(case, arm)
+    end = (*paired.formula(test, part), f"{arm.state}: {arm.reason}", *_vetoed(case, arm))
+    tables = (paired.block_table(test.pair), paired.measured_table(test.pair, case.d.selection.blocks))
+    return replace(
+        of_pair(case, test.pair), formula=end, values=paired.values(test), tables=(*tables, *paired.looks_table(test)),
+        see=_see(arm),
+    )  # fmt: skip
+
+
+def of_pair(case: Case, pair: paired.Pair) -> Story:
+    """What any comparison of the two arms rests on."""
+    blocks, metrics = case.d.selection.blocks, tuple(METRICS[m] for m in pair.metrics)
+    mine = pair.used(blocks)
+    samples = [first_records(next(t for t in mine if t.key.arm == a), metrics, 1) for a in (pair.arm, pair.base)]
+    return Story(
+        (), trials=paired.used_rows(pair, blocks), records=tuple(r for rs in samples for r in rs), files=("plan.json",),
+        unused=left_out(case, lambda t: t.key.arm in (pair.arm, pair.base) and t.key.point in pair.points),
+        arms=(pair.arm, pair.base),
+    )  # fmt: skip
+
+
+def _vetoed(case: Case, arm: ArmView) -> Iterator[str]:
+    if case.d.vetoed and arm.role == Role.CANDIDATE.value:
+        yield f"veto: the baseline differed from itself by {effect_words(case.d.aa)}, so no BETTER is given"
+
+
+def _see(arm: ArmView) -> tuple[str, ...]:
+    return ("gate.a-a-arm",) if arm.role == Role.AA.value else ("aa.effect", "gate.primary-test")
+
+
+def test_of(case: Case, arm: ArmView) -> paired.Tested | None:
+    """The test behind the arm's effect; None where there is no effect to show."""
+    e = arm.effect
+    if e is None or e.estimate is None:
+        return None
+    return _twin(case, arm, e) if arm.role == Role.AA.value else _candidate(case, arm, e)
+
+
+def _candidate(case: Case, arm: ArmView, e: Effect) -> paired.Tested:
+    plan, step = case.ev.plan, step_of(case, arm.id)
+    c, share = step.contrasts[arm.id], step.shares[arm.id]
+    group = next(g for g in plan.groups if arm.id in g)
+    return _test(case, arm, e, group, c.blocks, holm=e.level / share, share=share)
+
+
+def step_of(case: Case, arm: str) -> Step:
+    """The look that called the arm; the last one while it is open."""
+    steps = [s for s in case.looks.steps if arm in s.contrasts]
+    return next((s for s in steps if s.alone[arm].call is not Call.UNKNOWN), steps[-1])
+
+
+def _twin(case: Case, arm: ArmView, e: Effect) -> paired.Tested:
+    """The A/A arm is in every group of blocks; the one farthest from zero is shown."""
+    plan = case.ev.plan
+    group = plan.groups[aa_effects(plan, case.d.selection).index(e)]
+    return _test(case, arm, e, group, e.blocks, holm=None, share=None)
+
+
+def _test(
+    case: Case, arm: ArmView, e: Effect, group: tuple[str, ...], blocks: int, *, holm: float | None, share: float | None
+) -> paired.Tested:
+    plan = case.ev.plan
+    pair = pair_of(case, arm.id, group, blocks)
+    c = contrasts(pair.y, pair.base)[arm.id]
+    steps = case.looks.steps if share is not None else ()
+    return paired.Tested(pair, c, e, plan.alpha, plan.margin, "a BETTER must lie beyond it", holm, share, steps)
+
+
+def pair_of(case: Case, arm: str, group: tuple[str, ...], blocks: int) -> paired.Pair:
+    """On the primary endpoint, over the first so many blocks of the group."""
+    plan, table = case.ev.plan, primary_table(case.ev.plan, case.d.selection, group)
+    y = {b: table[b] for b in sorted(table)[:blocks]}
+    return paired.Pair(arm, plan.baseline.id, y, tuple(p.key for p in plan.points), plan.primary)
+
+
+def nothing(case: Case, arm: ArmView) -> Story:
+    """Why an arm has no effect: it is the reference, it failed, left in the race, may not be compared, or lacks blocks."""
+    mine = left_out(case, lambda t: t.key.arm == arm.id)
+    refused = case.d.mismatches.get(arm.id, ())
+    why = [f"there is no number: {arm.reason}"] if arm.role != Role.BASELINE.value else [f"{arm.id}: {arm.reason}"]
+    why += [f"it may not be compared with {case.view.baseline}: {x}" for x in refused]
+    if arm.log:
+        why.append(f"what the engine wrote before it ended: {arm.log}")
+    why += [f"block {b} of it is open: {w}" for b, w in sorted(case.d.selection.open.items()) if arm.id in w]
+    used = [p for r in case.rows if r["cell"] == arm.id for p in r["sources"]]
+    raced = arm.id in case.d.raced and case.d.raced[arm.id] is not None
+    return Story(
+        formula=tuple(why), values=(Value("n", arm.blocks, "whole blocks that hold it"),),
+        trials=tuple(Rest(p, "counts, but there is no comparison") for p in used), unused=mine,
+        files=(arm.log,) if arm.log else (), arms=(arm.id, case.view.baseline) if arm.role != Role.BASELINE.value else (arm.id,),
+        see=(f"race.{arm.id}",) if raced else (),
+    )  # fmt: skip
+
+
+def predicted(case: Case, arm: ArmView) -> Story:
+    low, high = arm.predicted_range or (None, None)
+    e = arm.effect
+    ends = [None if v is None else math.exp(v) for v in (e.lower, e.upper)] if e else [None, None]
+    return Story(
+        formula=(
+            "inside when the whole interval lies within the range, outside when none of it does, else UNKNOWN",
+            f"range {shown(low)} to {shown(high)}, interval {shown(ends[0])} to {shown(ends[1])}, as ratios: {arm.scored}",
+        ),
+        values=(Value("low", low, "ratio, written in the plan"), Value("high", high, "ratio, written in the plan")),
+        files=("plan.json",), arms=(arm.id,), see=(f"effect.{arm.id}.lower", f"effect.{arm.id}.upper"),
+    )  # fmt: skip
+
+
+def block_story(case: Case, arm: ArmView, block: int) -> Story:
+    """One block alone: the paired difference that the test averages."""
+    whole = pair_of(case, arm.id, case.ev.plan.group_of_block(block), len(case.d.selection.blocks))
+    pair = replace(whole, y={block: whole.y[block]})
+    d = next(b.log_ratio for b in arm.paired if b.block == block)
+    formula = (
+        f"d = y({pair.arm}) - y({pair.base}) = {shown(d)}; y = {pair.what}",
+        f"ratio = exp(d) - 1 = exp({shown(d)}) - 1 = {shown(math.expm1(d))} = {percent(d)}",
+    )
+    tables = (paired.block_table(pair), paired.measured_table(pair, case.d.selection.blocks))
+    return replace(of_pair(case, pair), formula=formula, tables=tables, see=(f"effect.{arm.id}",))

@@ -1,0 +1,136 @@
+"""The gates as they were computed: what each asks for, what it saw trial by trial, and the numbers it looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from profile_and_optimize.analysis.decide import used_trials
+from profile_and_optimize.analysis.gates import Gate
+from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.core.metrics import METRICS
+from profile_and_optimize.core.names import slug
+from profile_and_optimize.engines.prometheus import cache_use
+from profile_and_optimize.evidence.trialfile import trial_path
+from profile_and_optimize.report.explain.number import Case, Number, Place, Story, Table, left_out, rests, shown
+from profile_and_optimize.report.view import GateView
+
+CHOICE = "champion_select.json"
+ASKS = {
+    "primary test": "the pick is called BETTER; where the baseline stands, no candidate is left UNKNOWN",
+    "A/A arm": "the interval of the baseline against itself, at alpha on each side, includes 0",
+    "no workload lost": "per workload and focus metric, the lower end of the pick's interval lies above 1 / (1 + non-inferiority)",
+    "accuracy": "the upper bound (95% one-sided) of the pick's net loss of right answers is at most the accuracy margin",
+    "SLO": "the upper end of a t-interval (one-sided 5%, on the logs) of the pick's p99 over its sessions is at most the limit",
+    "failed requests": "failed / asked, over all trials that count, of the pick and of the baseline, is at most the limit",
+    "all looks taken": "every kind of block has all its blocks, or a look answered for all its arms",
+    "client valid": "no trial that counts had a client that was late by its own measures",
+    "restarts": "every server was started by the campaign, anew in every block",
+    "random order": "the files of every block were written in the order drawn from the plan's seed",
+    "steady state": "MSER-5 on the TPOT of every trial that counts finds the end of the start-up, and no trend is left",
+    "quiet machine": "beside no trial that counts did others use more of the machine than the guard allows",
+    "prompts met once": "no prompt was sent twice to one server, warm workloads apart",
+    "cache state": "cold workloads found at most 10% of their tokens in the prefix cache, the chat template apart",
+    "pinned source": "every trial of pick and baseline ran a release or a commit, pinned and unmodified",
+    "grounding": "device counters were read over the trials (L3 or better), unless the node has none",
+    "records readable": "every trial file that the journal lists could be read",
+}
+
+
+def numbers(case: Case) -> Iterator[Number]:
+    for gate, seen in zip(case.d.gates, case.view.gates, strict=True):
+        stored = (Place(CHOICE, ("gates", ("name", gate.name), "passed"), gate.passed),)
+        yield Number(
+            f"gate.{slug(gate.name)}", seen.state, seen.name, partial(_story, case, gate, seen), stored, (seen.name,)
+        )
+
+
+def _story(case: Case, gate: Gate, seen: GateView) -> Story:
+    used = used_trials(case.d.selection)
+    note = _NOTES.get(gate.name)
+    mine = [t for t in used if gate.name not in _OF_THE_PICK or t.key.arm in _named(case, gate.name)]
+    asks = ASKS.get(gate.name, "")
+    return Story(
+        formula=(*([f"passes when {asks}"] if asks else []), f"{seen.state}: {seen.reason}", *([f"to do: {seen.todo}"] if seen.todo else [])),
+        tables=_p99s(case) if gate.name == "SLO" else (),
+        trials=rests(mine, note) if note else (), unused=left_out(case, lambda t: True) if note else (),
+        files=("plan.json", "journal.jsonl"), arms=_named(case, gate.name), see=_see(case, gate.name),
+    )  # fmt: skip
+
+
+_OF_THE_PICK = ("SLO", "failed requests", "pinned source")
+
+
+def _named(case: Case, gate: str) -> tuple[str, ...]:
+    """The arms that a gate is about; the pick, and mostly the baseline with it."""
+    return (case.d.pick,) if gate == "SLO" else tuple(dict.fromkeys((case.d.pick, case.view.baseline)))
+
+
+def _see(case: Case, gate: str) -> tuple[str, ...]:
+    pick, plan = case.d.pick, case.ev.plan
+    if gate == "primary test":
+        return tuple(f"effect.{a}" for a in case.d.effects)
+    if gate == "A/A arm":
+        return ("aa.effect.lower", "aa.effect.upper") if plan.twin else ()
+    if gate == "no workload lost" and pick != plan.baseline.id:
+        return tuple(f"effect.{pick}.{p.key}.{METRICS[m].printed}.lower" for p in plan.points for m in plan.primary)
+    if gate == "accuracy" and pick in case.ev.accuracy:
+        return (f"accuracy.{pick}", f"accuracy.{pick}.loss")
+    return ()
+
+
+def _p99s(case: Case) -> tuple[Table, ...]:
+    blocks, pick = sorted(case.d.selection.blocks.items()), case.d.pick
+    rows = tuple(
+        (p.key, METRICS[name].printed, b, d.p99 * METRICS[name].scale if (d := arms[pick][p.key].summary.dists[name]) else None,
+         limit * METRICS[name].scale)
+        for p in case.ev.plan.points for name, limit in case.ev.plan.slo for b, arms in blocks if pick in arms
+    )  # fmt: skip
+    return (
+        (Table("The pick's p99 in every session", ("workload", "metric", "block", "p99", "limit"), rows),)
+        if rows
+        else ()
+    )
+
+
+def _failed(t: Judged) -> str:
+    return f"{t.summary.failed} of {t.summary.asked} failed"
+
+
+def _client(t: Judged) -> str:
+    return "; ".join((t.honesty.validity.value, *t.honesty.reasons))
+
+
+def _steady(t: Judged) -> str:
+    return f"{t.summary.steady.answer}: {t.summary.steady.reason}"
+
+
+def _machine(t: Judged) -> str:
+    foreign, steal = (t.file.machine.get(k) for k in ("foreign_cores", "steal_share"))
+    return f"others used {shown(foreign)} cores, steal {shown(steal)}"
+
+
+def _prompts(t: Judged) -> str:
+    ids = t.file.prompt_ids
+    return f"{len(ids)} prompts, {len(set(ids))} different" if ids else "its prompts are not told apart"
+
+
+def _cache(t: Judged) -> str:
+    use = cache_use(t.file.counters)
+    return "no cache counters" if use is None else f"{shown(use.hit)} of {shown(use.queried)} tokens from the cache"
+
+
+def _source(t: Judged) -> str:
+    names = ("delivery", "source_commit", "engine_lock", "modified_files")
+    return ", ".join(f"{n} {t.file.context.get(n, {}).get('observed', 'unknown')}" for n in names)
+
+
+def _hardware(t: Judged) -> str:
+    return f"hardware {t.file.context.get('hardware', {}).get('observed', 'unknown')}"
+
+
+_NOTES: dict[str, Callable[[Judged], str]] = {
+    "failed requests": _failed, "client valid": _client, "steady state": _steady, "quiet machine": _machine,
+    "prompts met once": _prompts, "cache state": _cache, "pinned source": _source, "grounding": _hardware, "SLO": _failed,
+    "random order": lambda t: f"block {t.key.block}, {t.key.arm}", "records readable": lambda t: trial_path(t.key),
+}  # fmt: skip
