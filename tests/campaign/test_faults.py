@@ -92,7 +92,9 @@ class JumpingClock(FakeClock):
         return self.at
 
 
-@pytest.mark.parametrize("reading", [40, 61, 62, 75])
+@pytest.mark.parametrize(
+    "reading", [40, 61, pytest.param(62, marks=pytest.mark.slow), pytest.param(75, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("jump", [-86_400.0, -7.0, 86_400.0])
 def test_a_clock_that_is_set_mid_campaign_changes_no_call(tmp_path: Path, jump: float, reading: int) -> None:
     clock = JumpingClock(reading=reading, jump=jump)

@@ -80,3 +80,13 @@ def test_names_with_stray_bytes_and_control_characters_reach_no_terminal(
     (folder / "r.json").write_text(json.dumps(doc))
     assert pao(["lint", str(folder)]) == 1
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_credential_in_an_error_is_not_passed_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    doc = json.loads((DATA / "vllm-errors.json").read_text())
+    doc["errors"] = [e and "401: Authorization: Bearer planted-0123456789" for e in doc["errors"]]
+    (tmp_path / "r.json").write_text(json.dumps(doc))
+    for argv in (["lint", str(tmp_path)], ["lint", str(tmp_path), "--json"]):
+        pao(argv)
+        said = capsys.readouterr()
+        assert "401" in said.out and "planted" not in said.out + said.err

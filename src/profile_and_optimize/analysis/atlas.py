@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from scipy import stats as st
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.context import context_from_json
 from profile_and_optimize.core.metrics import DISTRIBUTIONS, METRICS, OUT_RATE, REQ_RATE
 from profile_and_optimize.core.trial import TrialState
+from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.trialfile import trial_path
 
 LEVEL = 0.95
@@ -39,7 +42,12 @@ def logs_of(values: Sequence[float | None]) -> Logs | None:
     mean, n = float(np.mean(logs)), len(logs)
     if n == 1:
         return Logs(mean, 1, None, None)
-    return Logs(mean, n, float(np.std(logs, ddof=1)), float(st.t.ppf(0.5 + LEVEL / 2, n - 1)))
+    return Logs(mean, n, float(np.std(logs, ddof=1)), _quantile(n))
+
+
+@cache
+def _quantile(n: int) -> float:
+    return float(st.t.ppf(0.5 + LEVEL / 2, n - 1))
 
 
 def over_blocks(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
@@ -59,19 +67,17 @@ def rows(ev: Evidence, d: Decision) -> list[dict[str, Any]]:
     for arm in ev.plan.all_arms:
         for point in ev.plan.points:
             used = [a[arm.id][point.key] for _, a in sorted(d.selection.blocks.items()) if arm.id in a]
-            out.append(_row(ev, d, arm.id, point.key, used))
+            out.append(_row(ev, d, arm, point, used))
     return out
 
 
-def _row(ev: Evidence, d: Decision, arm_id: str, point: str, used: Sequence[Judged]) -> dict[str, Any]:
-    arm = ev.plan.arm(arm_id)
-    spec = next(p for p in ev.plan.points if p.key == point)
-    status = _status(d, arm_id, used)
+def _row(ev: Evidence, d: Decision, arm: Arm, spec: Point, used: Sequence[Judged]) -> dict[str, Any]:
+    status = _status(d, arm.id, used)
     context = context_from_json(used[0].file.context) if used else None
     return {
         "schema": 1,
         "campaign": ev.run.name,
-        "cell": arm_id,
+        "cell": arm.id,
         "role": arm.role.value,
         "engine": arm.engine,
         "workload": spec.workload.name,
@@ -81,7 +87,7 @@ def _row(ev: Evidence, d: Decision, arm_id: str, point: str, used: Sequence[Judg
         "request_rate": spec.request_rate,
         "requests": spec.requests,
         "status": status,
-        "reason": d.failed.get(arm_id, ""),
+        "reason": d.failed.get(arm.id, ""),
         "blocks": [t.key.block for t in used],
         "metrics": _metrics(used),
         "window": sorted({t.summary.window for t in used}),
@@ -121,7 +127,7 @@ def cell_status(used: Sequence[Judged]) -> str:
     return TrialState.FULL.value if states == {TrialState.FULL} else TrialState.PARTIAL.value
 
 
-def normalized(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
+def normalized(d: Decision, arm_id: str, mine: Sequence[Judged]) -> dict[str, Any]:
     """What `cells/<id>/normalized.json` holds: every trial of the cell with summary, honesty, and whether it counts."""
     used = {trial_path(t.key) for arms in d.selection.blocks.values() for t in arms.get(arm_id, {}).values()}
     trials = [
@@ -129,8 +135,8 @@ def normalized(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
             "block": t.key.block, "point": t.key.point, "attempt": t.key.attempt, "source": trial_path(t.key),
             "counts": trial_path(t.key) in used, **t.summary.to_json(), "honesty": t.honesty.to_json(),
         }
-        for t in ev.trials if t.key.arm == arm_id
+        for t in mine
     ]  # fmt: skip
-    mine = [t for arms in d.selection.blocks.values() for t in arms.get(arm_id, {}).values()]
-    status = _status(d, arm_id, mine)
+    counting = [t for arms in d.selection.blocks.values() for t in arms.get(arm_id, {}).values()]
+    status = _status(d, arm_id, counting)
     return {"schema": 1, "cell": arm_id, "status": status, "reason": d.failed.get(arm_id, ""), "trials": trials}

@@ -13,13 +13,13 @@ from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.loading import ODD, Remark
 
 
-def crosscheck(ev: Evidence, *, remake_prompts: bool = True) -> list[Remark]:
+def crosscheck(ev: Evidence) -> list[Remark]:
     """Each disagreement; empty when everything agrees. What cannot be checked, because it has another shape than it
     should, is one as well, and the other checks go on."""
     checks: tuple[tuple[str, Callable[[], Iterable[Remark]]], ...] = (
         ("plan", lambda: check_plan(ev)),
         ("order", lambda: check_order(ev)),
-        ("prompts", lambda: check_prompts(ev, remake=remake_prompts)),
+        ("prompts", lambda: check_prompts(ev)),
         ("context", lambda: check_context(ev.trials)),
     )
     found: list[Remark] = []

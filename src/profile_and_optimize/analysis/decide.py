@@ -231,7 +231,7 @@ def arm_json(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
         "engine": arm.engine,
         "lever": arm.lever,
         "predicted": prediction_json(arm.predicted, effect),
-        "status": "failed" if arm_id in d.failed else "raced" if arm in ev.plan.raced else "full",
+        "status": "failed" if arm_id in d.failed else "raced" if arm_id in d.raced else "full",
         "failure": d.failed.get(arm_id),
         "effect": effect_json(effect),
         "decided_at_block": d.decided_at.get(arm_id),

@@ -22,6 +22,7 @@ from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RUN_ID, RunFolder, read_json
 from profile_and_optimize.evidence.manifest import MANIFEST
+from profile_and_optimize.evidence.reading import read_bytes
 
 HISTORY = "aa_history.json"
 MOST_RUNS = 50
@@ -156,7 +157,7 @@ def _past(run: Path, wanted: History) -> PastRun | None:
 
 def _listed(run: Path, rel: str, listed: Mapping[str, str]) -> bytes:
     """The bytes of a derived file. Raises ValueError when they are not those that the manifest lists."""
-    data = (run / rel).read_bytes()
+    data = read_bytes(run / rel)
     if listed.get(rel) != digest(data):
         raise ValueError(f"{rel}: not the bytes the manifest lists")
     return data

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from profile_and_optimize.campaign import client_errors
 from profile_and_optimize.campaign.selection import Judged, judge
 from profile_and_optimize.core.context import ARM_FIELDS, ENVIRONMENT_FIELDS
 from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.core.trial import Validity
 from profile_and_optimize.engines.prometheus import server_tpot
+from profile_and_optimize.evidence.cores import spread
 from profile_and_optimize.evidence.reading import read_bulk_json
 from profile_and_optimize.evidence.trialfile import TrialFile, decode, trial_path
 
@@ -41,7 +40,7 @@ class Remark:
 
 
 Look = Callable[[Path, Judged], tuple[Remark, ...]]
-"""Run folder and trial to what disagrees in it. A function of a module, so that other processes can be handed it."""
+"""Run folder and trial to what disagrees in it. It is handed to other processes, so it can be pickled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +54,36 @@ class Loaded:
 
 
 def load_trials(run: Path, paths: Sequence[str], look: Look | None = None) -> list[Loaded]:
-    """In the order of `paths`, which are relative to the run."""
-    batches = [(run, paths[i : i + BATCH], look) for i in range(0, len(paths), BATCH)]
-    if len(paths) >= WORTH_PROCESSES and cores() > 1:
-        try:
-            return _in_processes(batches)
-        except (OSError, BrokenProcessPool, RuntimeError):
-            pass  # no processes to be had here: one core does the same
-    return [one for batch in batches for one in _load_batch(batch)]
+    """In order of their paths, which are relative to the run."""
+    batches = _batches(paths, BATCH if len(paths) >= WORTH_PROCESSES else len(paths))
+    found = spread(partial(_load_batch, run, look), batches)
+    return sorted((one for batch in found for one in batch), key=lambda x: x.path)
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _batches(paths: Sequence[str], size: int) -> list[list[str]]:
+    """Trials of one block, point and attempt stay together: what they share is worked out once."""
+    batches: list[list[str]] = [[]]
+    for _, same in groupby(sorted(paths, key=_name), key=_name):
+        if len(batches[-1]) >= size:
+            batches.append([])
+        batches[-1] += same
+    return batches
 
 
-def _in_processes(batches: Sequence[tuple[Path, Sequence[str], Look | None]]) -> list[Loaded]:
-    # A fork is there at once and inherits all imports; among threads it could inherit a lock that nobody gives back.
-    alone = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
-    with ProcessPoolExecutor(cores(), multiprocessing.get_context("fork" if alone else "spawn")) as pool:
-        return [one for batch in pool.map(_load_batch, batches) for one in batch]
+def _name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
-def _load_batch(batch: tuple[Path, Sequence[str], Look | None]) -> list[Loaded]:
-    run, paths, look = batch
-    return [_load(run, path, look) for path in paths]
+def _load_batch(run: Path, look: Look | None, batch: list[str]) -> list[Loaded]:
+    found = [_load(run, path, look) for path in batch]
+    return [one for _, same in groupby(found, key=lambda x: _name(x.path)) for one in _at_one_start_up(list(same))]
+
+
+def _at_one_start_up(same: list[Loaded]) -> list[Loaded]:
+    """With the summary that each needs when they all leave out the longest start-up among them, as a block does."""
+    usable = [x.trial for x in same if x.trial and x.trial.honesty.validity is not Validity.INVALID]
+    drop = max((t.start_up for t in usable), default=0)
+    return [replace(x, trial=replace(x.trial, beside=x.trial.without(drop).summary)) if x.trial else x for x in same]
 
 
 def _load(run: Path, path: str, look: Look | None) -> Loaded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from profile_and_optimize.core.plan import Plan
@@ -18,11 +18,13 @@ from profile_and_optimize.stats.summary import TrialSummary, summarize
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A trial with everything that follows from its records."""
+    """A trial with everything that follows from its records. `beside` is its summary at another start-up, worked out
+    beforehand by whoever could guess which one its block would need."""
 
     file: TrialFile
     summary: TrialSummary
     honesty: Honesty
+    beside: TrialSummary | None = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> TrialKey:
@@ -32,6 +34,18 @@ class Judged:
         """May it enter the comparison? An unknown primary value counts like an invalid run, never like a missing block."""
         sound = self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
         return sound and all(self.summary.value(name) is not None for name in primary)
+
+    def without(self, drop: int) -> Judged:
+        """The trial as it counts when its `drop` first requests are left out."""
+        if self.summary.dropped == drop:
+            return self
+        known = self.beside is not None and self.beside.dropped == drop
+        return replace(self, summary=self.beside if known and self.beside else summary_of(self.file, drop))
+
+    @property
+    def start_up(self) -> int:
+        """First requests that are its own start-up. An open loop has none: what came first is part of the load."""
+        return 0 if self.file.run.open_loop else common_drop([self.summary.steady])
 
 
 def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Judged:
@@ -125,15 +139,8 @@ def one_start_up(chosen: Mapping[str, Mapping[str, Judged]]) -> dict[str, dict[s
     drops: dict[str, int] = {}
     for points in chosen.values():
         for point, t in points.items():
-            own = 0 if t.file.run.open_loop else common_drop([t.summary.steady])
-            drops[point] = max(drops.get(point, 0), own)
-    return {
-        arm: {
-            point: t if t.summary.dropped == drops[point] else replace(t, summary=summary_of(t.file, drops[point]))
-            for point, t in points.items()
-        }
-        for arm, points in chosen.items()
-    }
+            drops[point] = max(drops.get(point, 0), t.start_up)
+    return {arm: {p: t.without(drops[p]) for p, t in points.items()} for arm, points in chosen.items()}
 
 
 def _beyond(plan: Plan, blocks: Mapping[int, object], limit: int) -> set[int]:

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from profile_and_optimize import __version__
-from profile_and_optimize.cli.terminal import clean, say
+from profile_and_optimize.cli.terminal import clean, hidden, say
 from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
 from profile_and_optimize.ops.base import Op, Result, all_ops, envelope, parse_request
 
@@ -121,7 +121,7 @@ def _call(op: Op, values: dict[str, Any]) -> int:
     except Exception as e:
         # A mistake of ours keeps its traceback, but must not leave with 1: scripts read that as a gate that said no.
         if not isinstance(e, OSError):
-            traceback.print_exc()
+            print(clean(hidden(traceback.format_exc())), file=sys.stderr)
         return _failed(
             op.verb, BrokeMidway(f"{type(e).__name__}: {e}", next="report this with the lines above"), as_json
         )
@@ -131,7 +131,7 @@ def _call(op: Op, values: dict[str, Any]) -> int:
 
 def _print(verb: str, result: Result, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(envelope(verb, result, None), indent=1, ensure_ascii=True))
+        _print_json(envelope(verb, result, None))
         return
     print(clean(result.text))
     for warning in result.warnings:
@@ -142,10 +142,18 @@ def _print(verb: str, result: Result, as_json: bool) -> None:
 
 def _failed(verb: str, error: PaoError, as_json: bool) -> int:
     if as_json:
-        print(json.dumps(envelope(verb, None, error), indent=1, ensure_ascii=True))
+        _print_json(envelope(verb, None, error))
     else:
         say(f"error: {error}")
     return error.exit_code
+
+
+def _print_json(answer: dict[str, Any]) -> None:
+    """ASCII, so that no control character reaches a terminal; the texts that servers write in are without credentials."""
+    answer["warnings"] = [hidden(w) for w in answer["warnings"]]
+    if answer["error"]:
+        answer["error"] = {k: hidden(v) for k, v in answer["error"].items()}
+    print(json.dumps(answer, indent=1, ensure_ascii=True))
 
 
 def _click_type(annotation: Any) -> click.ParamType:

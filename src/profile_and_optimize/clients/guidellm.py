@@ -71,7 +71,7 @@ class GuidellmClient:
         taken = [where.take(r.prompt) for r in requests]
         order = whole_order(taken, len(load.prompts), name="guidellm", failed=[r.error is not None for r in requests])
         t0 = min(r.intended for r in requests)
-        records = tuple(r.record(at, t0, load) for r, at in zip(requests, range(len(requests)), strict=True))
+        records = tuple(r.record(at, t0, load) for r, at in zip(requests, order, strict=True))
         return Told(records, t0, found.duration_s or max(r.done for r in requests) - t0, chunks_known=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import string
 from collections.abc import Callable, Sequence
@@ -11,9 +10,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import orjson
 from tokenizers import Tokenizer
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.evidence.given import read_given
 
 POOL_MIN = 50
 ADJUSTMENTS = 400
@@ -190,12 +191,13 @@ def dataset_prompts(path: Path, count: int, seed: str, *, start: int = 0, warm: 
 
 
 def _prompt_lines(path: Path) -> list[str]:
+    if not path.exists():
+        raise WrongUse("no such file", where=str(path), next='give "random" or a JSONL file of prompts')
+    lines = [line for line in read_given(path).splitlines() if line.strip()]
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        rows = [orjson.loads(line) for line in lines]  # refuses what no text can hold, half surrogates among it
         found = [r.get("prompt") or r.get("question") for r in rows]
-    except FileNotFoundError as e:
-        raise WrongUse("no such file", where=str(path), next='give "random" or a JSONL file of prompts') from e
-    except (ValueError, AttributeError, UnicodeDecodeError) as e:
+    except (ValueError, AttributeError) as e:
         raise WrongUse(f"not a JSONL file of objects: {e}", where=str(path), next='a line is {"prompt": "..."}') from e
     if not found or not all(isinstance(p, str) and p for p in found):
         raise WrongUse("a line without a prompt", where=str(path), next='a line is {"prompt": "..."}')

@@ -19,6 +19,7 @@ from typing import Any
 from profile_and_optimize.clients.arrivals import MOST_REQUESTS, Schedule
 from profile_and_optimize.clients.prompts import PromptMaker
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.evidence.given import read_given
 
 BLOCK_TOKENS = 512  # of a hash id in Mooncake's traces
 MOST_TOKENS = 1_048_576  # of one prompt or answer
@@ -120,10 +121,7 @@ class Trace:
 
 def read_trace(path: Path) -> Trace:
     """Raises WrongUse naming the line and what is wrong with it."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as e:
-        raise WrongUse(f"cannot read: {e.strerror}", where=str(path), next="give --replay FILE.jsonl") from None
+    lines = read_given(path).splitlines()
     turns: list[Turn] = []
     begin: float | None = None
     for number, line in enumerate(lines, 1):

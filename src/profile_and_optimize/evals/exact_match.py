@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.evidence.given import read_given
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,10 @@ class Answered:
 
 def load_questions(path: Path, limit: int | None = None) -> tuple[Question, ...]:
     """Lines of {"question", "answer"}. Raises WrongUse naming file and line."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise WrongUse(f"cannot read: {e}", where=str(path), next="give a JSONL file of questions") from e
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_given(path).splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = orjson.loads(line)  # refuses what no text can hold, half surrogates among it
             found.append(Question(str(row["question"]), str(row["answer"])))
         except (ValueError, KeyError, TypeError) as e:
             raise WrongUse(

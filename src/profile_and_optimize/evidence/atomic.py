@@ -15,7 +15,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     temp = path.with_name(path.name + TEMP_SUFFIX)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temp, "wb") as f:
+        temp.unlink(missing_ok=True)  # a link of that name would lead the write out of the run
+        with open(temp, "xb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())

@@ -9,9 +9,8 @@ and the rendered files, which are printed from the evidence and can be re-render
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from profile_and_optimize import __version__
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.names import digest, digest_of
 from profile_and_optimize.evidence.atomic import TEMP_SUFFIX, write_atomic
+from profile_and_optimize.evidence.cores import cores, spread
 from profile_and_optimize.evidence.folder import JOURNAL, read_json
 from profile_and_optimize.evidence.journal import GENESIS, Event, Reading, read_journal
 from profile_and_optimize.evidence.reading import MOST_BYTES, read_bytes
@@ -29,6 +29,8 @@ from profile_and_optimize.evidence.tree import Tree, walk
 MANIFEST = "manifest.json"
 PARTS = ("run_id", "evidence_root", "journal", "derived", "rendered_by")
 ENTRY = ("path", "bytes", "sha256", "producer", "inputs")
+# Below this many files, starting processes costs more than it saves.
+WORTH_PROCESSES = 2000
 NOT_LISTED = frozenset({MANIFEST, ".lock", JOURNAL})
 # Events that tell how it went and may come twice where a campaign was resumed. Every other kind decides something.
 TELLING = frozenset({"wrote", "created", "session", "session_failed", "settled", "trial_began", "block", "race_block"})
@@ -121,10 +123,13 @@ def check_manifest(run: Path, reading: Reading | None = None, tree: Tree | None 
 
 
 def _check_files(run: Path, entries: Sequence[Mapping[str, Any]], tree: Tree) -> list[str]:
-    """Digests on several threads: reading and hashing both let go of the interpreter."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = pool.map(lambda entry: _check_file(run, entry, tree), entries, chunksize=1)
-        return [line for line in found if line]
+    size = -(-len(entries) // cores()) if len(entries) >= WORTH_PROCESSES else max(1, len(entries))
+    parts = [entries[i : i + size] for i in range(0, len(entries), size)]
+    return [line for found in spread(partial(_check_part, run, tree), parts) for line in found]
+
+
+def _check_part(run: Path, tree: Tree, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [line for entry in entries if (line := _check_file(run, entry, tree))]
 
 
 def _check_file(run: Path, entry: Mapping[str, Any], tree: Tree) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.evidence.redact import redact
 
 MAX_BYTES = 512 * 1024 * 1024
 MAX_FILES = 2000
@@ -159,8 +160,8 @@ def same_lengths(lists: Mapping[str, Sequence[Any]], where: str) -> int:
 
 
 def printable(text: str) -> str:
-    """Without what no terminal or file takes: half of a surrogate pair, or a file name's stray bytes."""
-    return text.encode(errors="replace").decode()
+    """Without what no terminal or file takes: half of a surrogate pair, a file name's stray bytes, a credential."""
+    return redact(text.encode(errors="replace").decode())
 
 
 def digest_of_text(text: Any) -> str:

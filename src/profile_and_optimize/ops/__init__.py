@@ -2,5 +2,5 @@
 
 MODULES = (
     "ab", "bench", "mock", "optimize", "campaign_init", "campaign_run", "cell_run", "atlas_aggregate", "champion_select",
-    "report_render", "verify", "lint", "calibrate", "tools",
+    "report_render", "verify", "explain", "lint", "calibrate", "tools",
 )  # fmt: skip

@@ -15,11 +15,12 @@ from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence, r
 from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
-from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, workspace
 from profile_and_optimize.evidence.redact import HIDDEN, known_secrets, redact
+from profile_and_optimize.evidence.tree import walk
 from profile_and_optimize.ops.base import Request
 from profile_and_optimize.report.markdown import light
 from profile_and_optimize.report.words import plain
@@ -83,8 +84,16 @@ def _text(text: str) -> str:
     return light(plain(text))
 
 
+def refuse_odd(path: Path) -> None:
+    """Nothing is written into a run that holds links or the like: they would lead it elsewhere. Raises Corrupted."""
+    odd = walk(path).odd
+    if odd:
+        raise Corrupted(odd[0], where=str(path), next="remove it; pao verify lists them all")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[RunFolder]:
+    refuse_odd(path)
     folder = RunFolder(path)
     try:
         yield folder
@@ -101,6 +110,7 @@ def plan_at(path: Path) -> Plan:
 
 
 def evidence_and_decision(path: Path) -> tuple[Evidence, Decision]:
+    refuse_odd(path)
     ev = load_evidence(path)
     return ev, decide(ev)
 

@@ -22,7 +22,7 @@ MockRequest = create_model("MockRequest", __base__=Request, **_FIELDS)  # type: 
 
 def argv_of(req: Request) -> list[str]:
     """The server's own command line."""
-    argv = [sys.executable, "-m", "profile_and_optimize.engines.mock.server"]
+    argv = [sys.executable, "-P", "-m", "profile_and_optimize.engines.mock.server"]
     for name, value in req.model_dump().items():
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):

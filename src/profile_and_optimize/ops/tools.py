@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.plugins import KINDS, SWITCH, installed, switched_off
 from profile_and_optimize.toolenv.find import ToolEnv, default_root, find_all
 from profile_and_optimize.toolenv.install import install
 from profile_and_optimize.toolenv.preflight import check
@@ -44,7 +46,12 @@ def _list(root: Path) -> Result:
         f"{r['tool']:8} {r['version'] or 'not installed'}  {r['python'] or 'pao tools install ' + str(r['tool'])}"
         for r in rows
     )
-    return Result({"root": str(root), "tools": rows}, text)
+    plugins = [asdict(p) for kind in KINDS for p in installed(kind)]
+    off = switched_off()
+    lines = [f"plugin   {p['kind']} {p['name']}  {p['target']} of {p['package']} {p['version']}" for p in plugins]
+    note = [f"plugins are ignored: {SWITCH} is set"] if off and plugins else []
+    data = {"root": str(root), "tools": rows, "plugins": plugins, "plugins_ignored": off}
+    return Result(data, "\n".join([text, *lines, *note]))
 
 
 def _row(name: str, env: ToolEnv | None) -> dict[str, str | None]:
@@ -60,6 +67,7 @@ def _row(name: str, env: ToolEnv | None) -> dict[str, str | None]:
 
 
 OP = Op(
-    "tools", "List, check for, or install the environments of heavy tools.", Safety.WRITES_ARTIFACTS, ToolsRequest, run,
+    "tools", "List, check for, or install the environments of heavy tools. The list names plugins of other packages too.",
+    Safety.WRITES_ARTIFACTS, ToolsRequest, run,
     positional=("action", "tool"), mcp_name="tools", examples=("pao tools install vllm", "pao tools install aiperf"),
 )  # fmt: skip

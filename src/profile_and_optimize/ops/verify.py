@@ -23,7 +23,7 @@ from profile_and_optimize.evidence.reading import read_bytes, read_json, strict_
 from profile_and_optimize.evidence.tree import Tree, walk
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest
-from profile_and_optimize.ops.kept import look
+from profile_and_optimize.ops.kept import looker
 from profile_and_optimize.ops.sources import check_sources
 from profile_and_optimize.optimize.publish import derived
 
@@ -121,26 +121,27 @@ def look_at(path: Path, published: Roots | None = None) -> Findings:
     if published is not None:
         found.step(MANIFEST, lambda: _against(path, journal, published, found.facts))
     try:
-        ev = load_evidence(path, journal=journal, look=look)
+        made_by = _made_by(path)
+        same = made_by in ("", __version__)
+        ev = load_evidence(path, journal=journal, look=looker(path, same_version=same))
     except BAD as e:
         found.problems.append(_line(e, "evidence"))
         return found
-    _inside(path, ev, tree, found)
+    found.facts |= {"rendered_by": made_by}
+    _inside(path, ev, tree, same, found)
     return found
 
 
-def _inside(path: Path, ev: Evidence, tree: Tree, found: Findings) -> None:
+def _inside(path: Path, ev: Evidence, tree: Tree, same: bool, found: Findings) -> None:
     """Everything about evidence that could be read."""
-    made_by = _made_by(path)
-    same = made_by in ("", __version__)
-    remarks = [*ev.remarks, *crosscheck(ev, remake_prompts=same)]
+    remarks = [*ev.remarks, *crosscheck(ev)]
     found.problems += [f"damaged {d}" for d in ev.damaged] + [r.line for r in remarks if not r.doubt]
     found.warnings += [r.line for r in remarks if r.doubt]
     found.step("sources", lambda: check_sources(path, ev, tree))
     found.step("decision", lambda: _rederive(path, ev, same, found.facts))
     found.facts |= {
         "trials": len(ev.trials), "requests": sum(len(t.file.run.records) for t in ev.trials), "evidence_root": ev.root,
-        "root": _root(path), "rendered_by": made_by,
+        "root": _root(path),
     }  # fmt: skip
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from profile_and_optimize.engines.smoke import Answer, ask
 from profile_and_optimize.engines.vllm import VllmEngine, require_vllm
 from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.ops.base import Say
+from profile_and_optimize.ops.plugins import SWITCH, used
 from profile_and_optimize.toolenv.find import find, from_python
 
 
@@ -40,12 +40,13 @@ def client_table() -> dict[str, str]:
 
 def _table(kind: str, built_in: Mapping[str, str]) -> dict[str, str]:
     table = dict(built_in)
-    for point in entry_points(group=f"profile_and_optimize.{kind}s"):
-        if point.name in table:
+    for plugin in used(kind):
+        if plugin.name in table:
             raise WrongUse(
-                f"two packages offer the {kind} {point.name!r}", where=point.value, next="uninstall one of them"
-            )
-        table[point.name] = point.value
+                f"two packages offer the {kind} {plugin.name!r}", where=f"{plugin.target} of {plugin.package}",
+                next=f"uninstall one of them, or {SWITCH}=1 to ignore all plugins",
+            )  # fmt: skip
+        table[plugin.name] = plugin.target
     return table
 
 
@@ -87,10 +88,11 @@ def _made(kind: str, name: str, target: str, make: Callable[[Any], Any]) -> Any:
         return make(getattr(import_module(module), cls))
     except PaoError:
         raise
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # whatever somebody else's module does while it is imported
         raise WrongUse(
-            f"{kind} {name!r} does not load: {e}", where=target, next="reinstall or uninstall that package"
-        ) from e
+            f"{kind} {name!r} does not load: {type(e).__name__}: {e}", where=target,
+            next=f"reinstall or uninstall that package, or {SWITCH}=1 to ignore all plugins",
+        ) from e  # fmt: skip
 
 
 def make_world(engines: Iterable[str], say: Say, python: str | None = None, client: str = "stream") -> World:

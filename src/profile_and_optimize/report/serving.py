@@ -12,7 +12,7 @@ from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.evidence.redact import HIDDEN
 from profile_and_optimize.report.arms import effect_of
 from profile_and_optimize.report.view import place_of
-from profile_and_optimize.report.words import plain, stamp_words
+from profile_and_optimize.report.words import plain, stamp_words, verify_command
 
 PORT = "PORT"
 
@@ -28,7 +28,7 @@ def serve_script(ev: Evidence, d: Decision) -> str:
 def _header(ev: Evidence, d: Decision) -> list[str]:
     return [
         "#!/usr/bin/env bash", f"# {d.pick}: the pick of {plain(ev.run.name)}, tier {d.tier.value}",
-        f"# model: {plain(ev.plan.model)}", f"# evidence root: {ev.root}", f"# check it: pao verify {plain(ev.run.name)}",
+        f"# model: {plain(ev.plan.model)}", f"# evidence root: {ev.root}", f"# check it: {verify_command(ev.run.name)}",
         "# Measured on one node under one load; CHAMPION.md says which.",
     ]  # fmt: skip
 

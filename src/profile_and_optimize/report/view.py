@@ -22,7 +22,7 @@ from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows,
 from profile_and_optimize.report.cost import Fact, Unused, cost_facts, unused_trials
 from profile_and_optimize.report.forest import Forest, forest
 from profile_and_optimize.report.status import coverage_line, missing_parts, omitted_parts
-from profile_and_optimize.report.words import UNKNOWN, count, coverage, effect_words, plain, stamp_words
+from profile_and_optimize.report.words import UNKNOWN, count, coverage, effect_words, plain, stamp_words, verify_command
 from profile_and_optimize.report.workloads import Column, WorkloadView, columns, workload_views
 
 
@@ -118,7 +118,7 @@ def view(ev: Evidence, d: Decision) -> View:
     place = place_of(plan, d, rows)
     return View(
         run_id=plain(ev.run.name), stamp=stamp_words(ev.stamp), root=ev.root, plan_digest=plan.digest,
-        verify=f"pao verify {plain(ev.run.name)}", focus=plan.focus, endpoint=endpoint_words(plan),
+        verify=verify_command(ev.run.name), focus=plan.focus, endpoint=endpoint_words(plan),
         margin=f"{100 * plan.margin:g}%", baseline=plan.baseline.id, headline=headline(ev, d), place=place, arms=arms,
         forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), columns=columns(),
         workloads=workload_views(ev, d, arms, rows), context=context_rows(rows), gaps=gap_views(rows),

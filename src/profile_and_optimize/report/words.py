@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,11 @@ def plain(text: object) -> str:
     """`text` on one line without control and format characters; line breaks and tabs become spaces."""
     spaced = "".join(" " if c in "\n\r\t\u2028\u2029" else c for c in str(text))
     return "".join(c for c in spaced if unicodedata.category(c) not in _HIDDEN).strip()
+
+
+def verify_command(run: str) -> str:
+    """What a reader may paste: a run's folder can be named anything."""
+    return f"pao verify {shlex.quote(plain(run))}"
 
 
 def stamp_words(at: float) -> str:

@@ -67,6 +67,8 @@ def child_env(base: Mapping[str, str], *, tmp: Path | None = None) -> dict[str, 
     """`base` (normally os.environ) made fit for building an environment: pip's index settings stay, diversions go."""
     env = {k: v for k, v in base.items() if k not in _DIVERTING}
     env |= {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONNOUSERSITE": "1"}
+    # A pip.py or vllm.py in the folder that we happen to be in must not be run in the place of the installed one.
+    env["PYTHONSAFEPATH"] = "1"
     # vLLM otherwise reports usage over the network at start, and the hub library looks names up.
     env |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
     if tmp is not None:

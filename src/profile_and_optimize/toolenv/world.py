@@ -76,7 +76,7 @@ def observe(*, target: Path, python: Path) -> World:
 
 def _probe(python: Path) -> _Python:
     try:
-        done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run([str(python), "-I", "-c", _PROBE], capture_output=True, text=True, timeout=30, check=True)
         seen = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise WrongUse(f"{python} is not a Python that runs: {error}", next="pass --python PATH") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from profile_and_optimize.analysis.lint import lint
 from profile_and_optimize.analysis.lint.finding import Finding, Given, Lint, Severity
 from profile_and_optimize.importers import read
+from profile_and_optimize.ops.base import all_ops
 
 DATA = Path(__file__).parents[2] / "data/importers"
 
@@ -140,3 +142,13 @@ def test_every_finding_says_what_why_and_what_to_do() -> None:
     for name in PLANTED:
         for f in linted(name).findings:
             assert len(f.seen) > 10 and len(f.why) > 20 and len(f.fix) > 10 and "None" not in f.seen + f.fix, f
+
+
+def test_every_command_of_ours_that_a_fix_names_is_one_the_program_takes() -> None:
+    named = {line for name in PLANTED for f in linted(name).findings for line in re.findall(r"pao [^;,(`]*", f.fix)}
+    assert len(named) > 5
+    for line in named:
+        verb, *rest = line.split()[1:]
+        op = all_ops()[verb]
+        flags = {word.removeprefix("--").replace("-", "_") for word in rest if word.startswith("--")} - {"json"}
+        assert flags <= set(op.request.model_fields), line

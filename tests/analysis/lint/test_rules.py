@@ -148,6 +148,8 @@ def test_parts_that_do_not_add_up_are_wrong() -> None:
     assert found(chunks.adds_up(with_stat(run_of(), "tpot", Stat(p50=0.15, mean=0.15)))) == [
         ("latencies-disagree", "weak")
     ]
+    small = with_stat(run_of(), "tpot", Stat(p50=0.001, mean=0.1))  # the means add up, the median cannot be
+    assert found(chunks.adds_up(small)) == [("latencies-disagree", "wrong")]
     assert unchecked(chunks.adds_up(run_of(output_tokens=None))) == ["latencies-disagree"]
 
 
@@ -299,12 +301,15 @@ def test_a_finding_says_everything_or_is_none() -> None:
     assert [ms(s) for s in (0.000003, 0.0545, 1.932)] == ["0.003 ms", "54.5 ms", "1932 ms"]
 
 
+def record_at(index: int, sent_s: float) -> RequestRecord:
+    """The same request as a record: 8 chunks, the first after 0.3 s, the last after 1.0 s."""
+    sent = round(sent_s * 1e9)
+    chunk_ns = tuple(sent + k * 100_000_000 for k in range(3, 11))
+    return RequestRecord(index, sent, sent, chunk_ns[-1], chunk_ns=chunk_ns, completion_tokens=8)
+
+
 def test_ramps_that_dilute_the_stated_rate_are_told_with_the_steady_one() -> None:
-    records = tuple(
-        RequestRecord(i, round(s * 1e9), round(s * 1e9), round((s + 1) * 1e9), chunk_ns=tuple(round((s + 0.1 * k) * 1e9) for k in range(3, 11)),
-                      completion_tokens=8)
-        for i, r in enumerate(steady_requests(40, 4)) if (s := r.sent_s) is not None
-    )  # fmt: skip
+    records = tuple(record_at(i, r.sent_s or 0.0) for i, r in enumerate(steady_requests(40, 4)))
     assert found(sample.ramp_in_throughput(run_of(records=records, output_throughput=32.0))) == []
     assert found(sample.ramp_in_throughput(run_of(records=records, output_throughput=25.0))) == [
         ("ramp-in-throughput", "weak")

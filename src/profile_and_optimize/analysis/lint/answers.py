@@ -22,7 +22,7 @@ def failed_hidden(run: Imported) -> Iterator[Said]:
         yield Finding(
             "failed-hidden", Severity.WRONG, run.path, "; ".join(seen),
             "the latencies are those of the answers that came, and a server that refuses work looks fast",
-            "find the reason in the server's log, then run it again; pao bench URL exits 1 or 3 when requests fail",
+            "find the reason in the server's log, then run it again; pao bench URL prints failures and their reasons beside the numbers",
         )  # fmt: skip
     elif run.failed is None:
         yield Unchecked("failed-hidden", run.path, f"how many requests were asked for or failed ({flags.detail(run)})")

@@ -13,7 +13,7 @@ from profile_and_optimize.importers.base import Imported
 
 WAIT_WRONG_OF_E2E = 0.02
 RATE_LEAST = 0.98
-FULL = 1.2
+FULL = 0.85
 
 
 def semaphore(run: Imported) -> Iterator[Said]:

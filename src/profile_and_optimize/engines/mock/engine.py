@@ -23,7 +23,7 @@ class MockEngine:
 
     def command(self, spec: ServeSpec) -> Command:
         argv = (
-            sys.executable, "-m", "profile_and_optimize.engines.mock.server", "--port", str(spec.port), "--model", spec.served_name,
+            sys.executable, "-P", "-m", "profile_and_optimize.engines.mock.server", "--port", str(spec.port), "--model", spec.served_name,
             *spec.common_flags, *spec.arm.flags,
         )  # fmt: skip
         return Command(argv, (*spec.common_env, *spec.arm.env))

@@ -43,8 +43,8 @@ def _family(case: Case, arm: ArmView, point: Point, metric: str, e: Effect) -> I
         yield Number(name, UNKNOWN, what, tell("estimate"))
         return
     yield Number(name, percent(e.estimate), what, tell("estimate"), (), (arm.id,))
-    yield Number(f"{name}.lower", percent(e.lower), "lower end of its interval", tell("lower"), (), (arm.id,))
-    yield Number(f"{name}.upper", percent(e.upper), "upper end of its interval", tell("upper"), (), (arm.id,))
+    yield Number(f"{name}.lower", percent(e.lower), "its lower end", tell("lower"), (), (arm.id,))
+    yield Number(f"{name}.upper", percent(e.upper), "its upper end", tell("upper"), (), (arm.id,))
 
 
 def _story(case: Case, arm: ArmView, point: Point, metric: str, e: Effect, part: str) -> Story:

@@ -90,12 +90,12 @@ def _family(case: Case, s: Series, figure: Figure) -> Iterator[Number]:
     """The estimate as the report prints it, and the ends of its interval. The p90 and the mean stand in the atlas alone."""
     decimals = len(figure.text.partition(".")[2])
     tell, printed = partial(partial, _story, case, s), s.q in ("p50", "")
-    what = f"{s.words} [{s.metric.unit}] of {s.arm.id} at {s.point.key}"
+    what = f"{s.words}, {s.metric.unit}"
     found = over_blocks(s.values) or {"estimate": None}
     for part in ("estimate", "lower", "upper"):
         if part != "estimate" and found.get(part) is None:
             continue
-        meaning = what if part == "estimate" else f"{part} end of its {LEVEL:.0%} interval"
+        meaning = what if part == "estimate" else f"its {part} end ({LEVEL:.0%})"
         fine = not (printed or (s.q == "p99" and part == "estimate"))
         ending = "" if part == "estimate" else f".{part}"
         marks = () if fine else (s.arm.id,)
@@ -176,36 +176,31 @@ def _values(found: Logs | None) -> tuple[Value, ...]:
     )  # fmt: skip
 
 
+_MEAN = "of the good requests of a trial, by the server's usage; over the trials from least to largest"
+_COUNTS: dict[str, tuple[str, str, Callable[[Judged], str]]] = {
+    "blocks": ("n", "n = whole blocks that hold the arm", lambda t: f"block {t.key.block}"),
+    "isl": ("prompt tokens, mean", f"isl = mean prompt tokens {_MEAN}", lambda t: f"isl {shown(t.summary.isl_observed)}"),
+    "osl": ("output tokens, mean", f"osl = mean output tokens {_MEAN}", lambda t: f"osl {shown(t.summary.osl_observed)}"),
+    "failed": (
+        "requests that failed", "failed = asked - completed, over all trials that count",
+        lambda t: f"{t.summary.failed} of {t.summary.asked} failed",
+    ),
+}  # fmt: skip
+
+
 def _counts(case: Case, arm: ArmView, point: Point, row: WorkloadRow, used: tuple[Judged, ...]) -> Iterator[Number]:
     """What stands beside the metrics: blocks, lengths, failed requests."""
-    name, at = f"cells.{arm.id}.{point.key}", f"of {arm.id} at {point.key}"
-    asked = sum(t.summary.asked for t in used)
-    told = (
-        ("blocks", str(row.n), f"blocks {at}", ("n = whole blocks that hold it",), lambda t: f"block {t.key.block}"),
-        ("isl", row.isl, f"prompt tokens, mean {at}", (
-            "isl = mean over the good requests of a trial of the prompt tokens that the server counted; least to largest trial",
-        ), lambda t: f"isl {shown(t.summary.isl_observed)}"),
-        ("osl", row.osl, f"output tokens, mean {at}", (
-            "osl = mean over the good requests of a trial of the output tokens that the server counted; least to largest trial",
-        ), lambda t: f"osl {shown(t.summary.osl_observed)}"),
-        ("failed", row.failed, f"requests that failed {at}", (
-            f"failed = sum over the trials of requests asked for less those completed = {row.failed}, {asked} asked",
-        ), lambda t: f"{t.summary.failed} of {t.summary.asked} failed"),
-    )  # fmt: skip
-    for ending, text, meaning, formula, note in told:
-        story = partial(_count_story, case, arm, point, used, formula, note)
-        yield Number(f"{name}.{ending}", text, meaning, story, marks=(arm.id,))
+    texts = {"blocks": str(row.n), "isl": row.isl, "osl": row.osl, "failed": row.failed}
+    for ending, (meaning, formula, note) in _COUNTS.items():
+        story = partial(_count_story, case, arm, point, used, f"{formula}: {texts[ending]}", note)
+        name = f"cells.{arm.id}.{point.key}.{ending}"
+        yield Number(name, texts[ending], meaning, story, marks=(arm.id,))
 
 
 def _count_story(
-    case: Case,
-    arm: ArmView,
-    point: Point,
-    used: tuple[Judged, ...],
-    formula: tuple[str, ...],
-    note: Callable[[Judged], str],
+    case: Case, arm: ArmView, point: Point, used: tuple[Judged, ...], formula: str, note: Callable[[Judged], str]
 ) -> Story:
     return Story(
-        formula, trials=rests(used, note), unused=left_out(case, lambda t: (t.key.arm, t.key.point) == (arm.id, point.key)),
+        (formula,), trials=rests(used, note), unused=left_out(case, lambda t: (t.key.arm, t.key.point) == (arm.id, point.key)),
         records=first_records(used[0], (), 1), arms=(arm.id,),
     )  # fmt: skip

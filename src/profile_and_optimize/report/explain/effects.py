@@ -11,13 +11,14 @@ from profile_and_optimize.analysis.decide import percent
 from profile_and_optimize.campaign.endpoint import primary_table
 from profile_and_optimize.campaign.looks import Step, aa_effects
 from profile_and_optimize.core.cell import Role
-from profile_and_optimize.core.metrics import METRICS
+from profile_and_optimize.core.metrics import DISTRIBUTIONS, METRICS
 from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.report.arms import ArmView
 from profile_and_optimize.report.explain import paired
 from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Table, Value, left_out, shown
 from profile_and_optimize.report.explain.records import first_records
 from profile_and_optimize.report.words import UNKNOWN, coverage, effect_words
+from profile_and_optimize.report.words import percent as printed_percent
 from profile_and_optimize.stats.paired import contrasts
 
 CHOICE, KNOWN_GOOD = "champion_select.json", "known_good_config.json"
@@ -74,11 +75,11 @@ def _effect(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
     tell, what = partial(partial, story, case, arm), f"{_what(case, arm)}, primary endpoint"
     ends = (("", "estimate", e.estimate), (".lower", "lower", e.lower), (".upper", "upper", e.upper))
     for ending, part, log_ratio in ends:
-        meaning = f"{part} end of its interval" if ending else what
+        meaning = f"its {part} end" if ending else what
         stored = _stored(arm.id, part, math.expm1(log_ratio))
         yield Number(name + ending, percent(log_ratio), meaning, tell(part), stored, (arm.id,))
-    level = _stored(arm.id, "level_one_sided", e.level)
-    yield Number(f"{name}.coverage", coverage(e), "two-sided coverage of its interval", tell("coverage"), level)
+    error = _stored(arm.id, "error_one_sided", e.error)
+    yield Number(f"{name}.coverage", coverage(e), "two-sided coverage of its interval", tell("coverage"), error)
 
 
 def _no_effect(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
@@ -132,11 +133,11 @@ def story(case: Case, arm: ArmView, part: str) -> Story:
     test = test_of(case, arm)
     if test is None:
         return nothing(case, arm)
-    end = (*paired.formula(test, part), f"{arm.state}: {arm.reason}", *_vetoed(case, arm))
+    end = (*paired.formula(test, part), *paired.held_back(test), f"{arm.state}: {arm.reason}", *_vetoed(case, arm))
     tables = (paired.block_table(test.pair), paired.measured_table(test.pair, case.d.selection.blocks))
     return replace(
         of_pair(case, test.pair), formula=end, values=paired.values(test), tables=(*tables, *paired.looks_table(test)),
-        see=_see(arm),
+        see=(*_see(arm), *_cells(test.pair)),
     )  # fmt: skip
 
 
@@ -161,6 +162,17 @@ def _see(arm: ArmView) -> tuple[str, ...]:
     return ("gate.a-a-arm",) if arm.role == Role.AA.value else ("aa.effect", "gate.primary-test")
 
 
+def _cells(pair: paired.Pair) -> tuple[str, ...]:
+    return tuple(
+        f"cells.{a}.{p}.{_series(m)}" for a in (pair.arm, pair.base) for p in pair.points for m in pair.metrics
+    )
+
+
+def _series(metric: str) -> str:
+    m = METRICS[metric]
+    return m.printed + (".p50" if m in DISTRIBUTIONS else "")
+
+
 def test_of(case: Case, arm: ArmView) -> paired.Tested | None:
     """The test behind the arm's effect; None where there is no effect to show."""
     e = arm.effect
@@ -173,7 +185,7 @@ def _candidate(case: Case, arm: ArmView, e: Effect) -> paired.Tested:
     plan, step = case.ev.plan, step_of(case, arm.id)
     c, share = step.contrasts[arm.id], step.shares[arm.id]
     group = next(g for g in plan.groups if arm.id in g)
-    return _test(case, arm, e, group, c.blocks, holm=e.level / share, share=share)
+    return _test(case, arm, e, group, c.blocks, holm=e.stated, share=share)
 
 
 def step_of(case: Case, arm: str) -> Step:
@@ -246,7 +258,7 @@ def block_story(case: Case, arm: ArmView, block: int) -> Story:
     d = next(b.log_ratio for b in arm.paired if b.block == block)
     formula = (
         f"d = y({pair.arm}) - y({pair.base}) = {shown(d)}; y = {pair.what}",
-        f"ratio = exp(d) - 1 = exp({shown(d)}) - 1 = {shown(math.expm1(d))} = {percent(d)}",
+        f"ratio = exp(d) - 1 = exp({shown(d)}) - 1 = {shown(math.expm1(d))} = {printed_percent(d)}",
     )
     tables = (paired.block_table(pair), paired.measured_table(pair, case.d.selection.blocks))
     return replace(of_pair(case, pair), formula=formula, tables=tables, see=(f"effect.{arm.id}",))

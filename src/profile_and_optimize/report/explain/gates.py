@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from profile_and_optimize.analysis.decide import used_trials
-from profile_and_optimize.analysis.gates import Gate
+from profile_and_optimize.analysis.gates import SLO_LEVEL, Gate
 from profile_and_optimize.campaign.selection import Judged
-from profile_and_optimize.core.metrics import METRICS
+from profile_and_optimize.core.metrics import METRICS, Metric
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.engines.prometheus import cache_use
 from profile_and_optimize.evidence.trialfile import trial_path
-from profile_and_optimize.report.explain.number import Case, Number, Place, Story, Table, left_out, rests, shown
+from profile_and_optimize.report.explain.number import Case, Cell, Number, Place, Story, Table, left_out, rests, shown
 from profile_and_optimize.report.view import GateView
+from profile_and_optimize.stats.quantile import quantile_interval
+from profile_and_optimize.stats.summary import samples
 
 CHOICE = "champion_select.json"
 ASKS = {
@@ -21,11 +23,12 @@ ASKS = {
     "A/A arm": "the interval of the baseline against itself, at alpha on each side, includes 0",
     "no workload lost": "per workload and focus metric, the lower end of the pick's interval lies above 1 / (1 + non-inferiority)",
     "accuracy": "the upper bound (95% one-sided) of the pick's net loss of right answers is at most the accuracy margin",
-    "SLO": "the upper end of a t-interval (one-sided 5%, on the logs) of the pick's p99 over its sessions is at most the limit",
+    "SLO": "a t-interval (5% a side, on the logs, over the pick's sessions) of upper bounds of their p99 ends at most at the limit",
     "failed requests": "failed / asked, over all trials that count, of the pick and of the baseline, is at most the limit",
     "all looks taken": "every kind of block has all its blocks, or a look answered for all its arms",
     "client valid": "no trial that counts had a client that was late by its own measures",
     "restarts": "every server was started by the campaign, anew in every block",
+    "no run cut short": "hardly a trial was begun and left without records, and hardly a measured block was lost to a gap",
     "random order": "the files of every block were written in the order drawn from the plan's seed",
     "steady state": "MSER-5 on the TPOT of every trial that counts finds the end of the start-up, and no trend is left",
     "quiet machine": "beside no trial that counts did others use more of the machine than the guard allows",
@@ -47,11 +50,15 @@ def numbers(case: Case) -> Iterator[Number]:
 
 def _story(case: Case, gate: Gate, seen: GateView) -> Story:
     used = used_trials(case.d.selection)
-    note = _NOTES.get(gate.name)
+    note, asks = _NOTES.get(gate.name), ASKS.get(gate.name)
     mine = [t for t in used if gate.name not in _OF_THE_PICK or t.key.arm in _named(case, gate.name)]
-    asks = ASKS.get(gate.name, "")
+    told = (
+        f"passes when {asks}" if asks else "",
+        f"{seen.state}: {seen.reason}",
+        f"to do: {seen.todo}" if seen.todo else "",
+    )
     return Story(
-        formula=(*([f"passes when {asks}"] if asks else []), f"{seen.state}: {seen.reason}", *([f"to do: {seen.todo}"] if seen.todo else [])),
+        formula=tuple(line for line in told if line),
         tables=_p99s(case) if gate.name == "SLO" else (),
         trials=rests(mine, note) if note else (), unused=left_out(case, lambda t: True) if note else (),
         files=("plan.json", "journal.jsonl"), arms=_named(case, gate.name), see=_see(case, gate.name),
@@ -80,17 +87,22 @@ def _see(case: Case, gate: str) -> tuple[str, ...]:
 
 
 def _p99s(case: Case) -> tuple[Table, ...]:
+    """Per session of the pick: its p99, and the upper bound of it by order statistics."""
     blocks, pick = sorted(case.d.selection.blocks.items()), case.d.pick
     rows = tuple(
-        (p.key, METRICS[name].printed, b, d.p99 * METRICS[name].scale if (d := arms[pick][p.key].summary.dists[name]) else None,
-         limit * METRICS[name].scale)
-        for p in case.ev.plan.points for name, limit in case.ev.plan.slo for b, arms in blocks if pick in arms
+        _p99(arms[pick][p.key], METRICS[name], limit)
+        for p in case.ev.plan.points for name, limit in case.ev.plan.slo for _, arms in blocks if pick in arms
     )  # fmt: skip
-    return (
-        (Table("The pick's p99 in every session", ("workload", "metric", "block", "p99", "limit"), rows),)
-        if rows
-        else ()
-    )
+    heads = ("workload", "metric", "block", "values", "p99", "upper bound", "limit")
+    return (Table("The pick's p99 in every session", heads, rows),) if rows else ()
+
+
+def _p99(t: Judged, m: Metric, limit: float) -> tuple[Cell, ...]:
+    dist, run = t.summary.dists[m.name], t.file.run
+    found = samples(run.records, t.summary.dropped, run.open_loop)[m.name].tolist() if dist else []
+    high = quantile_interval(found, 0.99, 1 - 2 * SLO_LEVEL).high
+    ends = [None if v is None else v * m.scale for v in (dist.p99 if dist else None, high, limit)]
+    return (t.key.point, m.printed, t.key.block, len(found), *ends)
 
 
 def _failed(t: Judged) -> str:

@@ -11,10 +11,11 @@ from profile_and_optimize.campaign.endpoint import signed_log
 from profile_and_optimize.campaign.looks import Step
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.metrics import METRICS
-from profile_and_optimize.core.verdict import Effect
+from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.report.explain.number import Cell, Rest, Table, Value, shown
 from profile_and_optimize.report.words import count
+from profile_and_optimize.report.words import percent as printed_percent
 from profile_and_optimize.stats.paired import Contrast
 from profile_and_optimize.stats.sequential import SIGN_FLIP_FROM, sign_flip_p
 
@@ -118,7 +119,7 @@ def _end(test: Tested, name: str, sign: str, shown_end: float | None) -> str:
     if own == shown_end:
         return f"{name} = exp(m {sign} t x SE) - 1 = exp({shown(c.mean)} {sign} {shown(test.t)} x {shown(c.se)}) - 1 = {told}"
     blocks = next((s.blocks for s in test.steps if shown_end in _ends(s, test.pair.arm)), None)
-    where = "an earlier look" if blocks is None else f"the look after block {blocks}"
+    where = "the last planned look" if blocks is None else f"the look after block {blocks}"
     return f"{name} = exp(m {sign} t x SE) - 1 of {where}, where it is narrower (all looks hold together) = {told}"
 
 
@@ -127,7 +128,8 @@ def _ends(step: Step, arm: str) -> tuple[float | None, float | None]:
 
 
 def _coverage(test: Tested) -> Iterator[str]:
-    yield f"coverage = 1 - 2 x level = {shown(1 - 2 * test.effect.level)}"
+    error = test.effect.error
+    yield f"coverage = 1 - 2 x error on a side over all looks together = 1 - 2 x {shown(error)} = {shown(1 - 2 * error)}"
 
 
 def _n(test: Tested) -> Iterator[str]:
@@ -174,7 +176,7 @@ def block_table(pair: Pair) -> Table:
     """y of every arm of the blocks, and d."""
     arms = sorted({a for row in pair.y.values() for a in row}, key=lambda a: (a != pair.base, a))
     d = {b: row[pair.arm] - row[pair.base] for b, row in sorted(pair.y.items())}
-    rows = tuple((b, *(pair.y[b].get(a) for a in arms), d[b], percent(d[b])) for b in d)
+    rows = tuple((b, *(pair.y[b].get(a) for a in arms), d[b], printed_percent(d[b])) for b in d)
     return Table("y of every arm of the block, and d", ("block", *(f"y({a})" for a in arms), "d", "exp(d) - 1"), rows)
 
 
@@ -205,6 +207,14 @@ def looks_table(test: Tested) -> tuple[Table, ...]:
     )
     heads = ("after block", "m", "SE", "share", "level", "lower", "upper", "says")
     return (Table("The looks; the first that answers is the one that counts", heads, rows),) if rows else ()
+
+
+def held_back(test: Tested) -> Iterator[str]:
+    """Looks that would have called the arm BETTER and were not allowed to."""
+    for s in test.steps:
+        e = s.alone.get(test.pair.arm)
+        if e is not None and e.call is Call.UNKNOWN and e.lower is not None and e.lower > test.edge:
+            yield f"at the look after block {s.blocks} the interval lay beyond the margin, but: {e.reason}"
 
 
 def _end_words(log_ratio: float | None) -> str:

@@ -21,7 +21,15 @@ def first_records(t: Judged, metrics: tuple[Metric, ...], count: int = FIRST) ->
     rows = Records.of(t.file.run.records)
     order = [int(i) for i in rows.issue_order[t.summary.dropped :]]
     good = [i for i in order if rows.ok[i]] or order
+    if OUT_RATE in metrics:
+        good = [i for i in good if _inside(t, rows[i])] or good
     return tuple(_record(t, rows[i], metrics) for i in good[:count])
+
+
+def _inside(t: Judged, r: RequestRecord) -> int:
+    """How many of its chunks arrived inside the window of the output rate."""
+    at = window(t)
+    return 0 if at is None else sum(at.start < c <= at.end for c in r.chunk_ns)
 
 
 def window(t: Judged) -> Window | None:
@@ -95,9 +103,8 @@ def _tokens(t: Judged, r: RequestRecord) -> Iterator[str]:
     elif at is None:
         yield f"{r.completion_tokens} output tokens, all of them in the whole run"
     else:
-        inside = sum(at.start < c <= at.end for c in r.chunk_ns)
         tokens = float(tokens_inside(Records.of([r]), at)[0])
-        how = f"{r.completion_tokens} tokens x {inside} of {len(r.chunk_ns)} chunks inside the window"
+        how = f"{r.completion_tokens} tokens x {_inside(t, r)} of {len(r.chunk_ns)} chunks inside the window"
         yield f"its part = {how} = {shown(tokens)} tokens"
 
 

@@ -18,6 +18,7 @@ from profile_and_optimize.report.cost import Fact
 from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Table, Value, left_out, shown
 from profile_and_optimize.report.words import plain
 from profile_and_optimize.stats.accuracy import paired_loss, score
+from profile_and_optimize.stats.race import DRAWS
 
 CHOICE = "champion_select.json"
 MOST_WRONG = 5
@@ -30,8 +31,8 @@ def accuracy(case: Case) -> Iterator[Number]:
         yield Number(name, row.share, f"share of right answers of {row.arm}", tell, marks=(row.arm,))
         yield Number(f"{name}.right", row.right, f"right answers of {row.arm}", tell, marks=(row.arm,))
         if row.interval:
-            yield Number(f"{name}.lower", lower, "lower end of its 95% interval", tell, marks=(row.arm,))
-            yield Number(f"{name}.upper", upper, "upper end of its 95% interval", tell, marks=(row.arm,))
+            yield Number(f"{name}.lower", lower, "its lower end (95%)", tell, marks=(row.arm,))
+            yield Number(f"{name}.upper", upper, "its upper end (95%)", tell, marks=(row.arm,))
         yield Number(
             f"{name}.loss",
             row.loss,
@@ -118,12 +119,13 @@ def _race_story(case: Case, found: Race, arm: str) -> Story:
     standings = tuple((r.number, r.standing.estimates.get(arm), r.standing.p_best.get(arm), arm in r.standing.survivors)
                       for r in found.rounds if r.standing)  # fmt: skip
     out = sorted(case.d.failed)
+    effect, best = last.estimates[arm], last.p_best.get(arm, 0.0)
     return Story(
         formula=(
-            "y(a, b) = effect(a) + level(b) + noise, by least squares over all blocks of the race, the baseline's effect 0",
+            "y(a, b) = effect(a) + level(b) + noise, by least squares over the blocks that hold the baseline, whose effect is 0",
             f"arms that failed are left out of it: {', '.join(out) or 'none did'}",
-            f"estimate = exp(effect) - 1 = exp({shown(last.estimates[arm])}) - 1 = {percent(last.estimates[arm])}, without an interval on purpose",
-            f"probability of being the best = share of 4000 draws of all effects in which it is: {shown(last.p_best.get(arm, 0.0))}",
+            f"estimate = exp(effect) - 1 = exp({shown(effect)}) - 1 = {percent(effect)}, without an interval on purpose",
+            f"p best = share of {DRAWS} draws of all effects in which it is the best = {shown(best)}",
             f"the finalists: {', '.join(last.finalists) or 'none'}; the race chose, it did not measure",
         ),
         values=(Value("effect", last.estimates[arm], "log ratio"), Value("race sd", plan.race_sd, "noise assumed before (plan.json)")),
@@ -136,7 +138,7 @@ def _race_story(case: Case, found: Race, arm: str) -> Story:
 
 def _race_trials(case: Case, blocks: Mapping[int, Mapping[str, float]], arm: str) -> dict[str, int]:
     """Trial files of the arm and the baseline that the race took its values from, with their blocks."""
-    out = {}
+    out: dict[str, int] = {}
     for number, row in blocks.items():
         members = [t for t in case.ev.trials if t.key.stage is Stage.RACE and t.key.block == number]
         chosen = first_usable(case.ev.plan, members)

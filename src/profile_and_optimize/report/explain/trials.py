@@ -74,12 +74,9 @@ def _rest(t: Judged) -> Rest:
 
 def _quantile(t: Judged, m: Metric, q: str) -> tuple[tuple[str, ...], tuple[Value, ...]]:
     run = t.file.run
-    found = (
-        []
-        if m is ITL and not run.probe.chunks_known
-        else samples(run.records, t.summary.dropped, run.open_loop)[m.name]
-    )
-    ordered = sorted(float(v) * m.scale for v in found)
+    found = samples(run.records, t.summary.dropped, run.open_loop)[m.name]
+    # What the client did not tell is no value, though the records hold one.
+    ordered = sorted(float(v) * m.scale for v in found) if t.summary.dists[m.name] else []
     n, told = len(ordered), f"{shown(value_of(t, m, q))} {m.unit}"
     of = "gaps" if m is ITL else "requests"
     left = f"first requests left out, as in all arms of block {t.key.block}"
