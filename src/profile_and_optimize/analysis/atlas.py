@@ -101,6 +101,8 @@ def _row(ev: Evidence, d: Decision, arm: Arm, spec: Point, used: Sequence[Judged
 
 def _metrics(used: Sequence[Judged]) -> dict[str, Any]:
     """Printed metric name to quantile to estimate over blocks, in printed units."""
+    if not used:
+        return _nothing()
     out: dict[str, Any] = {}
     for m in DISTRIBUTIONS:
         dists = [t.summary.dists[m.name] for t in used]
@@ -112,6 +114,13 @@ def _metrics(used: Sequence[Judged]) -> dict[str, Any]:
     for m in (REQ_RATE, OUT_RATE):
         out[METRICS[m.name].printed] = over_blocks([t.summary.value(m.name) for t in used])
     return out
+
+
+def _nothing() -> dict[str, Any]:
+    none: dict[str, Any] = {
+        m.printed: {"p50": None, "p90": None, "p99": None, "mean": None, "n": 0} for m in DISTRIBUTIONS
+    }
+    return none | {METRICS[m.name].printed: None for m in (REQ_RATE, OUT_RATE)}
 
 
 def _status(d: Decision, arm_id: str, used: Sequence[Judged]) -> str:

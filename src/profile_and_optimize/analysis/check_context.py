@@ -9,25 +9,32 @@ from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.context import ARM_FIELDS, UNKNOWN
 from profile_and_optimize.evidence.trialfile import trial_path
 
-SAME_EVERYWHERE = (
+SAME_EVERYWHERE = frozenset((
     "node", "kernel", "driver", "base_model_digest", "client", "client_version", "hardware", "gpu_ids", "cores_total",
     "memory_total_bytes", "suite", "python", "model",
-)  # fmt: skip
-SAME_PER_POINT = ("workload", "load", "cache_mode")
+))  # fmt: skip
+SAME_PER_POINT = frozenset(("workload", "load", "cache_mode"))
 
 
 def check_context(trials: Iterable[Judged]) -> Iterator[Remark]:
     """Each field against the first trial that knows it; what is unknown differs from nothing."""
-    first: dict[tuple[str, str], tuple[str, str]] = {}
+    first: dict[tuple[str, str], tuple[str, Judged]] = {}
     for t in trials:
-        scopes = [*((n, "") for n in SAME_EVERYWHERE), *((n, t.key.point) for n in SAME_PER_POINT)]
-        for name, scope in (*scopes, *((n, t.key.arm) for n in ARM_FIELDS & t.file.context.keys())):
-            value = value_of(t.file.context.get(name, {}))
-            if value == UNKNOWN:
+        for name, field in t.file.context.items():
+            scope = _scope(name, t)
+            value = value_of(field)
+            if scope is None or value == UNKNOWN:
                 continue
-            known, where = first.setdefault((name, scope), (value, trial_path(t.key)))
+            known, other = first.setdefault((name, scope), (value, t))
             if value != known:
-                yield Remark(trial_path(t.key), f"{name} is {value!r}, {where} says {known!r}")
+                yield Remark(trial_path(t.key), f"{name} is {value!r}, {trial_path(other.key)} says {known!r}")
+
+
+def _scope(name: str, t: Judged) -> str | None:
+    """Over what a field must not change: everything, one point, one arm. None where it may."""
+    if name in ARM_FIELDS:
+        return t.key.arm
+    return "" if name in SAME_EVERYWHERE else t.key.point if name in SAME_PER_POINT else None
 
 
 def value_of(field: Mapping[str, str]) -> str:

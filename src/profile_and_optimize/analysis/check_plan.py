@@ -128,7 +128,6 @@ class Places:
         elif point is None:
             yield f"no such point {t.key.point!r} in the plan"
         else:
-            yield from _load(t, point, self._ev.frozen)
             yield from self._context(t, point)
 
     def _arms_of(self, stage: Stage, block: int) -> tuple[str, ...]:
@@ -148,6 +147,13 @@ class Places:
         client = context.get("client", {}).get("observed")
         if client != self._ev.frozen.client:
             yield f"run by client {client!r}, the plan says {self._ev.frozen.client!r}"
+
+
+def check_load(t: Judged, plan: Plan) -> Iterator[Remark]:
+    """The requests of one trial against the point of the plan that it was run at."""
+    point = next((p for p in plan.points if p.key == t.key.point), None)
+    if point is not None:
+        yield from (Remark(trial_path(t.key), text) for text in _load(t, point, plan))
 
 
 def _load(t: Judged, point: Point, plan: Plan) -> Iterator[str]:

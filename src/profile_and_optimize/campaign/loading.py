@@ -17,6 +17,7 @@ from profile_and_optimize.engines.prometheus import server_tpot
 from profile_and_optimize.evidence.cores import spread
 from profile_and_optimize.evidence.reading import read_bulk_json
 from profile_and_optimize.evidence.trialfile import TrialFile, decode, trial_path
+from profile_and_optimize.stats.columns import Elsewhere, Records
 
 BATCH = 50
 # Below this many trials, starting processes costs more than it saves.
@@ -56,7 +57,7 @@ class Loaded:
 def load_trials(run: Path, paths: Sequence[str], look: Look | None = None) -> list[Loaded]:
     """In order of their paths, which are relative to the run."""
     batches = _batches(paths, BATCH if len(paths) >= WORTH_PROCESSES else len(paths))
-    found = spread(partial(_load_batch, run, look), batches)
+    found = spread(partial(_load_batch, run, look, len(batches) > 1), batches)
     return sorted((one for batch in found for one in batch), key=lambda x: x.path)
 
 
@@ -74,9 +75,23 @@ def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _load_batch(run: Path, look: Look | None, batch: list[str]) -> list[Loaded]:
+def _load_batch(run: Path, look: Look | None, apart: bool, batch: list[str]) -> list[Loaded]:
+    """`apart`: in a process of its own, which keeps the records: what is computed from them is all that is sent back."""
     found = [_load(run, path, look) for path in batch]
-    return [one for _, same in groupby(found, key=lambda x: _name(x.path)) for one in _at_one_start_up(list(same))]
+    groups = (_at_one_start_up(list(same)) for _, same in groupby(found, key=lambda x: _name(x.path)))
+    return [_without_records(run, one) if apart else one for same in groups for one in same]
+
+
+def _without_records(run: Path, one: Loaded) -> Loaded:
+    if one.trial is None:
+        return one
+    file = one.trial.file
+    records = Elsewhere(len(file.run.records), partial(_records_at, run / one.path))
+    return replace(one, trial=replace(one.trial, file=replace(file, run=replace(file.run, records=records))))
+
+
+def _records_at(path: Path) -> Records:
+    return Records.of(decode(read_bulk_json(path), str(path)).run.records)
 
 
 def _at_one_start_up(same: list[Loaded]) -> list[Loaded]:

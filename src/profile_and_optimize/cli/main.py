@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import traceback
@@ -33,6 +34,14 @@ class _Verbs(click.Group):
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             raise click.UsageError(f"unknown verb {args[0]!r}; there are {', '.join(sorted(self.commands))}")
         return super().resolve_command(ctx, args)
+
+
+class _Verb(click.Command):
+    """An argument may be a negative number, such as a value that a report prints."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.ignore_unknown_options = any(re.fullmatch(r"-\d[\d.]*%?", a) for a in args)
+        return super().parse_args(ctx, args)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -95,7 +104,7 @@ def command_of(op: Op) -> click.Command:
             )
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="print the one JSON envelope"))
     epilog = "\b\n" + "\n".join(op.examples) if op.examples else None
-    return click.Command(
+    return _Verb(
         op.verb, params=params, help=op.help, epilog=epilog, callback=lambda **values: _call(op, values)
     )
 

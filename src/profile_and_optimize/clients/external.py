@@ -23,6 +23,7 @@ from profile_and_optimize.clients.cpu_watch import CpuWatch
 from profile_and_optimize.clients.kept import redact_text, secrets_of
 from profile_and_optimize.clients.sse import clean
 from profile_and_optimize.core.errors import BrokeMidway, WrongUse
+from profile_and_optimize.core.names import is_plain
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RequestRecord
 from profile_and_optimize.engines.base import Command
 from profile_and_optimize.engines.process import Managed, real_error
@@ -104,8 +105,10 @@ def refuse_unlike(load: LoadRequest, name: str) -> None:
         raise WrongUse(
             f"header {others[0]!r} cannot be handed to {name} without showing it in the process list", next=ours
         )
-    if load.model.startswith("-") or "{{" in load.model or "${" in load.model:
+    if "{{" in load.model or "${" in load.model or not is_plain(load.model):
         raise WrongUse(f"not a model name: {load.model!r}")
+    if not is_plain(load.url):
+        raise WrongUse(f"not a URL: {load.url!r}")
 
 
 def bearer(load: LoadRequest) -> str | None:
@@ -204,7 +207,10 @@ def whole_order(found: Sequence[int | None], count: int, *, name: str, failed: S
 def _run(tool: Tool, load: LoadRequest, home: Path, *, limit_s: float) -> CpuWatch:
     log = home / "log.txt"
     base = {name: os.environ[name] for name in PASSED if name in os.environ}
-    managed = Managed(tool.command(load, home), log, load.cores, base)
+    command = tool.command(load, home)
+    if not os.access(command.argv[0], os.X_OK):
+        raise WrongUse(f"{tool.name} has no command there", where=command.argv[0], next="pao tools list")
+    managed = Managed(command, log, load.cores, base)
     watch = CpuWatch(managed.pid)
     watch.start()
     ended = False

@@ -84,6 +84,7 @@ def _spec(load: LoadRequest, prompts: Path, tokenizer: Path, result: Path) -> di
     backend = {
         "kind": "openai_http", "target": load.url, "model": load.model, "timeout": load.timeout_s, "http2": False, "verify": True,
         "request_format": "/v1/chat/completions" if load.api == "chat" else "/v1/completions", "follow_redirects": False,
+        "validate_backend": False,
         "extras": {"body": {"temperature": load.temperature}}, **({} if load.ignore_eos else {"max_tokens": load.osl}),
     }  # fmt: skip
     return {

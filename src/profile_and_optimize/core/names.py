@@ -29,9 +29,14 @@ def slug(text: str) -> str:
 
 def not_an_option(text: str, what: str) -> str:
     """`text` unless it would read as a command-line option of the program it is handed to."""
-    if not text or text.startswith("-") or any(ord(c) < 32 for c in text):
+    if not is_plain(text):
         raise WrongUse(f"{what} {text!r} may not be empty, begin with '-' or hold control characters")
     return text
+
+
+def is_plain(text: str) -> bool:
+    """May it stand in a command line as a value? Not empty, no option, no control characters."""
+    return bool(text) and not text.startswith("-") and all(ord(c) >= 32 for c in text)
 
 
 def canonical(value: Any) -> bytes:

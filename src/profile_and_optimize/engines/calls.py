@@ -3,10 +3,12 @@ not reach, with an answer that is bounded in size and time."""
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
@@ -39,7 +41,9 @@ class Caller:
     """Connections to servers, kept open between calls. A name is looked up once a call, and what was judged is used."""
 
     def __init__(self, headers: Headers = ()) -> None:
-        self._http = httpx.Client(transport=_Judged(), trust_env=False, follow_redirects=False, headers=dict(headers))
+        self._http = httpx.Client(
+            transport=_Judged(verify=_tls()), trust_env=False, follow_redirects=False, headers=dict(headers)
+        )
 
     def call(self, method: str, url: str, *, json: Any = None, timeout_s: float) -> Reply:
         """Raises Unreachable saying why there is no answer, and WrongUse for an address that is not to be reached."""
@@ -67,6 +71,12 @@ def get(url: str, headers: Headers = (), *, timeout_s: float = 10.0) -> Reply:
     """One GET; see `Caller.call`."""
     with caller(headers) as http:
         return http.call("GET", url, timeout_s=timeout_s)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The system's own authorities, as on the timed path. Made once: reading them takes longer than an answer."""
+    return ssl.create_default_context()
 
 
 def _bounded(answer: httpx.Response, until: float) -> Iterator[bytes]:

@@ -54,18 +54,19 @@ def entries_of(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 def _entry(event: Event) -> dict[str, Any]:
     data = event.data
-    texts = [data.get(k) for k in ("path", "sha256", "producer")]
     inputs, size = data.get("inputs"), data.get("bytes")
-    listed = isinstance(inputs, list) and all(isinstance(i, str) for i in inputs)
-    if not listed or not all(isinstance(t, str) for t in texts) or type(size) is not int or size < 0:
+    texts = [data.get("path"), data.get("sha256"), data.get("producer"), *(inputs if isinstance(inputs, list) else [0])]
+    if not set(map(type, texts)) <= {str} or type(size) is not int or size < 0:
         raise ValueError(f"event {event.seq} enters a file without saying which, by whom and how large")
     return data
 
 
-def evidence_root(events: Iterable[Event]) -> str:
-    """Over the chained entries and, in their order, the events that decide; their times and numbers are left out."""
+def evidence_root(events: Iterable[Event], entries: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """Over the chained entries and, in their order, the events that decide; their times and numbers are left out.
+
+    `entries` are those of the same events, if they are known already."""
     events = tuple(events)
-    entries = entries_of(events)
+    entries = entries_of(events) if entries is None else entries
     decided = [[e.kind, e.data] for e in events if e.kind not in TELLING]
     return digest_of({"files": entries[-1]["hash"] if entries else GENESIS, "decided": decided})
 
@@ -157,7 +158,7 @@ def _check_head(
 ) -> list[str]:
     told = {
         "entries": (list(entries), "its entries are not those of the journal"),
-        "evidence_root": (evidence_root(events), "evidence_root does not follow from the journal"),
+        "evidence_root": (evidence_root(events, entries), "evidence_root does not follow from the journal"),
         "journal": (_journal_entry(run, events), "its entry of the journal is not that of the file"),
         "run_id": (run.name, f"it is of run {str(manifest.get('run_id'))[:100]!r}, the folder is {run.name!r}"),
     }

@@ -19,11 +19,11 @@ _PATTERNS = tuple(
     for pattern in (
         rf"(?i)\b(authorization{_Q}\s*[:=]\s*{_Q}(?:bearer|basic)?\s*){_V}+",
         r"(?i)\b(bearer\s+)(?:\\/|[a-z0-9._~+/=-]){8,}",
-        rf"(?i)((?:api[_-]?key|token|secret|password|passwd|signature){_Q}\s*[:=]\s*\[?{_Q})(?!s?\b\d{{1,6}}\b){_V}{{6,}}",
+        rf"(?i)((?:api[_-]?key|token|secret|password|passwd|signature){_Q}\s*[:=]\s*(?:\[(?=[\"']))?{_Q})(?!s?\b\d{{1,6}}\b){_V}{{6,}}",
         r"\b(hf_|gh[opsur]_|github_pat_|glpat-|nvapi-|gsk_|xox[abp]-)[A-Za-z0-9_-]{8,}",
         r"\b(sk-)[A-Za-z0-9_-]{8,}",
         r"\b(AKIA|AIza)[A-Za-z0-9_-]{12,}",
-        r"\b(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+        r"\b(eyJ)[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*",
         r"(?<=://)([^/@\s:]*:)[^/@\s]+(?=@)",
         r"(?<=://)()[^/@\s:]{6,}(?=@)",
     )

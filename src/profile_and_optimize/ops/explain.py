@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -63,9 +64,8 @@ def _explained(case: Case, number: Number, broken: Sequence[str]) -> Result:
     disk = {path: read_bytes(ev.run / path) for path in given if (ev.run / path).is_file()}
     manifest = manifest_of(read_bytes(ev.run / MANIFEST) if (ev.run / MANIFEST).is_file() else None)
     made_by = str(manifest.get("rendered_by", __version__))
-    found = explain(case, number, checks(number, given, disk, pages=made_by == __version__), ())
-    problems = (*broken, *_root_problem(ev, manifest), *_altered(ev, found))
-    found = explain(case, number, found.checks, problems)
+    found = explain(case, number, checks(number, given, disk, pages=made_by == __version__))
+    found = replace(found, problems=(*broken, *_root_problem(ev, manifest), *_altered(ev, found)))
     warnings = [*ev.damaged, *_elsewhere(found, differing(given, disk), made_by)]
     refusal = None if found.agrees else GateRefused(
         f"{number.name}: what is on disk is not what the records give", where=str(ev.run), next=f"pao verify {ev.run}"

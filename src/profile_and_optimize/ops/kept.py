@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from profile_and_optimize.analysis.check_plan import check_load
 from profile_and_optimize.analysis.check_prompts import Remaker
 from profile_and_optimize.analysis.check_records import OURS, check_records, client_of
 from profile_and_optimize.analysis.check_server import check_server
@@ -17,6 +18,7 @@ from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.prompts import Calibration
 from profile_and_optimize.clients.sse import parse_response
 from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import RawResponse, RequestRecord
 from profile_and_optimize.evidence.reading import read_bulk_json, read_json
 from profile_and_optimize.evidence.trialfile import decode_raw, raw_path, trial_path
@@ -28,13 +30,14 @@ KEEP_EVERY = cast(int, LoadRequest.__dataclass_fields__["keep_raw_every"].defaul
 class Looker:
     """Everything that verify asks of one trial. Without a `remaker`, its prompts are not drawn again."""
 
-    def __init__(self, remaker: Remaker | None) -> None:
-        self._remaker = remaker
+    def __init__(self, plan: Plan | None, remaker: Remaker | None) -> None:
+        self._plan, self._remaker = plan, remaker
 
     def __call__(self, run: Path, t: Judged) -> tuple[Remark, ...]:
         kept = (Remark(trial_path(t.key), text) for text in _kept(run, t))
         prompts = self._remaker.check(t) if self._remaker else ()
-        return (*check_records(t), *check_server(t), *kept, *prompts)
+        load = check_load(t, self._plan) if self._plan else ()
+        return (*check_records(t), *check_server(t), *load, *kept, *prompts)
 
 
 def looker(run: Path, *, same_version: bool) -> Looker:
@@ -42,9 +45,9 @@ def looker(run: Path, *, same_version: bool) -> Looker:
     try:
         plan, told = read_plan(run / "plan.json"), read_json(run / CALIBRATION)
         remake = same_version and not plan.tokenizer
-        return Looker(Remaker(plan, Calibration(**told)) if remake else None)
+        return Looker(plan, Remaker(plan, Calibration(**told)) if remake else None)
     except (Corrupted, TypeError, ValueError):
-        return Looker(None)  # that one of these cannot be read is somebody else's finding
+        return Looker(None, None)  # that one of these cannot be read is somebody else's finding
 
 
 def _kept(run: Path, t: Judged) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import cached_property
 from typing import Any, overload
 
@@ -81,6 +81,8 @@ class Records(Sequence[RequestRecord]):
         """These records as columns; they themselves when they are columns already."""
         if isinstance(records, Records):
             return records
+        if isinstance(records, Elsewhere):
+            return records.fetched
         numbers = {n: column(getattr(r, n) for r in records) for n in NUMBERS}
         texts = {n: [getattr(r, n) for r in records] for n in TEXTS}
         gaps = [b - a for r in records for a, b in zip(r.chunk_ns, r.chunk_ns[1:], strict=False)]
@@ -146,6 +148,36 @@ class Records(Sequence[RequestRecord]):
 
     def __repr__(self) -> str:
         return f"Records({len(self)} requests, {int(self.chunks.sum())} chunks)"
+
+
+class Elsewhere(Sequence[RequestRecord]):
+    """Records that lie on the disk and are read when somebody asks for one. `fetch` gives all `count` of them."""
+
+    def __init__(self, count: int, fetch: Callable[[], Records]) -> None:
+        self._count, self._fetch = count, fetch
+
+    @cached_property
+    def fetched(self) -> Records:
+        return self._fetch()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, i: int) -> RequestRecord: ...
+    @overload
+    def __getitem__(self, i: slice) -> tuple[RequestRecord, ...]: ...
+    def __getitem__(self, i: int | slice) -> RequestRecord | tuple[RequestRecord, ...]:
+        return self.fetched[i]
+
+    def __iter__(self) -> Iterator[RequestRecord]:
+        return iter(self.fetched)
+
+    def __eq__(self, other: object) -> bool:
+        return self.fetched == (other.fetched if isinstance(other, Elsewhere) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.fetched)
 
 
 def _again(table: np.ndarray, names: list[str], texts: list[list[str | None]], gaps_ns: np.ndarray) -> Records:

@@ -42,7 +42,7 @@ def checks(number: Number, given: Mapping[str, bytes], disk: Mapping[str, bytes]
     `given` are the same files as the records give them now. `pages` False: another version wrote them, and may word them
     otherwise; stored values are compared all the same."""
     found = [_stored(p, disk[p.file]) for p in number.places if p.file in disk]
-    if pages:
+    if pages and number.marks is not None:
         found += [
             c
             for name in PAGES
@@ -89,44 +89,53 @@ def _same(held: Any, given: Cell) -> bool:
 
 
 def _printed(number: Number, file: str, given: bytes, disk: bytes) -> Iterator[Check]:
-    """The lines of a page that print the number; on disk it must stand as often in the line that has their place."""
+    """The parts of a page that print the number; on disk it must stand as often in the part that has their place."""
     token = re.compile(rf"(?<![\w.+-]){re.escape(number.text)}(?![\w%]|\.\d)")
-    ours, theirs = _lines(given), _lines(disk)
-    wanted = [i for i, line in enumerate(ours) if _prints(token, number, line)]
+    ours, theirs = _parts(file, given), _parts(file, disk)
+    wanted = [i for i, part in enumerate(ours) if _prints(token, number, part)]
     places = _places(ours, theirs) if wanted else {}
     for i in wanted:
         there = places.get(i, ())
-        agrees = any(len(token.findall(line)) >= len(token.findall(ours[i])) for line in there)
-        held = next(iter(there), "no such line")
-        yield Check(file, f"line {i + 1}", agrees, _short(held, token), _short(ours[i], token))
+        agrees = any(len(token.findall(part)) >= len(token.findall(ours[i])) for part in there)
+        held = next(iter(there), "nothing in its place")
+        yield Check(file, f"line {_line(ours, i, token)}", agrees, _short(held, token), _short(ours[i], token))
 
 
-def _prints(token: re.Pattern[str], number: Number, line: str) -> bool:
-    return bool(token.search(line)) and all(m in line for m in number.marks) and 'id="data"' not in line
+def _prints(token: re.Pattern[str], number: Number, part: str) -> bool:
+    return bool(token.search(part)) and all(m in part for m in number.marks or ()) and 'id="data"' not in part
 
 
 def _places(ours: list[str], theirs: list[str]) -> dict[int, tuple[str, ...]]:
-    """Each of our lines to the lines on disk that stand in its place."""
+    """Each of our parts to those on disk that stand in its place."""
     if ours == theirs:
-        return {i: (line,) for i, line in enumerate(ours)}
+        return {i: (part,) for i, part in enumerate(ours)}
     found: dict[int, tuple[str, ...]] = {}
     for _, a, b, c, d in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         for i in range(a, b):
-            # Blocks of equal length go line by line; in others the number may have moved to any of them.
+            # Stretches of equal length go one by one; in others the number may have moved to any part.
             found[i] = (theirs[c + i - a],) if b - a == d - c else tuple(theirs[c:d])
     return found
 
 
-def _short(line: str, token: re.Pattern[str]) -> str:
-    """The line around the number, or its beginning where it does not hold it."""
-    text, hit = plain(line), token.search(plain(line))
+def _line(parts: list[str], i: int, token: re.Pattern[str]) -> int:
+    """Where the number first stands in part `i`, counted in lines of the file from 1."""
+    hit = token.search(parts[i])
+    before = sum(part.count("\n") + 1 for part in parts[:i])
+    return before + parts[i][: hit.start() if hit else 0].count("\n") + 1
+
+
+def _short(part: str, token: re.Pattern[str]) -> str:
+    """What stands around the number, or the beginning where it is not there."""
+    text = plain(part)
+    hit = token.search(text)
     start = max(0, hit.start() - LONGEST // 2) if hit else 0
     return text[start : start + LONGEST]
 
 
-def _lines(data: bytes) -> list[str]:
-    """With hyphens for the minus signs that the page is set in."""
-    return data.decode(errors="replace").replace("\u2212", "-").split("\n")
+def _parts(file: str, data: bytes) -> list[str]:
+    """Lines, of a page in HTML whole table rows; with hyphens for the minus signs that the page is set in."""
+    text = data.decode(errors="replace").replace("\u2212", "-")
+    return re.split(r"\n(?=<(?:tr|/|[^t/]))" if file.endswith(".html") else r"\n", text)
 
 
 def differing(given: Mapping[str, bytes], disk: Mapping[str, bytes]) -> list[str]:

@@ -15,7 +15,7 @@ from profile_and_optimize.core.verdict import Effect
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.report.arms import ArmView
 from profile_and_optimize.report.explain import paired
-from profile_and_optimize.report.explain.effects import of_pair
+from profile_and_optimize.report.explain.effects import AA, of_pair
 from profile_and_optimize.report.explain.number import Case, Number, Story
 from profile_and_optimize.report.words import UNKNOWN
 from profile_and_optimize.report.workloads import point_effects
@@ -36,9 +36,9 @@ def numbers(case: Case) -> Iterator[Number]:
 
 
 def _family(case: Case, arm: ArmView, point: Point, metric: str, e: Effect) -> Iterator[Number]:
-    printed = METRICS[metric].printed
-    name, tell = f"effect.{arm.id}.{point.key}.{printed}", partial(partial, _story, case, arm, point, metric, e)
-    what = f"{arm.id} against {case.view.baseline} at {point.key} alone"
+    printed, start = METRICS[metric].printed, AA if arm.role == Role.AA.value else f"effect.{arm.id}"
+    name, tell = f"{start}.{point.key}.{printed}", partial(partial, _story, case, arm, point, metric, e)
+    what = f"{arm.id} at {point.key} alone"
     if e.estimate is None or e.lower is None or e.upper is None:
         yield Number(name, UNKNOWN, what, tell("estimate"))
         return

@@ -65,7 +65,7 @@ def _printing(numbers: Iterable[Number], text: str) -> tuple[Number, ...]:
     """Those printed so; a sign or a unit may be missing or be there. Second names of a number are left out."""
     words = text.split()
     spelled = {text, f"+{text}", *(words[:1] if len(words) == 2 and _number(words[0]) is not None else ())}
-    return tuple(n for n in numbers if not n.same_as and n.text in spelled)
+    return tuple(n for n in numbers if not (n.same_as or n.stored) and n.text in spelled)
 
 
 def _near_words(numbers: Mapping[str, Number], text: str) -> str:
@@ -74,17 +74,17 @@ def _near_words(numbers: Mapping[str, Number], text: str) -> str:
 
 
 def _near_values(numbers: Mapping[str, Number], text: str) -> list[str]:
-    """Names of the numbers with the closest values in the same kind of unit, percent or not."""
+    """Names of the numbers with the closest values in the same kind of unit, percent or not; one for each text."""
     wanted = _number(text)
     if wanted is None:
         return []
     kind = "%" in text
-    values = {
-        n.name: v
-        for n in numbers.values()
-        if not n.same_as and ("%" in n.text) == kind and (v := _number(n.text)) is not None
-    }
-    return sorted(values, key=lambda name: abs(values[name] - wanted))[:MOST_NEAR]
+    values: dict[str, tuple[float, str]] = {}
+    for n in numbers.values():
+        value = None if n.same_as or n.stored or ("%" in n.text) != kind else _number(n.text)
+        if value is not None:
+            values.setdefault(n.text, (abs(value - wanted), n.name))
+    return [name for _, name in sorted(values.values())[:MOST_NEAR]]
 
 
 def _number(text: str) -> float | None:

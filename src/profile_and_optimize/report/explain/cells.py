@@ -98,9 +98,11 @@ def _family(case: Case, s: Series, figure: Figure) -> Iterator[Number]:
         meaning = what if part == "estimate" else f"its {part} end ({LEVEL:.0%})"
         fine = not (printed or (s.q == "p99" and part == "estimate"))
         ending = "" if part == "estimate" else f".{part}"
-        marks = () if fine else (s.arm.id,)
+        marks = None if fine else (s.arm.id,)
         text = number(found[part], decimals)
-        yield Number(s.name + ending, text, meaning, tell(part), _stored(s, part, found[part]), marks, fine=fine)
+        yield Number(
+            s.name + ending, text, meaning, tell(part), _stored(s, part, found[part]), marks, fine=fine, stored=fine
+        )
 
 
 def _stored(s: Series, part: str, value: float | None) -> tuple[Place, ...]:
@@ -123,7 +125,7 @@ def _story(case: Case, s: Series, part: str) -> Story:
         values=_values(found), tables=(Table("x(b), the trial's own value in every block", heads, rows),),
         trials=rests(s.used, lambda t: f"{s.words} {shown(value_of(t, m, s.q))} {m.unit}"),
         unused=left_out(case, lambda t: (t.key.arm, t.key.point) == (s.arm.id, s.point.key)),
-        records=first_records(s.used[0], (m,)), files=("plan.json",), arms=(s.arm.id,),
+        records=first_records(s.used[0], (m,)), files=("plan.json",), arms=(s.arm.id,), points=(s.point.key,),
         see=tuple(f"trials.{s.arm.id}.{t.key.name}.{m.printed}" + (f".{s.q}" if s.q else "") for t in s.used),
     )  # fmt: skip
 
@@ -194,7 +196,7 @@ def _counts(case: Case, arm: ArmView, point: Point, row: WorkloadRow, used: tupl
     for ending, (meaning, formula, note) in _COUNTS.items():
         story = partial(_count_story, case, arm, point, used, f"{formula}: {texts[ending]}", note)
         name = f"cells.{arm.id}.{point.key}.{ending}"
-        yield Number(name, texts[ending], meaning, story, marks=(arm.id,))
+        yield Number(name, texts[ending], meaning, story)
 
 
 def _count_story(
@@ -202,5 +204,5 @@ def _count_story(
 ) -> Story:
     return Story(
         (formula,), trials=rests(used, note), unused=left_out(case, lambda t: (t.key.arm, t.key.point) == (arm.id, point.key)),
-        records=first_records(used[0], (), 1), arms=(arm.id,),
+        records=first_records(used[0], (), 1), arms=(arm.id,), points=(point.key,),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from profile_and_optimize.report.arms import ArmView
 from profile_and_optimize.report.explain import paired
 from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Table, Value, left_out, shown
 from profile_and_optimize.report.explain.records import first_records
-from profile_and_optimize.report.words import UNKNOWN, coverage, effect_words
+from profile_and_optimize.report.words import UNKNOWN, coverage, effect_words, stamp_words
 from profile_and_optimize.report.words import percent as printed_percent
 from profile_and_optimize.stats.paired import contrasts
 
@@ -79,15 +79,15 @@ def _effect(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
         stored = _stored(arm.id, part, math.expm1(log_ratio))
         yield Number(name + ending, percent(log_ratio), meaning, tell(part), stored, (arm.id,))
     error = _stored(arm.id, "error_one_sided", e.error)
-    yield Number(f"{name}.coverage", coverage(e), "two-sided coverage of its interval", tell("coverage"), error)
+    yield Number(
+        f"{name}.coverage", coverage(e), "two-sided coverage of its interval", tell("coverage"), error, (arm.id,)
+    )
 
 
 def _no_effect(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
     reference = arm.role == Role.BASELINE.value
     text, what = "the reference" if reference else UNKNOWN, f"{_what(case, arm)}, primary endpoint"
-    yield Number(
-        name, text, what, partial(nothing, case, arm), _stored(arm.id, "estimate", None), (arm.id,), fine=reference
-    )
+    yield Number(name, text, what, partial(nothing, case, arm), _stored(arm.id, "estimate", None), fine=reference)
 
 
 def _stored(arm: str, part: str, value: float | int | None) -> tuple[Place, ...]:
@@ -149,7 +149,7 @@ def of_pair(case: Case, pair: paired.Pair) -> Story:
     return Story(
         (), trials=paired.used_rows(pair, blocks), records=tuple(r for rs in samples for r in rs), files=("plan.json",),
         unused=left_out(case, lambda t: t.key.arm in (pair.arm, pair.base) and t.key.point in pair.points),
-        arms=(pair.arm, pair.base),
+        arms=(pair.arm, pair.base), points=pair.points,
     )  # fmt: skip
 
 
@@ -220,21 +220,27 @@ def pair_of(case: Case, arm: str, group: tuple[str, ...], blocks: int) -> paired
 
 def nothing(case: Case, arm: ArmView) -> Story:
     """Why an arm has no effect: it is the reference, it failed, left in the race, may not be compared, or lacks blocks."""
-    mine = left_out(case, lambda t: t.key.arm == arm.id)
-    refused = case.d.mismatches.get(arm.id, ())
-    why = [f"there is no number: {arm.reason}"] if arm.role != Role.BASELINE.value else [f"{arm.id}: {arm.reason}"]
-    why += [f"it may not be compared with {case.view.baseline}: {x}" for x in refused]
-    if arm.log:
-        why.append(f"what the engine wrote before it ended: {arm.log}")
-    why += [f"block {b} of it is open: {w}" for b, w in sorted(case.d.selection.open.items()) if arm.id in w]
+    reference = arm.role == Role.BASELINE.value
+    refused = [f"it may not be compared with {case.view.baseline}: {x}" for x in case.d.mismatches.get(arm.id, ())]
+    waiting = [f"block {b} of it is open: {w}" for b, w in sorted(case.d.selection.open.items()) if arm.id in w]
+    log = [f"what the engine wrote before it ended: {arm.log}"] if arm.log else []
     used = [p for r in case.rows if r["cell"] == arm.id for p in r["sources"]]
-    raced = arm.id in case.d.raced and case.d.raced[arm.id] is not None
+    raced = case.d.raced.get(arm.id) is not None
+    first = f"{arm.id}: {arm.reason}" if reference else f"there is no number: {arm.reason}"
     return Story(
-        formula=tuple(why), values=(Value("n", arm.blocks, "whole blocks that hold it"),),
-        trials=tuple(Rest(p, "counts, but there is no comparison") for p in used), unused=mine,
-        files=(arm.log,) if arm.log else (), arms=(arm.id, case.view.baseline) if arm.role != Role.BASELINE.value else (arm.id,),
-        see=(f"race.{arm.id}",) if raced else (),
+        formula=(first, *_fell(case, arm), *log, *refused, *waiting),
+        values=(Value("n", arm.blocks, "whole blocks that hold it"),),
+        trials=tuple(Rest(p, "counts, but there is no comparison") for p in used),
+        unused=left_out(case, lambda t: t.key.arm == arm.id), files=("journal.jsonl", *([arm.log] if arm.log else [])),
+        arms=(arm.id,), see=(*([f"race.{arm.id}"] if raced else []), *(f"effect.{arm.id}.block.{b.block}" for b in arm.paired)),
     )  # fmt: skip
+
+
+def _fell(case: Case, arm: ArmView) -> Iterator[str]:
+    """Where the journal says that the arm failed for good."""
+    for e in case.ev.events:
+        if e.kind == "arm_failed" and e.data.get("arm") == arm.id:
+            yield f"journal.jsonl, event {e.seq}: it failed for good in phase {e.data.get('phase', 'unknown')}, at {stamp_words(e.at)}"
 
 
 def predicted(case: Case, arm: ArmView) -> Story:

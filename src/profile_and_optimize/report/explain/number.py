@@ -87,7 +87,8 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class Story:
     """What a number follows from. `formula` are lines with their symbols filled in; `files` are evidence files other than
-    trials; `arms` those whose context and command matter; `see` names of numbers that have to do with it."""
+    trials; `arms` those whose context and command matter, at `points` (all where none is named); `see` names of numbers
+    that have to do with it."""
 
     formula: tuple[str, ...]
     values: tuple[Value, ...] = ()
@@ -97,6 +98,7 @@ class Story:
     records: tuple[Record, ...] = ()
     files: tuple[str, ...] = ()
     arms: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
     see: tuple[str, ...] = ()
 
 
@@ -104,17 +106,19 @@ class Story:
 class Number:
     """One number under a name. `text` is how the report prints it, `tell` gives its story.
 
-    `places` are where derived files store it; `marks` words that stand in every line of a page that prints it. `same_as`
-    names the number that it is another name of. A `fine` one is left out of the list of everything."""
+    `places` are where derived files store it; `marks` words that stand in every line of a page that prints it, None where
+    its text alone would not tell it from others. `same_as` names the number that it is another name of. A `fine` one is
+    left out of the list of everything; no page prints one that is `stored` only."""
 
     name: str
     text: str
     meaning: str
     tell: Callable[[], Story] = field(repr=False, compare=False)
     places: tuple[Place, ...] = ()
-    marks: tuple[str, ...] = ()
+    marks: tuple[str, ...] | None = None
     same_as: str = ""
     fine: bool = False
+    stored: bool = False
 
 
 def rests(trials: Sequence[Judged], note: Callable[[Judged], str]) -> tuple[Rest, ...]:

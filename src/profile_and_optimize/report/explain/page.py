@@ -11,6 +11,7 @@ from typing import Any
 
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.context import context_from_json
+from profile_and_optimize.core.workload import point_key
 from profile_and_optimize.report.contexts import ContextRow, ContextValue, Gaps, context_rows, gap_views
 from profile_and_optimize.report.explain.agree import Check
 from profile_and_optimize.report.explain.number import Case, Cell, Number, Rest, Story, Table, shown
@@ -23,7 +24,8 @@ WIDEST_NAME, WIDEST_VALUE = 62, 16
 
 @dataclass(frozen=True)
 class Explanation:
-    """One number with all that is behind it. `commands` are of the arms that it is about, as they were kept."""
+    """One number with all that is behind it. `unseen` are arms without any context; `commands` are those of the arms that
+    it is about, as they were kept."""
 
     run: str
     root: str
@@ -33,6 +35,7 @@ class Explanation:
     problems: tuple[str, ...]
     context: tuple[ContextRow, ...]
     gaps: tuple[Gaps, ...]
+    unseen: tuple[str, ...]
     commands: Mapping[str, Mapping[str, Any]]
     again: tuple[str, ...]
 
@@ -41,24 +44,29 @@ class Explanation:
         return not self.problems and all(c.agrees for c in self.checks)
 
 
-def explain(case: Case, number: Number, checks: tuple[Check, ...], problems: tuple[str, ...]) -> Explanation:
+def explain(case: Case, number: Number, checks: tuple[Check, ...] = (), problems: tuple[str, ...] = ()) -> Explanation:
     """`problems` are faults of the files that the number rests on, found by whoever can open them."""
     story = number.tell()
-    rows = _rows(case, story.arms)
+    rows = _rows(case, story.arms, story.points)
     run = shlex.quote(plain(str(case.ev.run)))
     return Explanation(
         run=plain(case.ev.run.name), root=case.ev.root, number=number, story=story, checks=checks, problems=problems,
-        context=context_rows(rows), gaps=gap_views(rows), commands={a: _command(case, a) for a in story.arms},
+        context=context_rows(rows), gaps=gap_views(rows),
+        unseen=tuple(a for a in story.arms if a not in {r["cell"] for r in rows}), commands={a: _command(case, a) for a in story.arms},
         again=(f"pao explain {run} {shlex.quote(number.name)}", f"pao verify {run}"),
     )  # fmt: skip
 
 
-def _rows(case: Case, arms: Sequence[str]) -> list[Mapping[str, Any]]:
+def _rows(case: Case, arms: Sequence[str], points: Sequence[str]) -> list[Mapping[str, Any]]:
     """What is known of where the arms' numbers were taken: from the trials that count, else from any there is."""
-    found = [r for r in case.rows if r["cell"] in arms and r["context"]]
+    found = [r for r in case.rows if r["cell"] in arms and r["context"] and (not points or _point(r) in points)]
     lacking = [a for a in arms if a not in {r["cell"] for r in found}]
     first = {t.key.arm: t for t in reversed(case.ev.trials) if t.key.arm in lacking}
     return found + [_row(case, t) for t in first.values()]
+
+
+def _point(row: Mapping[str, Any]) -> str:
+    return point_key(row["workload"], row["concurrency"], row["request_rate"])
 
 
 def _row(case: Case, t: Judged) -> Mapping[str, Any]:
@@ -158,7 +166,7 @@ def _agreement(e: Explanation) -> list[str]:
     """Loud where anything does not agree; it stands before everything else."""
     bad = [c for c in e.checks if not c.agrees]
     if e.agrees:
-        held = ", ".join(c.words for c in e.checks)
+        held = ", ".join(_where(e.checks))
         where = f"; the same stands in {held}" if held else "; no derived file on disk holds it"
         return wrap(f"AGREES: computed anew from the records{where}.", hang=2)
     lines = wrap("DOES NOT AGREE with what the records give:")
@@ -167,15 +175,25 @@ def _agreement(e: Explanation) -> list[str]:
     return [*lines, *(x for p in e.problems for x in wrap(plain(p), "  ", hang=4))]
 
 
+def _where(checks: Sequence[Check]) -> Iterator[str]:
+    for file, same in groupby(checks, key=lambda c: c.file):
+        yield f"{file} ({', '.join(c.where for c in same)})"
+
+
 def _section(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(x for line in lines for x in wrap(plain(line), "  ", hang=4))] if lines else []
 
 
 def _values(s: Story) -> list[str]:
-    if not s.values:
-        return []
-    rows = [(v.symbol, _cell(v.value), plain(v.note)) for v in s.values]
-    return ["Values on the way", *_fitted(("", "", ""), rows)[1:]]
+    lines = ["Values on the way"] if s.values else []
+    wide = [
+        max(len(x) for x in column)
+        for column in (("", *(v.symbol for v in s.values)), ("", *(_cell(v.value) for v in s.values)))
+    ]
+    for v in s.values:
+        start = f"{v.symbol:<{wide[0]}}  {_cell(v.value):<{wide[1]}}"
+        lines += wrap(f"{start}  {plain(v.note)}", "  ", hang=sum(wide) + 4)
+    return lines
 
 
 def _table(t: Table) -> list[str]:
@@ -222,7 +240,8 @@ def _records(s: Story) -> list[str]:
 
 
 def _context(e: Explanation) -> list[str]:
-    lines = ["Context, as asked by plan and flags and as observed"] if e.context else []
+    lines = ["Context, as asked by plan and flags and as observed"] if e.story.arms else []
+    lines += [f"  nothing was observed of {a}: no trial of it can be read" for a in e.unseen]
     for c in e.context:
         differs = (", the lever" if c.kind == "arm" else ", must be equal") if c.differs else ""
         for v in c.values:
@@ -236,7 +255,8 @@ def _context(e: Explanation) -> list[str]:
 def _seen(v: ContextValue) -> str:
     if v.observed == UNKNOWN:
         return f"asked {v.asked}, not observed" if v.asked != UNKNOWN else UNKNOWN
-    return f"observed {v.observed}" + (f", asked {v.asked}" if v.asked != UNKNOWN else ", not asked for")
+    asked = "" if v.asked == UNKNOWN else ", as asked" if v.asked == v.observed else f", asked {v.asked}"
+    return f"observed {v.observed}{asked}"
 
 
 def _commands(e: Explanation) -> list[str]:

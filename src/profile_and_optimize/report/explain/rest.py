@@ -118,7 +118,7 @@ def _race_story(case: Case, found: Race, arm: str) -> Story:
     rows = tuple((b, a, y) for b, row in sorted(blocks.items()) for a, y in sorted(row.items()))
     standings = tuple((r.number, r.standing.estimates.get(arm), r.standing.p_best.get(arm), arm in r.standing.survivors)
                       for r in found.rounds if r.standing)  # fmt: skip
-    out = sorted(case.d.failed)
+    out, taken = sorted(case.d.failed), _race_trials(case, blocks)
     effect, best = last.estimates[arm], last.p_best.get(arm, 0.0)
     return Story(
         formula=(
@@ -131,31 +131,24 @@ def _race_story(case: Case, found: Race, arm: str) -> Story:
         values=(Value("effect", last.estimates[arm], "log ratio"), Value("race sd", plan.race_sd, "noise assumed before (plan.json)")),
         tables=(Table("Round by round", ("round", "effect", "p best", "still in"), standings),
                 Table("y, the primary endpoint of every arm in every race block", ("block", "arm", "y"), rows)),
-        trials=_raced(case, blocks, arm), unused=_not_raced(case, blocks, arm), files=("plan.json",),
+        trials=tuple(Rest(p, f"race block {b}") for p, b in taken.items()), unused=_not_raced(case, taken), files=("plan.json",),
         arms=(arm, plan.baseline.id), see=(f"effect.{arm}",),
     )  # fmt: skip
 
 
-def _race_trials(case: Case, blocks: Mapping[int, Mapping[str, float]], arm: str) -> dict[str, int]:
-    """Trial files of the arm and the baseline that the race took its values from, with their blocks."""
+def _race_trials(case: Case, blocks: Mapping[int, Mapping[str, float]]) -> dict[str, int]:
+    """Trial files that the race took its values from, with their blocks: every arm's, since blocks share their level."""
     out: dict[str, int] = {}
-    for number, row in blocks.items():
+    for number, row in sorted(blocks.items()):
         members = [t for t in case.ev.trials if t.key.stage is Stage.RACE and t.key.block == number]
         chosen = first_usable(case.ev.plan, members)
-        for a in (arm, case.ev.plan.baseline.id):
-            if arm in row and a in row:
-                out |= {trial_path(t.key): number for t in chosen.get(a, {}).values()}
+        out |= {trial_path(t.key): number for arm in row for t in chosen.get(arm, {}).values()}
     return out
 
 
-def _raced(case: Case, blocks: Mapping[int, Mapping[str, float]], arm: str) -> tuple[Rest, ...]:
-    return tuple(Rest(p, f"race block {b}") for p, b in _race_trials(case, blocks, arm).items())
-
-
-def _not_raced(case: Case, blocks: Mapping[int, Mapping[str, float]], arm: str) -> tuple[Rest, ...]:
-    taken = _race_trials(case, blocks, arm)
-    mine = left_out(case, lambda t: t.key.arm == arm and t.key.stage is Stage.RACE and trial_path(t.key) not in taken)
-    return tuple(Rest(r.path, "not usable, or its block lacks it") for r in mine)
+def _not_raced(case: Case, taken: Mapping[str, int]) -> tuple[Rest, ...]:
+    paths = [trial_path(t.key) for t in case.ev.trials if t.key.stage is Stage.RACE]
+    return tuple(Rest(p, "not usable, or its block lacks it") for p in paths if p not in taken)
 
 
 def cost(case: Case) -> Iterator[Number]:
@@ -165,7 +158,7 @@ def cost(case: Case) -> Iterator[Number]:
             fact.value,
             fact.name.lower(),
             partial(_cost_story, case, fact),
-            marks=(fact.name.split()[0],),
+            marks=(),
         )
     states = tuple((r["cell"], f"{r['workload']}", r["status"]) for r in case.rows)
     tell = partial(

@@ -34,7 +34,8 @@ def _trial(t: Judged, row: TrialRow) -> Iterator[Number]:
             words = f"{WORDS[q]} {SHORT[m.name]}" if q else SHORT[m.name].lower()
             told = text if q in ("p50", "") else number(value_of(t, m, q), len(text.partition(".")[2]))
             ending = f".{m.printed}" + (f".{q}" if q else "")
-            marks = (t.key.name,) if q in ("p50", "") else ()
+            printed = q in ("p50", "")
+            marks = (trial_path(t.key),) if printed else None
             yield Number(
                 name + ending,
                 told,
@@ -46,9 +47,7 @@ def _trial(t: Judged, row: TrialRow) -> Iterator[Number]:
             )
     for ending, text, words in (("isl", row.isl, "prompt tokens, mean"), ("osl", row.osl, "output tokens, mean"),
                                 ("failed", row.failed, "requests that failed")):  # fmt: skip
-        yield Number(
-            f"{name}.{ending}", text, f"{words} {at}", partial(_counts, t, ending), marks=(t.key.name,), fine=True
-        )
+        yield Number(f"{name}.{ending}", text, f"{words} {at}", partial(_counts, t, ending), fine=True)
 
 
 def _stored(t: Judged, m: Metric, q: str) -> tuple[Place, ...]:
@@ -62,7 +61,7 @@ def _story(t: Judged, m: Metric, q: str) -> Story:
     how, values = _quantile(t, m, q) if q else _output(t) if m is OUT_RATE else _requests(t)
     return Story(
         formula=(f"{m.name} [{m.unit}, {m.better} is better] = {m.formula}", *how), values=values, trials=(_rest(t),),
-        records=first_records(t, (m,)), arms=(t.key.arm,),
+        records=first_records(t, (m,)), arms=(t.key.arm,), points=(t.key.point,),
     )  # fmt: skip
 
 
@@ -131,4 +130,11 @@ def _counts(t: Judged, what: str) -> Story:
     }
     errors = tuple(Value(str(n), error, "error of that many requests") for error, n in s.errors)
     values = errors if what == "failed" else ()
-    return Story((lines[what],), values, trials=(_rest(t),), records=first_records(t, (), 1), arms=(t.key.arm,))
+    return Story(
+        (lines[what],),
+        values,
+        trials=(_rest(t),),
+        records=first_records(t, (), 1),
+        arms=(t.key.arm,),
+        points=(t.key.point,),
+    )
