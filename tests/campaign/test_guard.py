@@ -120,7 +120,7 @@ def test_a_counter_that_fell_or_a_sum_that_does_not_add_up_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(("change", "word"), [
-    ({"foreign_cores": 0.101}, "other processes"), ({"steal_share": 0.011}, "hypervisor"),
+    ({"foreign_cores": 0.106}, "other processes"), ({"steal_share": 0.011}, "hypervisor"),
     ({"quota_throttled_share": 0.02}, "CPU quota"), ({"thermal_throttles": 1.0}, "heat"),
     ({"swap_in_pages": 2000.0, "swap_out_pages": 1000.0}, "300 pages swapped a second"), ({"clock_step_s": -3.0}, "3.0 s"),
 ])  # fmt: skip
@@ -131,7 +131,7 @@ def test_each_limit_is_told_in_words(change: dict[str, float], word: str) -> Non
 
 def test_at_the_limits_nothing_is_too_loud() -> None:
     edge = {
-        "foreign_cores": 0.10,
+        "foreign_cores": 0.105,
         "steal_share": 0.01,
         "thermal_throttles": 0.0,
         "swap_in_pages": 2560.0,
@@ -139,6 +139,12 @@ def test_at_the_limits_nothing_is_too_loud() -> None:
     }
     assert too_loud({**QUIET, **edge}) == () and too_loud({}) == ()
     assert (foreign_limit(2), foreign_limit(128)) == (0.10, 1.28)
+
+
+def test_what_the_ticks_of_a_short_trial_cannot_tell_is_not_held_against_it() -> None:
+    """0.05 s of a 0.5 s trial are a tenth of a core."""
+    assert too_loud({**QUIET, "window_s": 0.5, "foreign_cores": 0.19}) == ()
+    assert too_loud({**QUIET, "window_s": 0.5, "foreign_cores": 0.21})
 
 
 def test_clocks_are_sampled_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

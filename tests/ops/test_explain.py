@@ -22,7 +22,9 @@ from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.workload import Point, Workload
 from profile_and_optimize.ops.base import Result
+from profile_and_optimize.ops.explain import ExplainRequest, run
 from profile_and_optimize.report.explain.catalogue import catalogue
 from profile_and_optimize.report.explain.number import Case, Number
 from profile_and_optimize.report.explain.page import explain, text, to_json
@@ -182,7 +184,7 @@ def test_an_end_taken_from_an_earlier_look_says_so(tmp_path: Path) -> None:
 
 def test_a_failed_arm_says_why_there_is_no_number(closed_run: Path) -> None:
     for name in ("effect.broken", "cells.broken.long-in.c4.tpot_ms.p50"):
-        data = told(closed_run, name)
+        data = ask(closed_run, name).data
         assert data["printed"] == "unknown" and data["agrees"] and data["trials"] == []
         assert data["formula"][0] == "there is no number: ValueError: --explode is not supported on this device"
         assert "failed for good in phase admission" in data["formula"][1]
@@ -197,14 +199,14 @@ def test_one_block_gives_its_ratio_and_no_effect(tmp_path: Path) -> None:
 
 
 def test_a_run_without_any_whole_block_lists_what_it_has(tmp_path: Path) -> None:
-    run_ = synthetic_run(tmp_path / "20261121T090000Z-none", replace(synthetic_plan(), gap_limit_s=0.0))
+    run_ = synthetic_run(tmp_path / "20261121T090000Z-none", synthetic_plan())
     lines = (run_ / "journal.jsonl").read_bytes().split(b"\n")
     cut = next(i for i, line in enumerate(lines) if b"b001-" in line and b'"kind":"wrote"' in line) + 1
     (run_ / "journal.jsonl").write_bytes(b"\n".join(lines[:cut]) + b"\n")
-    data = ask(run_).data
-    effect = told(run_, "effect.fast")
-    assert "effect.fast" in {n["name"] for n in data["numbers"]} and effect["printed"] == "unknown"
-    assert effect["checks"] == [] and "no derived file on disk holds it" in page(run_, "effect.fast")
+    data, effect = ask(run_).data, ask(run_, "effect.fast")
+    assert "effect.fast" in {n["name"] for n in data["numbers"]} and effect.data["printed"] == "unknown"
+    assert effect.data["checks"] == [] and "no derived file on disk holds it" in effect.text
+    assert [r["note"].split(" lacks ")[0] for r in ask(run_, "cost.trials").data["do_not_count"]] == ["block 1:"]
 
 
 def check_pages(case: Case) -> int:
@@ -349,3 +351,18 @@ def test_context_command_and_root_stand_beside_the_number(closed_run: Path) -> N
     assert "driver" in data["unknown"]["environment"] and data["commands"]["fast"]["argv"][-1] == "--fast"
     assert data["evidence_root"] == json.loads((closed_run / "manifest.json").read_text())["evidence_root"]
     assert len(data["trials"]) == 12 and data["do_not_count"] == []
+
+
+def test_an_open_loop_counts_from_the_intended_time_and_an_slo_shows_its_bounds(tmp_path: Path) -> None:
+    point = Point(Workload("w", isl=16, osl=8), 4, 30, request_rate=50.0)
+    plan = replace(synthetic_plan(blocks=2, focus="latency"), points=(point,), slo=(("ttft", 0.2),))
+    run_ = publish(synthetic_run(tmp_path / "20261121T090000Z-open", plan))
+    record = told(run_, "trials.fast.b001-w.r50-a1.ttft_ms.p50")["records"][1]
+    assert record["by_hand"][0].startswith(
+        f"ttft = first chunk - intended = {record['first_chunk_ns']} - {record['intended_ns']} ns"
+    )
+    rows = told(run_, "gate.slo")["tables"][0]["rows"]
+    assert [(r["metric"], r["values"], r["upper bound"], r["limit"]) for r in rows] == [
+        ("ttft_ms", 30, None, 200.0)
+    ] * 2
+    assert ask(run_, "cells.fast.w.r50.ttft_ms.p50").data["checks"][0]["agrees"]

@@ -180,7 +180,7 @@ def test_the_client_s_own_process_hides_a_key_that_two_reads_and_two_chunks_hold
     data = refusal(b'{"error": {"message": "bad key tok-Planted-0123"}}', 41).replace(
         b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1
     )
-    at = data.index(b"-Planted")
+    at = data.index(b"lante")
     headers = (("Authorization", "Bearer tok-Planted-0123"),)
     with sending([data[:at], data[at:]], connections=2) as url:
         load = LoadRequest(url, "m", "chat", ("a", "b"), 2, 1, timeout_s=10.0, headers=headers, fifo=False)

@@ -10,7 +10,7 @@ import binascii
 import math
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -74,8 +74,8 @@ def is_trial_path(path: str) -> bool:
     return _TRIAL.fullmatch(path) is not None
 
 
-def encode(trial: TrialFile) -> bytes:
-    """One line of canonical JSON."""
+def encode(trial: TrialFile, secrets: Sequence[str] = ()) -> bytes:
+    """One line of canonical JSON, without `secrets` in its errors."""
     run, rows = trial.run, Records.of(trial.run.records)
     doc = {
         "schema": SCHEMA,
@@ -96,7 +96,7 @@ def encode(trial: TrialFile) -> bytes:
         "probe": asdict(run.probe),
         "counters": dict(trial.counters),
         "context": {k: dict(v) for k, v in trial.context.items()},
-        "columns": _columns(rows),
+        "columns": _columns(rows, secrets),
         "gaps_ns": _packed(rows.gaps_ns),
     }
     return canonical(doc) + b"\n"
@@ -125,14 +125,14 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
         raise Corrupted(f"not a trial: {_said(e)}", where=where, next="pao verify RUN") from e
 
 
-def encode_raw(raw: tuple[RawResponse, ...]) -> bytes:
-    kept = [{"index": r.index, "reads": list(_without_credentials(r))} for r in raw]
+def encode_raw(raw: tuple[RawResponse, ...], secrets: Sequence[str] = ()) -> bytes:
+    kept = [{"index": r.index, "reads": list(_without_credentials(r, secrets))} for r in raw]
     return canonical({"schema": 1, "kind": "raw", "responses": kept}) + b"\n"
 
 
-def _without_credentials(r: RawResponse) -> Iterator[list[Any]]:
+def _without_credentials(r: RawResponse, secrets: Sequence[str]) -> Iterator[list[Any]]:
     """The reads as text; a credential may stand in two of them. Every length stays, and so does the framing."""
-    text, end = starred(b"".join(data for _, data in r.reads).decode("latin-1")), 0
+    text, end = starred(b"".join(data for _, data in r.reads).decode("latin-1"), secrets), 0
     for at, data in r.reads:
         yield [at, text[end : (end := end + len(data))]]
 
@@ -144,14 +144,14 @@ def decode_raw(doc: Mapping[str, Any]) -> tuple[RawResponse, ...]:
     )
 
 
-def _columns(rows: Records) -> dict[str, list[Any]]:
+def _columns(rows: Records, secrets: Sequence[str]) -> dict[str, list[Any]]:
     numbers = {**rows.numbers, "chunks": rows.chunks, "first_chunk_ns": rows.first_ns}
     columns: dict[str, list[Any]] = {
         name: [None if v == MISSING else v for v in numbers[name].tolist()] for name in _COUNTED
     }
     return columns | {
         "finish_reason": list(rows.finish_reason),
-        "error": [None if e is None else redact(e) for e in rows.error],
+        "error": [None if e is None else redact(e, secrets) for e in rows.error],
     }
 
 

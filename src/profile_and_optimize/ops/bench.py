@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from profile_and_optimize.engines.prometheus import scrape, server_tpot
 from profile_and_optimize.engines.smoke import ask
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.atomic import write_atomic
+from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.bench_text import server_words, text_of
@@ -200,8 +202,9 @@ def _write(
     name = "file" if data["dataset"] not in ("random", "replay") else data["dataset"]
     key = TrialKey(1, "bench", load.key if load.trace else f"{name}.{load.key}")
     file = TrialFile(key, run, len(prompts), started, ended, counters, {}, digest("\0".join(prompts).encode()), 0.0)
-    write_atomic(out / "records.json", encode(file))
-    write_atomic(out / "raw.json", encode_raw(run.raw))
+    ours = known_secrets(os.environ)
+    write_atomic(out / "records.json", encode(file, ours))
+    write_atomic(out / "raw.json", encode_raw(run.raw, ours))
     write_atomic(out / "result.json", (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
 
 
