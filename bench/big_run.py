@@ -43,10 +43,10 @@ BLOCKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`cells` with `points` trials each, `requests` in a trial, `chunks` in an answer."""
+    """`cells` with `points` trials each in the race, `requests` in a trial, `chunks` in an answer."""
 
     cells: int = 1000
-    points: int = 5
+    points: int = 4
     requests: int = 100
     chunks: int = 64
 
@@ -136,6 +136,9 @@ class Builder:
         for arm in arms:
             self._session(arm, f"{'b' if stage is Stage.CONFIRM else 'r'}{block:03d}-{arm}")
             self.clock.take(1.0)
+            self.folder.event(
+                "settled", stage=stage, block=block, arm=arm, waited_s=1.0, quiet=True, foreign_cores=0.01
+            )
             for point in plan.points:
                 self._trial(plan, point, TrialKey(block, arm, point.key, 1, stage))
 
@@ -148,6 +151,7 @@ class Builder:
 
     def _trial(self, plan: Plan, point: Point, key: TrialKey) -> None:
         prompts, ids = self._prompts(plan, point, key)
+        self.folder.event("trial_began", path=trial_path(key))
         rows = self._records(point, self.pace[key.arm])
         self.clock.take(0.5)
         wall = int(rows.done_ns.max()) / 1e9

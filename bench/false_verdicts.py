@@ -1,6 +1,7 @@
 """How often does a campaign call a wrong BETTER, how often does it find a real gain, and what do the looks save?
 
-    OMP_NUM_THREADS=1 python bench/false_verdicts.py [--campaigns 20000] [--live 20] [--out bench/results]
+    OMP_NUM_THREADS=1 python bench/false_verdicts.py [--campaigns 20000] [--out bench/results]
+    python bench/false_verdicts.py --live 20
 
 Every campaign is drawn with a known truth and goes through the product's own rules: looks after every block from the
 third, tabled boundaries, pooled t, Holm over the candidates, sign flips from 7 blocks, margin 1%, one-sided 1% per
@@ -20,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats as st
@@ -204,30 +206,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=None, help="default: drawn from the clock, and recorded")
-    parser.add_argument("--live", type=int, default=0, help="whole campaigns on mock servers, half without any effect")
+    parser.add_argument(
+        "--live", type=int, default=0, help="only whole campaigns on mock servers, added to today's table"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else time.time_ns() % 2**31
-    rows, found = simulated(args.campaigns, seed, args.processes)
+    stem = args.out / f"false_verdicts-{time.strftime('%Y-%m-%d')}"
+    kept = stem.with_suffix(".json")
+    if args.live:
+        parts = {**json.loads(kept.read_text()), "live": live_campaigns(args.live, seed)}
+    else:
+        parts = {"seed": seed, "campaigns": args.campaigns, **everything(args.campaigns, seed, args.processes)}
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(parts, indent=1) + "\n")
+    text = table(parts)
+    stem.with_suffix(".md").write_text(text)
+    print(text)
+
+
+def everything(n: int, seed: int, processes: int) -> dict[str, object]:
+    rows, found = simulated(n, seed, processes)
     rng = np.random.default_rng(seed)
     noise = [(sd, drift) for sd in (0.005, 0.01, 0.02) for drift in (0.0, 0.003, 0.006)]
-    rules = [(sd, drift, *peers(sd, drift, args.campaigns, rng)) for sd, drift in noise]
-    live = live_campaigns(args.live, seed) if args.live else []
+    rules = [(sd, drift, *peers(sd, drift, n, rng)) for sd, drift in noise]
     bent = [(name, float((campaign([y], y.shape[1]).call == BETTER).any(axis=1).mean())) for name, y in beyond()]
-    text = table(rows, found, rules, live, bent, args.campaigns, seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    stem = args.out / f"false_verdicts-{time.strftime('%Y-%m-%d')}"
-    stem.with_suffix(".md").write_text(text)
-    parts = {
-        "rows": [asdict(r) for r in rows],
-        "power": [asdict(p) for p in found],
-        "peers": rules,
-        "beyond": bent,
-        "live": live,
-    }
-    stem.with_suffix(".json").write_text(json.dumps({"seed": seed, **parts}, indent=1) + "\n")
-    print(text)
+    parts = {"rows": [asdict(r) for r in rows], "power": [asdict(p) for p in found]}
+    return {**parts, "peers": rules, "beyond": bent, "live": []}
 
 
 def simulated(n: int, seed: int, processes: int) -> tuple[list[Row], list[Power]]:
@@ -245,21 +251,15 @@ def simulated(n: int, seed: int, processes: int) -> tuple[list[Row], list[Power]
         return rows + list(races), found
 
 
-def table(
-    rows: list[Row],
-    found: list[Power],
-    rules: list[tuple[float, float, float, float]],
-    live: list[dict[str, object]],
-    bent: list[tuple[str, float]],
-    n: int,
-    seed: int,
-) -> str:
+def table(parts: dict[str, Any]) -> str:
+    rows, found = [Row(**r) for r in parts["rows"]], [Power(**p) for p in parts["power"]]
     return "\n".join([
         "# False verdicts", "",
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, numpy {version('numpy')}, "
         f"scipy {version('scipy')};",
-        f"{n} campaigns per row, seed {seed}, looks after every block from the third.", "",
-        *_bars(rows, found), *_beyond(bent), *_found(found), *_rules(rules), *(_live(live) if live else []), *_every(rows),
+        f"{parts['campaigns']} campaigns per row, seed {parts['seed']}, looks after every block from the third.", "",
+        *_bars(rows, found), *(_live(parts["live"]) if parts["live"] else []), *_beyond(parts["beyond"]), *_found(found),
+        *_rules(parts["peers"]), *_every(rows),
     ]) + "\n"  # fmt: skip
 
 

@@ -20,14 +20,18 @@ from tests.report.report_help import hostile
 
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.workload import Point, Workload
 from profile_and_optimize.ops.base import Result
 from profile_and_optimize.ops.explain import ExplainRequest, run
+from profile_and_optimize.optimize.publish import derived
+from profile_and_optimize.report.explain.agree import checks
 from profile_and_optimize.report.explain.catalogue import catalogue
+from profile_and_optimize.report.explain.draw import text
 from profile_and_optimize.report.explain.number import Case, Number
-from profile_and_optimize.report.explain.page import explain, text, to_json
+from profile_and_optimize.report.explain.page import explain, to_json
 from profile_and_optimize.testing.synthetic import synthetic_plan, synthetic_run
 
 TRIAL = "cells/fast/raw/b001-short-chat.c4-a1.json"
@@ -96,9 +100,11 @@ def test_the_printed_formula_leads_from_the_printed_values_to_the_printed_number
     left = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
     n, a = y.shape
     own, pooled = d.std(ddof=1) / math.sqrt(n), math.sqrt(2 * (left**2).sum() / ((n - 1) * (a - 1)) / n)
-    assert (own, pooled, d.mean()) == pytest.approx((v["own"], v["pooled"], v["m"]), rel=1e-6)
     level = v["Holm"] * v["share"] if "Holm" in v else v["alpha"]
-    half = st.t.isf(level, v["df"]) * max(own, pooled)
+    t = st.t.isf(level, v["df"])
+    by_hand = (n, d.mean(), own, pooled, max(own, pooled), level, t)
+    assert by_hand == pytest.approx([v[k] for k in ("n", "m", "own", "pooled", "SE", "level", "t")], rel=1e-6)
+    half = v["t"] * v["SE"]
     for part, log_ratio in (("", d.mean()), (".lower", d.mean() - half), (".upper", d.mean() + half)):
         assert told(closed_run, name + part)["printed"] == f"{round(math.expm1(log_ratio), 3) + 0.0:+.1%}"
 
@@ -205,14 +211,16 @@ def test_a_run_without_any_whole_block_lists_what_it_has(tmp_path: Path) -> None
     (run_ / "journal.jsonl").write_bytes(b"\n".join(lines[:cut]) + b"\n")
     data, effect = ask(run_).data, ask(run_, "effect.fast")
     assert "effect.fast" in {n["name"] for n in data["numbers"]} and effect.data["printed"] == "unknown"
-    assert effect.data["checks"] == [] and "no derived file on disk holds it" in effect.text
+    assert effect.data["checks"] == [] and effect.data["agrees"] is None and "COMPUTED anew" in effect.text
     assert [r["note"].split(" lacks ")[0] for r in ask(run_, "cost.trials").data["do_not_count"]] == ["block 1:"]
 
 
 def check_pages(case: Case) -> int:
     """A number of every sort: it can be told, in at most 100 columns and without a character that acts on a terminal."""
-    sorts = {(n.tell.func, re.sub(r"\d+", "", n.name.split(".")[-1])): n for n in catalogue(case).values()}
+    numbers = catalogue(case)
+    sorts = {(n.tell.func, re.sub(r"\d+", "", n.name.split(".")[-1])): n for n in numbers.values()}
     for n in sorts.values():
+        assert set(n.tell().see) <= numbers.keys()
         shown = text(explain(case, n))
         assert max(map(len, shown.split("\n"))) <= 100, n.name
         assert not [c for c in shown if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")], n.name
@@ -366,3 +374,35 @@ def test_an_open_loop_counts_from_the_intended_time_and_an_slo_shows_its_bounds(
         ("ttft_ms", 30, None, 200.0)
     ] * 2
     assert ask(run_, "cells.fast.w.r50.ttft_ms.p50").data["checks"][0]["agrees"]
+
+
+def test_what_was_held_back_says_by_what(tmp_path: Path) -> None:
+    run_ = run_at(tmp_path, plan_of("fast", blocks=3), {"fast": 7.0, "aa": 9.0})
+    formula = "\n".join(told(run_, "effect.fast")["formula"])
+    assert "after block 3 the interval lay beyond the margin, but: vetoed" in formula
+    assert "veto: the baseline differed from itself by +1" in formula
+    assert "VETO" in told(run_, "aa.effect")["formula"][-1]
+
+
+def test_an_arm_that_may_not_be_compared_says_what_differs(closed_run: Path) -> None:
+    ev = load_evidence(closed_run)
+    moved = tuple(elsewhere(t) if t.key.arm == "fast" else t for t in ev.trials)
+    case = Case.of(replace(ev, trials=moved), decide(replace(ev, trials=moved)))
+    data = to_json(explain(case, catalogue(case)["effect.fast"]))
+    assert data["printed"] == "unknown"
+    assert "it may not be compared with baseline: node: fake-node | other" in data["formula"]
+
+
+def elsewhere(t: Judged) -> Judged:
+    context = {**t.file.context, "node": {"kind": "environment", "asked": "unknown", "observed": "other"}}
+    return replace(t, file=replace(t.file, context=context))
+
+
+def test_every_number_agrees_with_every_place_that_holds_it(closed_run: Path, raced: Path) -> None:
+    for run_ in (closed_run, raced):
+        case = everything(run_)
+        given = {path: data for path, (_, data) in derived(case.ev, case.d).items()}
+        found = {n.name: checks(n, given, given, pages=False) for n in numbers_of(run_).values()}
+        assert [name for name, places in found.items() if not all(c.agrees for c in places)] == []
+        stored = ("gate.slo", "champion.effect.coverage", "aa.effect.upper", "cells.aa.long-in.c4.failed")
+        assert [name for name in stored if not found[name]] == []

@@ -20,6 +20,8 @@ ESCAPES = (
 MARKUP = "</script><script>alert(1)</script><img src=x onerror=alert(1)>![i](http://evil.example/i) [l](javascript:alert(1)) |`*_#"
 HOSTILE = MARKUP + ESCAPES
 SHELL = "m'\"$(touch pwned)`touch pwned`;touch pwned|touch pwned&&touch pwned>pwned $HOME ${PATH} *?~#!\\ -x"
+# A run's folder can be named anything.
+FOLDER = "20260921T141320Z-<img src=x onerror=alert(1)>$(touch pwned)`touch pwned`;touch pwned\x1b[31m\u202e\n# pwned"
 
 Answer = tuple[int, dict[str, str], bytes]
 

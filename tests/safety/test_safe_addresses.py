@@ -113,17 +113,20 @@ def load(url: str, n: int = 2) -> LoadRequest:
 
 @pytest.mark.parametrize("status", [302, 307])
 def test_no_redirect_is_followed_and_no_key_is_carried_to_another_host(status: int, tmp_path: Path) -> None:
-    with serving(lambda *_: (200, {}, b'{"data": [{"id": "m"}], "requests": []}')) as other:
-        with serving(lambda _, path, __: (status, {"Location": other.url + path}, b"")) as evil:
-            for one in asks(evil.url)[:2]:
-                with pytest.raises(Unreachable, match=str(status)):
-                    one()
-            for one in asks(evil.url)[2:]:
+    listing = b'{"data": [{"id": "m"}], "requests": []}'
+    with (
+        serving(lambda *_: (200, {}, listing)) as other,
+        serving(lambda _, path, __: (status, {"Location": other.url + path}, b"")) as evil,
+    ):
+        for one in asks(evil.url)[:2]:
+            with pytest.raises(Unreachable, match=str(status)):
                 one()
-            if status == 307:
-                run = StreamClient().run(load(evil.url), workdir=tmp_path)
-                assert {r.error for r in run.records} == {"HTTP 307 (redirects are not followed)"}
-            assert not has_stamps(evil.url) and not scrape(evil.url).values
+        for one in asks(evil.url)[2:]:
+            one()
+        if status == 307:
+            run = StreamClient().run(load(evil.url), workdir=tmp_path)
+            assert {r.error for r in run.records} == {"HTTP 307 (redirects are not followed)"}
+        assert not has_stamps(evil.url) and not scrape(evil.url).values
     assert other.seen == [] and evil.seen
 
 

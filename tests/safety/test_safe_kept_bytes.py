@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def answer(texts: list[str], size: int) -> bytes:
 
 def cut(data: bytes, *places: int) -> Reads:
     ends = [0, *sorted(p for p in places if 0 < p < len(data)), len(data)]
-    return [(i, data[a:b]) for i, (a, b) in enumerate(zip(ends, ends[1:], strict=False)) if b > a]
+    return [(i, data[a:b]) for i, (a, b) in enumerate(pairwise(ends)) if b > a]
 
 
 def parsed(reads: Reads) -> RequestRecord:
@@ -160,7 +161,8 @@ def test_credentials_of_others_are_overwritten_in_the_file_though_two_reads_hold
 
 
 @pytest.mark.parametrize("text", [
-    *OTHERS, "token: 'abc[def]ghi'", "https://user:hunter22@host/x", "https://ghtoken123@host", "Bearer abc\\/def\\/ghi123", "{'api_key': ['sekrit99']}",
+    *OTHERS, "token: 'abc[def]ghi'", "https://user:hunter22@host/x", "https://ghtoken123@host",
+    "Bearer abc\\/def\\/ghi123", "{'api_key': ['sekrit99']}",
     '{"token":123456789}',
 ])  # fmt: skip
 def test_hiding_twice_changes_nothing_more(text: str) -> None:

@@ -106,7 +106,7 @@ class Leaky(FakeEngine):
         return {**super().version(), "engine_version": f"1.0 {ECHO}"}
 
     def start(self, spec: ServeSpec) -> Server:
-        spec.log.write_text(("x" * 99 + "\n") * 3000 + f"args: {{'api_key': ['{PLANTED['WANDB_API_KEY']}']}} {ECHO}\n")
+        spec.log.write_text(("x" * 99 + "\n") * 2100 + f"args: {{'api_key': ['{PLANTED['WANDB_API_KEY']}']}} {ECHO}\n")
         return super().start(spec)
 
     def observed(self, server: Server) -> dict[str, str]:

@@ -13,7 +13,7 @@ from profile_and_optimize.stats.client_error import ClientError
 from profile_and_optimize.stats.foreign import OURS, as_told, assess_client
 from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.steady import common_drop
-from profile_and_optimize.stats.summary import TrialSummary, summarize
+from profile_and_optimize.stats.summary import TrialSummary, leaving_out, summarize
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,13 @@ class Judged:
         """The trial as it counts when its `drop` first requests are left out."""
         if self.summary.dropped == drop:
             return self
-        known = self.beside is not None and self.beside.dropped == drop
-        return replace(self, summary=self.beside if known and self.beside else summary_of(self.file, drop))
+        if self.beside is not None and self.beside.dropped == drop:
+            return replace(self, summary=self.beside)
+        run = self.file.run
+        found = leaving_out(
+            self.summary, run.records, concurrency=run.concurrency, from_intended=run.open_loop, drop=drop
+        )
+        return replace(self, summary=as_told(run, found))
 
     @property
     def start_up(self) -> int:

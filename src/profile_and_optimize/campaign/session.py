@@ -130,7 +130,9 @@ def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey)
         start_s=server.start_s, prompt_ids=prompt_ids((*warm, *prompts)), machine=machine,
     )  # fmt: skip
     if run.raw:
-        seat.folder.write(trial_path(key).replace(".json", ".raw.json"), encode_raw(run.raw, world.secrets), producer=PRODUCER)
+        seat.folder.write(
+            trial_path(key).replace(".json", ".raw.json"), encode_raw(run.raw, world.secrets), producer=PRODUCER
+        )
     seat.folder.write(trial_path(key), encode(file, world.secrets), producer=PRODUCER, inputs=("plan.json",))
     return judge(file, server_tpot(counters), client_errors.read(seat.folder.path))
 

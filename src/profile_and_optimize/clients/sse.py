@@ -104,9 +104,9 @@ class Answer:
         elif event.get("error"):
             self.error = f"error in the stream: {_message(event, data)}"
         else:
-            self._event(at, event)
+            self.event(at, event)
 
-    def _event(self, at: int, event: dict[str, object]) -> None:
+    def event(self, at: int, event: dict[str, object]) -> None:
         choices = event.get("choices")
         content = False
         for choice in choices if isinstance(choices, list) else ():

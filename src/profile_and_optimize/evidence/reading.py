@@ -41,8 +41,10 @@ def _plain(handle: int, path: Path, most: int) -> bytes:
         raise _bad("not a plain file", path)
     if found.st_size > most:
         raise _bad(f"{found.st_size} bytes; files beyond {most} bytes are not read", path)
-    with open(handle, "rb", closefd=False) as file:
-        return file.read(most)
+    data = os.read(handle, found.st_size + 1)
+    while piece := os.read(handle, most + 1 - len(data)) if len(data) <= most else b"":
+        data += piece
+    return data[:most]
 
 
 def read_json(path: Path) -> Any:

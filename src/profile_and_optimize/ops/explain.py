@@ -23,9 +23,10 @@ from profile_and_optimize.ops.campaigns import CampaignRequest
 from profile_and_optimize.optimize.publish import derived
 from profile_and_optimize.report.explain.agree import checks, differing, manifest_of
 from profile_and_optimize.report.explain.catalogue import catalogue, find
+from profile_and_optimize.report.explain.draw import listing, text
 from profile_and_optimize.report.explain.number import Case, Number
-from profile_and_optimize.report.explain.page import Explanation, explain, listing, number_json, text, to_json
-from profile_and_optimize.report.words import count, plain
+from profile_and_optimize.report.explain.page import Explanation, explain, number_json, to_json
+from profile_and_optimize.report.words import count, plain, verify_command
 
 
 class ExplainRequest(CampaignRequest):
@@ -66,9 +67,9 @@ def _explained(case: Case, number: Number, broken: Sequence[str]) -> Result:
     made_by = str(manifest.get("rendered_by", __version__))
     found = explain(case, number, checks(number, given, disk, pages=made_by == __version__))
     found = replace(found, problems=(*broken, *_root_problem(ev, manifest), *_altered(ev, found)))
-    warnings = [*ev.damaged, *_elsewhere(found, differing(given, disk), made_by)]
-    refusal = None if found.agrees else GateRefused(
-        f"{number.name}: what is on disk is not what the records give", where=str(ev.run), next=f"pao verify {ev.run}"
+    warnings = [*ev.damaged, *_elsewhere(ev, found, differing(given, disk), made_by)]
+    refusal = None if found.agrees is not False else GateRefused(
+        f"{number.name}: what is on disk is not what the records give", where=str(ev.run), next=verify_command(str(ev.run))
     )  # fmt: skip
     return Result(to_json(found), text(found), tuple(warnings), refusal)
 
@@ -94,13 +95,13 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _elsewhere(e: Explanation, differ: Sequence[str], made_by: str) -> Iterator[str]:
+def _elsewhere(ev: Evidence, e: Explanation, differ: Sequence[str], made_by: str) -> Iterator[str]:
     if made_by != __version__:
         yield f"the derived files were made by version {plain(made_by)[:40]}, this is {__version__}: their words are not compared"
         return
     elsewhere = [name for name in differ if name not in {c.file for c in e.checks if not c.agrees}]
     if elsewhere:
-        yield f"in other places {', '.join(elsewhere)} differ from what the records give: pao verify {plain(str(e.run))}"
+        yield f"in other places {', '.join(elsewhere)} differ from what the records give: {verify_command(str(ev.run))}"
 
 
 OP = Op(

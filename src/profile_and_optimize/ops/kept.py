@@ -17,6 +17,7 @@ from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.prompts import Calibration
 from profile_and_optimize.clients.sse import parse_response
+from profile_and_optimize.clients.usual import parse_usual
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import RawResponse, RequestRecord
@@ -78,7 +79,13 @@ def _said(old: RequestRecord, kept: RawResponse) -> bool:
     """Do the bytes give the record again? Of a failed request they may be cut. Credentials were overwritten at their length."""
     if not old.ok:
         return True
-    again = parse_response(
+    quick = parse_usual(
         index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
-    ).record
-    return again == old
+    )
+    exact = (
+        quick
+        or parse_response(
+            index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
+        ).record
+    )
+    return exact == old

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.analysis.rederive import aggregates, choice
 from profile_and_optimize.campaign.evidence_of import Evidence
@@ -10,13 +12,15 @@ from profile_and_optimize.evidence.folder import read_json
 from profile_and_optimize.evidence.manifest import MANIFEST, write_manifest
 from profile_and_optimize.report.render import rendered
 
-PRODUCERS = ("atlas_aggregate", "champion_select", "report_render")
+# The verb that writes each derived file, and what makes its bytes.
+MAKERS: dict[str, Callable[[Evidence, Decision], dict[str, bytes]]] = {
+    "atlas_aggregate": aggregates, "champion_select": choice, "report_render": rendered,
+}  # fmt: skip
 
 
-def derived(ev: Evidence, d: Decision) -> dict[str, tuple[str, bytes]]:
-    """Every derived file of a run: path to (the verb that writes it, its bytes)."""
-    parts = zip(PRODUCERS, (aggregates(ev, d), choice(ev, d), rendered(ev, d)), strict=True)
-    return {path: (verb, data) for verb, files in parts for path, data in files.items()}
+def derived(ev: Evidence, d: Decision, verbs: Iterable[str] = tuple(MAKERS)) -> dict[str, tuple[str, bytes]]:
+    """Every derived file of a run, or those of some verbs: path to (the verb that writes it, its bytes)."""
+    return {path: (verb, data) for verb in verbs for path, data in MAKERS[verb](ev, d).items()}
 
 
 def write_aggregates(ev: Evidence, d: Decision) -> list[str]:

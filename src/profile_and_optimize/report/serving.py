@@ -50,14 +50,22 @@ def quoted(argv: Sequence[str]) -> list[str]:
     """
     after = {i + 1 for i, a in enumerate(argv) if a == "--port"}
     ports = {i for i, a in enumerate(argv) if a == PORT and (i in after or not after)}
-    return ['"$PORT"' if i in ports else shlex.quote(a) for i, a in enumerate(argv)]
+    return ['"$PORT"' if i in ports else word(a) for i, a in enumerate(argv)]
+
+
+def word(text: str) -> str:
+    """One word of bash. What a terminal would act on when the script is read is spelled out byte by byte."""
+    if text.isprintable():
+        return shlex.quote(text)
+    spelled = (c if c.isprintable() and c not in "'\\" else "".join(f"\\x{b:02x}" for b in c.encode()) for c in text)
+    return f"$'{''.join(spelled)}'"
 
 
 def _export(key: str, value: str) -> str:
     """An export; a name the shell cannot export would be code, so it is named in a comment instead."""
     if not (key.isascii() and key.isidentifier()):
         return f"# left out, not a name a shell can export: {plain(key)}"
-    return f"export {key}={shlex.quote(value)}"
+    return f"export {key}={word(value)}"
 
 
 def _redacted(command: Mapping[str, Any]) -> list[str]:

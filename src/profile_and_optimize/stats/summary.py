@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,12 @@ class Dist:
     n: int
 
     @staticmethod
-    def of(values: Sequence[float] | np.ndarray) -> Dist | None:
-        """None when there is nothing to describe."""
+    def of(values: Sequence[float] | np.ndarray, scale: float = 1.0) -> Dist | None:
+        """Of values that a factor turns into seconds. None when there is nothing to describe."""
         if not len(values):
             return None
-        p50, p90, p99 = quantiles(values, (0.5, 0.9, 0.99))
-        return Dist(p50, p90, p99, float(np.mean(values)), len(values))
+        p50, p90, p99 = quantiles(values, (0.5, 0.9, 0.99), scale)
+        return Dist(p50, p90, p99, float(np.mean(np.asarray(values) * scale)), len(values))
 
     def printed(self, m: Metric) -> dict[str, float | int]:
         scaled = {k: getattr(self, k) * m.scale for k in ("p50", "p90", "p99", "mean")}
@@ -118,22 +118,30 @@ def summarize(
     """
     rows = Records.of(records)
     steady = find_steady(tpots(rows)[rows.issue_order])
-    dropped = steady.drop if drop is None else drop
     good = int(rows.ok.sum())
     wall = int(rows.done_ns.max() - rows.sent_ns.min()) * NS if len(rows) else 0.0
     state, reason = _state(asked, good, len(rows))
     tokens = _tokens(rows)
-    rate, window, window_s = _window_rate(rows, tokens, window_of(rows, concurrency, dropped, from_intended))
-    return TrialSummary(
-        state=state, reason=reason, asked=asked, completed=good, failed=asked - good, errors=_errors(rows.error),
-        dists={name: Dist.of(values) for name, values in samples(rows, dropped, from_intended).items()},
-        request_throughput=good / wall if good and wall > 0 else None,
-        output_throughput=rate, window=window, window_s=window_s,
+    whole = TrialSummary(
+        state=state, reason=reason, asked=asked, completed=good, failed=asked - good, errors=_errors(rows.error), dists={},
+        request_throughput=good / wall if good and wall > 0 else None, output_throughput=None, window=WHOLE, window_s=None,
         whole_output_throughput=tokens / wall if tokens is not None and wall > 0 else None, wall_s=wall,
         isl_observed=_mean(rows.prompt_tokens[rows.ok]), osl_observed=_mean(rows.completion_tokens[rows.ok]),
         tokens_per_chunk=tokens / int(rows.chunks[rows.ok].sum()) if tokens is not None else None,
-        delivered_concurrency=delivered_concurrency(rows), steady=steady, dropped=dropped,
+        delivered_concurrency=delivered_concurrency(rows), steady=steady, dropped=0,
     )  # fmt: skip
+    left_out = steady.drop if drop is None else drop
+    return leaving_out(whole, rows, concurrency=concurrency, from_intended=from_intended, drop=left_out)
+
+
+def leaving_out(
+    found: TrialSummary, records: Sequence[RequestRecord], *, concurrency: int, from_intended: bool, drop: int
+) -> TrialSummary:
+    """A summary of these records with another number of first requests left out: what depends on it is computed anew."""
+    rows = Records.of(records)
+    rate, window, window_s = _window_rate(rows, window_of(rows, concurrency, drop, from_intended))
+    dists = {name: Dist.of(*values) for name, values in _samples(rows, drop, from_intended).items()}
+    return replace(found, dists=dists, output_throughput=rate, window=window, window_s=window_s, dropped=drop)
 
 
 def tpot(record: RequestRecord) -> float | None:
@@ -150,12 +158,13 @@ def tpots(rows: Records) -> np.ndarray:
     return np.where(has, rows.span_ns * NS / np.where(has, rows.completion_tokens - 1, 1), np.nan)
 
 
-def quantiles(values: Sequence[float] | np.ndarray, shares: Sequence[float]) -> list[float]:
-    """Linear interpolation between order statistics, bit for bit that of numpy.percentile at a third of its cost."""
+def quantiles(values: Sequence[float] | np.ndarray, shares: Sequence[float], scale: float = 1.0) -> list[float]:
+    """Linear interpolation between order statistics of `values * scale`, bit for bit that of numpy.percentile at a fraction
+    of its cost: small integers are ordered faster than what they become."""
     last = len(values) - 1
     places = [(low, min(low + 1, last), share * last - low) for share in shares for low in [int(share * last)]]
     ordered = np.partition(values, sorted({k for low, high, _ in places for k in (low, high)}))
-    return [_between(float(ordered[low]), float(ordered[high]), t) for low, high, t in places]
+    return [_between(float(ordered[low]) * scale, float(ordered[high]) * scale, t) for low, high, t in places]
 
 
 def _between(a: float, b: float, t: float) -> float:
@@ -183,16 +192,20 @@ def _after(rows: Records, dropped: int) -> np.ndarray:
 def samples(records: Sequence[RequestRecord], dropped: int, from_intended: bool) -> dict[str, np.ndarray]:
     """What the distributions of a trial are of, in seconds by metric: a value for every good request after the `dropped`
     first ones that has one, for `itl` every gap."""
-    rows = Records.of(records)
+    return {k: v * scale for k, (v, scale) in _samples(Records.of(records), dropped, from_intended).items()}
+
+
+def _samples(rows: Records, dropped: int, from_intended: bool) -> dict[str, tuple[np.ndarray, float]]:
+    """Each with the factor that turns its values into seconds."""
     kept = _after(rows, dropped)
     begin = (rows.intended_ns if from_intended else rows.sent_ns)[kept]
     each = tpots(rows)[kept]
     inner = np.repeat(kept, np.maximum(rows.chunks - 1, 0))
     return {
-        "ttft": (rows.first_ns[kept] - begin) * NS,
-        "tpot": each[~np.isnan(each)],
-        "itl": rows.gaps_ns[inner] * NS,
-        "e2e_latency": (rows.done_ns[kept] - begin) * NS,
+        "ttft": (rows.first_ns[kept] - begin, NS),
+        "tpot": (each[~np.isnan(each)], 1.0),
+        "itl": (rows.gaps_ns[inner], NS),
+        "e2e_latency": (rows.done_ns[kept] - begin, NS),
     }
 
 
@@ -223,10 +236,10 @@ def window_of(rows: Records, concurrency: int, dropped: int, from_intended: bool
     return Window(STEADY, max(filled, int(rows.sent_ns[first])), int(rows.sent_ns.max()))
 
 
-def _window_rate(rows: Records, tokens: int | None, at: Window | None) -> tuple[float | None, str, float | None]:
+def _window_rate(rows: Records, at: Window | None) -> tuple[float | None, str, float | None]:
     """(output tokens per second, window name, its seconds). Tokens of a chunk are its request's usage shared equally over
     its chunks. None without usage, or when nothing lies between start and end."""
-    if tokens is None or at is None:
+    if at is None or _tokens(rows) is None:
         return None, WHOLE, None
     if at.end <= at.start:
         return None, at.name, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -146,7 +145,7 @@ def differing(given: Mapping[str, bytes], disk: Mapping[str, bytes]) -> list[str
 def manifest_of(data: bytes | None) -> Mapping[str, Any]:
     """The manifest as an object; {} where there is none or it is damaged, which verify tells."""
     try:
-        found = json.loads(data) if data else {}
+        found = strict_json(data) if data else {}
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -83,7 +83,9 @@ def numbers(case: Case) -> Iterator[Number]:
 def _unmeasured(case: Case, arm: ArmView, point: Point, row: WorkloadRow) -> Iterator[Number]:
     for m in COLUMNS:
         series = Series(arm, point, m, "p50" if m in DISTRIBUTIONS else "", ())
-        yield Number(series.name, UNKNOWN, row.note, partial(nothing, case, arm), fine=True)
+        keys = ("metrics", m.printed, *((series.q,) if series.q else ()))
+        stored = (Place(ATLAS, (*_row(arm, point), *keys), None),)
+        yield Number(series.name, UNKNOWN, row.note, partial(nothing, case, arm), stored, fine=True)
 
 
 def _family(case: Case, s: Series, figure: Figure) -> Iterator[Number]:
@@ -196,7 +198,9 @@ def _counts(case: Case, arm: ArmView, point: Point, row: WorkloadRow, used: tupl
     for ending, (meaning, formula, note) in _COUNTS.items():
         story = partial(_count_story, case, arm, point, used, f"{formula}: {texts[ending]}", note)
         name = f"cells.{arm.id}.{point.key}.{ending}"
-        yield Number(name, texts[ending], meaning, story)
+        failed = sum(t.summary.failed for t in used)
+        stored = (Place(ATLAS, (*_row(arm, point), "requests_failed"), failed),) if ending == "failed" else ()
+        yield Number(name, texts[ending], meaning, story, stored, None if ending == "blocks" else (arm.id,))
 
 
 def _count_story(

@@ -15,18 +15,17 @@ from profile_and_optimize.core.metrics import DISTRIBUTIONS, METRICS
 from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.report.arms import ArmView
 from profile_and_optimize.report.explain import paired
-from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Table, Value, left_out, shown
+from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Value, left_out, shown
 from profile_and_optimize.report.explain.records import first_records
 from profile_and_optimize.report.words import UNKNOWN, coverage, effect_words, stamp_words
 from profile_and_optimize.report.words import percent as printed_percent
 from profile_and_optimize.stats.paired import contrasts
 
-CHOICE, KNOWN_GOOD = "champion_select.json", "known_good_config.json"
+CHOICE = "champion_select.json"
 AA = "aa.effect"
 
 
 def numbers(case: Case) -> Iterator[Number]:
-    yield from champion(case)
     for arm in case.view.arms:
         if arm.role == Role.AA.value:
             yield from family(case, arm, AA)
@@ -58,11 +57,18 @@ def family(case: Case, arm: ArmView, name: str) -> Iterator[Number]:
         needed = _stored(arm.id, "blocks_needed", arm.effect.blocks_needed)
         yield Number(f"{name}.needed", arm.blocks_needed, "blocks that would tell", tell("needed"), needed)
     if arm.predicted:
-        text, score = f"{arm.predicted}: {arm.scored}", partial(predicted, case, arm)
-        yield Number(f"{name}.predicted", text, "range written before measuring, and its score", score)
+        yield _prediction(case, arm, name)
     for b in arm.paired:
         meaning, of_block = f"{_what(case, arm)} in block {b.block}", partial(block_story, case, arm, b.block)
         yield Number(f"{name}.block.{b.block}", b.text, meaning, of_block, (), (arm.id,))
+
+
+def _prediction(case: Case, arm: ArmView, name: str) -> Number:
+    at = ("arms", ("cell", arm.id), "predicted")
+    ends = zip(("low", "high"), arm.predicted_range or (), strict=False)
+    stored = (*(Place(CHOICE, (*at, k), v) for k, v in ends), Place(CHOICE, (*at, "scored"), arm.scored))
+    text, meaning = f"{arm.predicted}: {arm.scored}", "range written before measuring, and its score"
+    return Number(f"{name}.predicted", text, meaning, partial(predicted, case, arm), stored)
 
 
 def _what(case: Case, arm: ArmView) -> str:
@@ -94,51 +100,22 @@ def _stored(arm: str, part: str, value: float | int | None) -> tuple[Place, ...]
     return (Place(CHOICE, ("arms", ("cell", arm), "effect", part), value),)
 
 
-def champion(case: Case) -> Iterator[Number]:
-    d, pick = case.d, case.view.pick
-    chosen = partial(pick_story, case)
-    yield Number("champion.pick", d.pick, "the arm to serve", chosen, (Place(CHOICE, ("pick",), d.pick),))
-    tier = (Place(CHOICE, ("tier",), d.tier.value),)
-    yield Number("champion.tier", d.tier.value, "DRAFT, or VERDICT when every gate passed", chosen, tier)
-    if pick.role == Role.BASELINE.value:
-        yield Number(
-            "champion.effect", "the reference", "the pick is the baseline, without an effect of its own", chosen
-        )
-        return
-    for n in family(case, pick, f"effect.{pick.id}"):
-        ending = n.name.removeprefix(f"effect.{pick.id}")
-        if not ending.startswith(".block."):
-            good = tuple(Place(KNOWN_GOOD, ("effect", p.path[-1]), p.value) for p in n.places)
-            yield replace(n, name=f"champion.effect{ending}", places=n.places + good, same_as=n.name)
-
-
-def pick_story(case: Case) -> Story:
-    d = case.d
-    rows = tuple((a.id, a.state, a.effect_text or "the reference", a.blocks) for a in case.view.arms)
-    gates = tuple((g.name, g.state, g.reason) for g in case.view.gates)
-    return Story(
-        formula=(
-            "pick = the arm called BETTER with the largest effect; without one, the baseline",
-            f"pick = {d.pick}: {d.why}",
-            "tier = VERDICT when every gate passed, else DRAFT",
-            f"tier = {d.tier.value}: {case.view.headline.caveat}",
-        ),
-        tables=(Table("The arms", ("arm", "call", "effect", "n"), rows), Table("The gates", ("gate", "state", "why"), gates)),
-        arms=tuple(dict.fromkeys((d.pick, case.view.baseline))),
-        see=tuple(f"effect.{a}" for a in d.effects),
-    )  # fmt: skip
-
-
 def story(case: Case, arm: ArmView, part: str) -> Story:
     test = test_of(case, arm)
     if test is None:
         return nothing(case, arm)
-    end = (*paired.formula(test, part), *paired.held_back(test), f"{arm.state}: {arm.reason}", *_vetoed(case, arm))
+    said = (*_kinds(case, arm), *paired.held_back(test), f"{arm.state}: {arm.reason}", *_vetoed(case, arm))
     tables = (paired.block_table(test.pair), paired.measured_table(test.pair, case.d.selection.blocks))
     return replace(
-        of_pair(case, test.pair), formula=end, values=paired.values(test), tables=(*tables, *paired.looks_table(test)),
-        see=(*_see(arm), *_cells(test.pair)),
+        of_pair(case, test.pair), formula=(*paired.formula(test, part), *said), values=paired.values(test),
+        tables=(*tables, *paired.looks_table(test)), see=(*_see(arm), *_cells(test.pair)),
     )  # fmt: skip
+
+
+def _kinds(case: Case, arm: ArmView) -> Iterator[str]:
+    kinds = len(case.ev.plan.groups)
+    if arm.role == Role.AA.value and kinds > 1:
+        yield f"the A/A arm is in {kinds} kinds of block; this is the one where its interval lies farthest from 0"
 
 
 def of_pair(case: Case, pair: paired.Pair) -> Story:
@@ -253,7 +230,7 @@ def predicted(case: Case, arm: ArmView) -> Story:
             f"range {shown(low)} to {shown(high)}, interval {shown(ends[0])} to {shown(ends[1])}, as ratios: {arm.scored}",
         ),
         values=(Value("low", low, "ratio, written in the plan"), Value("high", high, "ratio, written in the plan")),
-        files=("plan.json",), arms=(arm.id,), see=(f"effect.{arm.id}.lower", f"effect.{arm.id}.upper"),
+        files=("plan.json",), arms=(arm.id,), see=(f"effect.{arm.id}",),
     )  # fmt: skip
 
 

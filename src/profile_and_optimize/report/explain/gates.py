@@ -78,9 +78,9 @@ def _see(case: Case, gate: str) -> tuple[str, ...]:
     if gate == "primary test":
         return tuple(f"effect.{a}" for a in case.d.effects)
     if gate == "A/A arm":
-        return ("aa.effect.lower", "aa.effect.upper") if plan.twin else ()
+        return ("aa.effect",) if plan.twin else ()
     if gate == "no workload lost" and pick != plan.baseline.id:
-        return tuple(f"effect.{pick}.{p.key}.{METRICS[m].printed}.lower" for p in plan.points for m in plan.primary)
+        return tuple(f"effect.{pick}.{p.key}.{METRICS[m].printed}" for p in plan.points for m in plan.primary)
     if gate == "accuracy" and pick in case.ev.accuracy:
         return (f"accuracy.{pick}", f"accuracy.{pick}.loss")
     return ()

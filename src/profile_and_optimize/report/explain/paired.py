@@ -80,8 +80,8 @@ def formula(test: Tested, part: str) -> tuple[str, ...]:
         f"d(b) = y({pair.arm}, b) - y({pair.base}, b) in block b; y = {pair.what}",
         f"m = mean of d over n blocks = {shown(c.mean)}, n = {c.blocks}",
         f"SE = the larger of own and pooled = max({shown(c.own_se)}, {shown(c.pooled_se)}) = {shown(c.se)}",
-        "  own = sample standard deviation of d / sqrt(n)",
-        f"  pooled = sqrt(2 x residual mean square of y over n blocks and {c.arms_in_block} arms / n)",
+        "own = sample standard deviation of d / sqrt(n)",
+        f"pooled = sqrt(2 x residual mean square of y over n blocks and {c.arms_in_block} arms / n)",
         _level(test),
         f"t = {shown(test.t)}, which a Student-t with {shown(c.df)} degrees of freedom exceeds with probability level",
         *last,
@@ -116,7 +116,7 @@ def _end(test: Tested, name: str, sign: str, shown_end: float | None) -> str:
         return f"{name}: none at this look"
     own = c.mean - test.t * c.se if sign == "-" else c.mean + test.t * c.se
     told = f"{shown(math.expm1(shown_end))} = {percent(shown_end)}"
-    if own == shown_end:
+    if math.isclose(own, shown_end, rel_tol=1e-12):
         return f"{name} = exp(m {sign} t x SE) - 1 = exp({shown(c.mean)} {sign} {shown(test.t)} x {shown(c.se)}) - 1 = {told}"
     blocks = next((s.blocks for s in test.steps if shown_end in _ends(s, test.pair.arm)), None)
     where = "the last planned look" if blocks is None else f"the look after block {blocks}"

@@ -9,9 +9,9 @@ from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.metrics import DISTRIBUTIONS, ITL, OUT_RATE, REQ_RATE, Metric
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.report.explain.cells import QUANTILES, WORDS, value_of
-from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Value, shown
+from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Table, Value, shown
 from profile_and_optimize.report.explain.records import first_records, tokens_in, window
-from profile_and_optimize.report.words import number
+from profile_and_optimize.report.words import number, plain
 from profile_and_optimize.report.workloads import COLUMNS, SHORT, TrialRow, used_of
 from profile_and_optimize.stats.summary import samples
 
@@ -45,9 +45,14 @@ def _trial(t: Judged, row: TrialRow) -> Iterator[Number]:
                 marks,
                 fine=True,
             )
-    for ending, text, words in (("isl", row.isl, "prompt tokens, mean"), ("osl", row.osl, "output tokens, mean"),
-                                ("failed", row.failed, "requests that failed")):  # fmt: skip
-        yield Number(f"{name}.{ending}", text, f"{words} {at}", partial(_counts, t, ending), fine=True)
+    file, one = f"cells/{t.key.arm}/normalized.json", ("source", trial_path(t.key))
+    for ending, text, words, value, keys in (
+        ("isl", row.isl, "prompt tokens, mean", t.summary.isl_observed, ("isl_observed_mean",)),
+        ("osl", row.osl, "output tokens, mean", t.summary.osl_observed, ("osl_observed_mean",)),
+        ("failed", row.failed, "requests that failed", t.summary.failed, ("requests", "failed")),
+    ):
+        stored = (Place(file, ("trials", one, *keys), value),)
+        yield Number(f"{name}.{ending}", text, f"{words} {at}", partial(_counts, t, ending), stored, fine=True)
 
 
 def _stored(t: Judged, m: Metric, q: str) -> tuple[Place, ...]:
@@ -86,15 +91,12 @@ def _quantile(t: Judged, m: Metric, q: str) -> tuple[tuple[str, ...], tuple[Valu
         return (f"mean = sum of the N values / N = {shown(sum(ordered))} / {n} = {told}",), base
     at = SHARES[q] * (n - 1)
     low, high = int(at), min(int(at) + 1, n - 1)
-    ends = (
-        Value(f"v{low + 1}", ordered[low], f"number {low + 1} in order"),
-        Value(f"v{high + 1}", ordered[high], f"number {high + 1}"),
-    )
+    ends = tuple(Value(f"v{i + 1}", ordered[i], f"number {i + 1} in order") for i in sorted({low, high}))
     how = (
         f"{q} = between the values in order, at place 1 + {SHARES[q]:g} x (N - 1) = {shown(1 + at)}",
         f"= v{low + 1} + {shown(at - low)} x (v{high + 1} - v{low + 1}) = {told}",
     )
-    return how, (*base, *dict.fromkeys(ends))
+    return how, (*base, *ends)
 
 
 def _output(t: Judged) -> tuple[tuple[str, ...], tuple[Value, ...]]:
@@ -128,13 +130,10 @@ def _counts(t: Judged, what: str) -> Story:
         "osl": f"osl = mean output tokens of the good requests, by the server's usage = {shown(s.osl_observed)}",
         "failed": f"failed = asked - completed = {s.asked} - {s.completed} = {s.failed}",
     }
-    errors = tuple(Value(str(n), error, "error of that many requests") for error, n in s.errors)
-    values = errors if what == "failed" else ()
-    return Story(
-        (lines[what],),
-        values,
-        trials=(_rest(t),),
-        records=first_records(t, (), 1),
-        arms=(t.key.arm,),
-        points=(t.key.point,),
+    errors = (
+        (Table("Errors", ("requests", "error"), tuple((n, plain(error)) for error, n in s.errors)),) if s.errors else ()
     )
+    return Story(
+        (lines[what],), tables=errors if what == "failed" else (), trials=(_rest(t),), records=first_records(t, (), 1),
+        arms=(t.key.arm,), points=(t.key.point,),
+    )  # fmt: skip

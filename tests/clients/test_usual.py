@@ -1,0 +1,63 @@
+"""The quick parser gives what the exact one gives, or nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_sse import HEAD, TRICKY, answer, chunked, cut, delta, event, finish
+
+from profile_and_optimize.clients.sse import parse_response
+from profile_and_optimize.clients.usual import parse_usual
+from profile_and_optimize.core.records import RequestRecord
+
+TIMES = {"index": 3, "intended_ns": 0, "sent_ns": 0, "done_ns": 10**12}
+
+
+def both(pieces: list[bytes]) -> tuple[RequestRecord | None, RequestRecord]:
+    reads = [(k * 1_000_000, piece) for k, piece in enumerate(pieces)]
+    return parse_usual(reads=reads, **TIMES), parse_response(reads=reads, **TIMES).record
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(TRICKY), min_size=1, max_size=8), st.lists(st.integers(0, 5000), max_size=20))
+def test_wherever_the_network_cut_the_bytes(texts: list[str], places: list[int]) -> None:
+    quick, exact = both(cut(answer(texts), places))
+    assert quick == exact and exact.ok
+
+
+DONE = event(b"[DONE]")
+USAGE = [event(e) for e in finish(1)]
+ODD = {
+    "an error in the stream": HEAD
+    + chunked(event(delta(content="a")), event(b'{"error":{"message":"no"}}'), *USAGE, DONE),
+    "not JSON": HEAD + chunked(event(b"{oops"), *USAGE, DONE),
+    "two values in one event": HEAD + chunked(event(delta(content="a") + b"," + delta(content="b")), *USAGE, DONE),
+    "not an object": HEAD + chunked(event(b"[1]"), event(delta(content="a")), *USAGE, DONE),
+    "two events in one chunk": HEAD + chunked(event(delta(content="a")) + event(delta(content="b")), *USAGE, DONE),
+    "CRLF": answer(["a", "b"], newline=b"\r\n"),
+    "a comment": HEAD + chunked(b": ping\n\n", event(delta(content="a")), *USAGE, DONE),
+    "no end": (HEAD + chunked(event(delta(content="a")), *USAGE, DONE))[:-5],
+    "bytes after the end": HEAD + chunked(event(delta(content="a")), *USAGE, DONE) + b"more",
+    "no content": HEAD + chunked(*USAGE, DONE),
+    "a chunk of another size": (HEAD + chunked(event(delta(content="a")), *USAGE, DONE)).replace(
+        b"\r\n5e\r\n", b"\r\n5f\r\n"
+    ),
+    "an error page": b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno",
+    "another content type": answer(["a"]).replace(b"text/event-stream", b"application/json"),
+    "no head": b"garbage\r\n\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_for_anything_else_it_gives_the_same_or_nothing(kind: str) -> None:
+    quick, exact = both([ODD[kind]])
+    assert quick is None or quick == exact
+
+
+def test_reasoning_tool_calls_and_usage_beside_content_are_read_as_the_exact_parser_reads_them() -> None:
+    said = [delta(reasoning_content="r"), delta(tool_calls=[{"id": 1}]), delta(content=""), delta(content="x")]
+    beside = b'{"choices":[{"delta":{"content":"y"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":5}}'
+    quick, exact = both([HEAD + chunked(*map(event, (*said, beside, b"[DONE]")))])
+    assert quick == exact and len(exact.chunk_ns) == 4 and exact.completion_tokens == 5
