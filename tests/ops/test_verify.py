@@ -31,7 +31,7 @@ def remove_lines(path: Path, keep: Callable[[str], bool]) -> None:
 
 KINDS: dict[str, Callable[[Path], object]] = {
     "dropped trial": lambda r: (r / TRIAL).unlink(),
-    "edited latency": lambda r: edit(r / TRIAL, lambda d: d["columns"]["chunk_ns"][0].__setitem__(0, 5)),
+    "edited latency": lambda r: edit(r / TRIAL, lambda d: d["columns"]["first_chunk_ns"].__setitem__(0, 5)),
     "edited token count": lambda r: edit(r / TRIAL, lambda d: d["columns"]["completion_tokens"].__setitem__(0, 99)),
     "swapped node": lambda r: edit(r / TRIAL, lambda d: d["context"]["node"].update(observed="other")),
     "other commit": lambda r: edit(r / TRIAL, lambda d: d["context"]["source_commit"].update(observed="1" * 40)),

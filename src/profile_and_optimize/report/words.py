@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profile_and_optimize.analysis.decide import percent as decided_percent
 from profile_and_optimize.analysis.decide import ratio_words
 from profile_and_optimize.core.verdict import Effect
 
@@ -61,7 +62,7 @@ def interval_words(estimate: Mapping[str, Any] | None, decimals: int) -> tuple[s
 
 
 def percent(log_ratio: float | None) -> str:
-    return UNKNOWN if log_ratio is None else f"{math.expm1(log_ratio):+.1%}"
+    return UNKNOWN if log_ratio is None else decided_percent(log_ratio)
 
 
 def effect_words(effect: Effect | None) -> str:
