@@ -43,12 +43,14 @@ BLOCKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`cells` with `points` trials each in the race, `requests` in a trial, `chunks` in an answer."""
+    """`cells` with `points` trials each in the race, `requests` in a trial, `chunks` in an answer. `remade`:
+    the prompts are of a kind that verify draws again, as for servers without a tokenizer beside them."""
 
     cells: int = 1000
     points: int = 4
     requests: int = 100
     chunks: int = 64
+    remade: bool = False
 
 
 def build(path: Path, size: Size, seed: int = 1) -> Path:
@@ -88,7 +90,7 @@ def draft_of(size: Size) -> Plan:
     )
     return Plan(
         slug="large", model="mock", focus="throughput", arms=arms, points=points, blocks=BLOCKS, seed=7, suite="own", race_rounds=1,
-        budget_s=3600.0,
+        budget_s=3600.0, tokenizer="" if size.remade else "model",
     )  # fmt: skip
 
 

@@ -125,6 +125,14 @@ def faster(file: Any) -> Any:
     return replace(file, run=replace(file.run, records=records))
 
 
+def doubled(file: Any) -> Any:
+    return replace(file, run=replace(file.run, records=(*file.run.records, file.run.records[-1])))
+
+
+def an_hour_later(doc: dict[str, Any]) -> None:
+    doc.update(started_at=doc["started_at"] + 3600, ended_at=doc["ended_at"] + 3600)
+
+
 def without(file: Any, index: int) -> Any:
     return replace(file, run=replace(file.run, records=tuple(r for r in file.run.records if r.index != index)))
 
@@ -289,7 +297,7 @@ KINDS: dict[str, Callable[[Forged], object]] = {
     "one chunk a millisecond earlier": lambda f: one_record(f, earlier),
     "token count edited": lambda f: one_record(f, lambda r: replace(r, completion_tokens=(r.completion_tokens or 1) + 1)),
     "a request taken out": lambda f: f.redo(f.pick(), lambda file: without(file, 1)),
-    "a request twice": lambda f: f.redo(f.pick(), lambda file: replace(file, run=replace(file.run, records=(*file.run.records, file.run.records[-1])))),
+    "a request twice": lambda f: f.redo(f.pick(), doubled),
     "failed requests taken out": failures_gone,
     "failed arm taken out": failed_arm_gone,
     "swapped node": lambda f: context(f, "node", "observed", "another-node"),
@@ -298,7 +306,7 @@ KINDS: dict[str, Callable[[Forged], object]] = {
     "flags asked": lambda f: context(f, "flags", "asked", "--turbo"),
     "dtype observed": lambda f: context(f, "dtype", "observed", "float8"),
     "load asked": lambda f: context(f, "load", "asked", "closed loop, concurrency 64, 16 requests"),
-    "clock of one trial shifted": lambda f: f.edit(f.pick(), lambda d: d.update(started_at=d["started_at"] + 3600, ended_at=d["ended_at"] + 3600)),
+    "clock of one trial shifted": lambda f: f.edit(f.pick(), an_hour_later),
     "a trial made to end before it began": lambda f: f.edit(f.pick(), lambda d: d.update(ended_at=d["started_at"] - 60)),
     "server counters edited": lambda f: f.edit(f.pick(), lambda d: d.update(counters={**d["counters"], "generation_tokens": 1.0})),
     "busy machine made quiet": lambda f: f.edit(f.pick(), lambda d: d["machine"].update(foreign_cores=0.0, steal_share=0.0, extra=1.0)),
@@ -428,10 +436,11 @@ def table(rows: list[Row], clean: tuple[int, int], bases: int, lives: int) -> st
     passed = plain == tried and against == again and clean[0] == clean[1]
     lines = [
         "# Tampering", "",
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}; {len(rows)} kinds on {bases} runs, {lives} of them "
-        "on live mock servers.", "",
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}; {len(rows)} kinds on {bases} runs, "
+        f"{lives} of them on live mock servers.", "",
         f"- As it is: {plain} of {tried} found.",
-        f"- Re-hashed and re-derived: {against} of {again} found against the root published before; {consistent} ({consistent / again:.0%}) by consistency alone.",
+        f"- Re-hashed and re-derived: {against} of {again} found against the root published before; "
+        f"{consistent} ({consistent / again:.0%}) by consistency alone.",
         f"- Clean runs: {clean[0]} of {clean[1]} pass.",
         f"- Bar (100%, 100%, 100%): {'PASS' if passed else 'FAIL'}.", "",
         "| kind | as it is | re-hashed, by consistency alone | re-hashed, against the root |", "|---|---|---|---|",

@@ -48,6 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--points", type=int, default=4)
+    parser.add_argument("--remade", action="store_true", help="prompts that verify can draw again, and does")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="build the run there, or use the one that is there")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -55,7 +56,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pao-verify-") as scratch:
         run = (asked.keep or Path(scratch)) / "20261121T090000Z-large"
         if not run.exists():
-            size = Size(asked.cells, asked.points, REQUESTS, CHUNKS)
+            size = Size(asked.cells, asked.points, REQUESTS, CHUNKS, asked.remade)
             print(f"building {size}", file=sys.stderr, flush=True)
             build(run, size)
         whole = [verify(run) for _ in range(asked.runs)]
@@ -120,8 +121,10 @@ def table(asked: argparse.Namespace, run: Path, whole: list[tuple[Stage, dict[st
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {cores()} cores, Python {platform.python_version()}, load "
         f"{os.getloadavg()[0]:.2f} at the end.", "",
         f"- {asked.cells} cells, {result['trials']} trials, {result['requests']} requests, {chunks:,} chunk times; {len(files)} files, "
-        f"{sum(files) / 1e6:.0f} MB; {result['derived_files']} derived files byte for byte.",
-        f"- `pao verify`: {', '.join(f'{s.wall_s:.2f}' for s, _ in whole)} s (CPU {whole[0][0].cpu_s:.1f} s), peak {peak:.0f} MB in one process.",
+        f"{sum(files) / 1e6:.0f} MB; {result['derived_files']} derived files byte for byte; "
+        f"prompts {'' if asked.remade else 'not '}drawn again.",
+        f"- `pao verify`: {', '.join(f'{s.wall_s:.2f}' for s, _ in whole)} s (CPU {whole[0][0].cpu_s:.1f} s), "
+        f"peak {peak:.0f} MB in one process.",
         f"- Bar (< {BAR_S:.0f} s for {TRIALS:,} trials x {REQUESTS} x {CHUNKS}): {'PASS' if best < BAR_S else 'FAIL'}.", "",
         "| stage | wall s | CPU s |", "|---|---|---|",
         *(f"| {s.name} | {s.wall_s:.2f} | {s.cpu_s:.2f} |" for s in stages),

@@ -122,8 +122,8 @@ def history_words(history: History) -> str:
     sd, outside = session_sd(history), sum(r.excludes_zero for r in told)
     spread = f"; one session has a standard deviation of {sd:.2%}" if sd is not None else ""
     return (
-        f"{len(told)} earlier A/A arm{'s' * (len(told) > 1)} of {history.engine} on node {history.node}: the baseline differed from itself by "
-        f"{low:+.2%} to {high:+.2%}, {outside} of the intervals excluded 0{spread}{lost}"
+        f"{len(told)} earlier A/A arm{'s' * (len(told) > 1)} of {history.engine} on node {history.node}: the baseline differed "
+        f"from itself by {low:+.2%} to {high:+.2%}, {outside} of the intervals excluded 0{spread}{lost}"
     )
 
 

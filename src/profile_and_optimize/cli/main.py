@@ -104,9 +104,7 @@ def command_of(op: Op) -> click.Command:
             )
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="print the one JSON envelope"))
     epilog = "\b\n" + "\n".join(op.examples) if op.examples else None
-    return _Verb(
-        op.verb, params=params, help=op.help, epilog=epilog, callback=lambda **values: _call(op, values)
-    )
+    return _Verb(op.verb, params=params, help=op.help, epilog=epilog, callback=lambda **values: _call(op, values))
 
 
 def _call(op: Op, values: dict[str, Any]) -> int:

@@ -24,7 +24,8 @@ class Effect:
 
     `lower`..`upper` is the interval at one-sided error `level` on each side; all None when fewer than two
     blocks hold the pair. `stated` is the error a side over all looks of the campaign together, of which `level` is this
-    look's part: what the interval can be trusted to, since the campaign stopped where it did by looking; None where there is one look. `blocks` is n. `p_value` is one-sided against the margin.
+    look's part: what the interval can be trusted to, since the campaign stopped where it did by looking; None where there
+    is one look. `blocks` is n. `p_value` is one-sided against the margin.
     """
 
     arm: str

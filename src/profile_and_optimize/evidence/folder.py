@@ -34,7 +34,9 @@ def find_run(name: str, space: Path) -> Path:
     """The run of that path, id, or unique slug. Raises WrongUse listing the candidates of an ambiguous slug."""
     path = Path(name)
     if (path / JOURNAL).exists() or (path / "config.yaml").exists():
-        return path if path.name not in ("", "..") else Path(os.path.abspath(path))  # "." is a run's path, but not its id
+        return (
+            path if path.name not in ("", "..") else Path(os.path.abspath(path))
+        )  # "." is a run's path, but not its id
     runs = sorted(p for p in space.iterdir() if RUN_ID.match(p.name)) if space.is_dir() else []
     hits = [p for p in runs if p.name == name] or [p for p in runs if p.name.split("-", 1)[1] == name]
     if len(hits) == 1:

@@ -31,7 +31,8 @@ def installed(kind: str) -> tuple[Plugin, ...]:
     points = entry_points(group=f"profile_and_optimize.{kind}s")
     found = ((p, p.dist) for p in points)
     return tuple(
-        Plugin(kind, p.name, f"{p.module}:{p.attr}", d.name if d else "unknown", d.version if d else "unknown") for p, d in found
+        Plugin(kind, p.name, f"{p.module}:{p.attr}", d.name if d else "unknown", d.version if d else "unknown")
+        for p, d in found
     )
 
 

@@ -60,7 +60,9 @@ def _race_facts(ev: Evidence) -> tuple[Fact, ...]:
 def _history_facts(ev: Evidence) -> tuple[Fact, ...]:
     if ev.history is None:
         return ()
-    return (Fact("A/A on this node", plain(history_words(ev.history)), "read when the campaign began, and kept in the run"),)
+    return (
+        Fact("A/A on this node", plain(history_words(ev.history)), "read when the campaign began, and kept in the run"),
+    )
 
 
 def minutes(seconds: float) -> str:

@@ -149,7 +149,9 @@ def living_run(
     engine = LivingEngine(speeds or SPEEDS, BROKEN, clock=clock, books=books)
     client = LivingClient(noise=noise, error_every=error_every, clock=clock, books=books)
     world = replace(
-        fake_world(engine, client, clock), ask=fake_ask, guard=Guard(LivingMachine(clock), sleep=clock.take, limit_s=0.0)
+        fake_world(engine, client, clock),
+        ask=fake_ask,
+        guard=Guard(LivingMachine(clock), sleep=clock.take, limit_s=0.0),
     )
     folder = RunFolder(path, world.now)
     try:
