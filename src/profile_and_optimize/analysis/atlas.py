@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy import stats as st
 
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
@@ -20,6 +19,7 @@ from profile_and_optimize.core.metrics import DISTRIBUTIONS, METRICS, OUT_RATE, 
 from profile_and_optimize.core.trial import TrialState
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.trialfile import trial_path
+from profile_and_optimize.stats.distributions import t_ppf
 
 LEVEL = 0.95
 
@@ -47,7 +47,7 @@ def logs_of(values: Sequence[float | None]) -> Logs | None:
 
 @cache
 def _quantile(n: int) -> float:
-    return float(st.t.ppf(0.5 + LEVEL / 2, n - 1))
+    return t_ppf(0.5 + LEVEL / 2, n - 1)
 
 
 def over_blocks(values: Sequence[float | None]) -> dict[str, float | int | None] | None:

@@ -30,6 +30,7 @@ def check_order(ev: Evidence) -> Iterator[Remark]:
     yield from _once(ev)
     yield from _attempts(ev)
     yield from _sessions(ev, trials)
+    yield from _begun(ev)
     yield from _drawn(ev)
     yield from _blocks(ev)
     yield from _clocks(ev, trials)
@@ -70,7 +71,7 @@ def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
             now = str(e.data["label"])
             labels.append(now)
         elif e.kind == "session_failed":
-            accounted.add(label_of(Stage(e.data.get("stage", Stage.CONFIRM)), e.data["block"], e.data["arm"]))
+            accounted.add(_label_of_failed(e))
         elif e.kind == "wrote" and e.data["path"] in trials:
             key = trials[e.data["path"]].key
             mine = label_of(key.stage, key.block, key.arm)
@@ -80,6 +81,29 @@ def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
     for label in dict.fromkeys(labels[:-1]):
         if label not in accounted and label != "admission" and label != labels[-1]:
             yield Remark(JOURNAL, f"session {label} left neither a trial nor a reason")
+
+
+def _begun(ev: Evidence) -> Iterator[Remark]:
+    """A trial that was begun has records, or was interrupted, or its session failed; one with records was begun."""
+    begun = [e.data["path"] for e in ev.events if e.kind == "trial_began"]
+    wrote = {e.data["path"] for e in ev.events if e.kind == "wrote" and is_trial_path(e.data["path"])}
+    over = wrote | {e.data["path"] for e in ev.events if e.kind == "interrupted"}
+    fell = {_label_of_failed(e) for e in ev.events if e.kind == "session_failed"}
+    for path in dict.fromkeys(begun[:-1]):
+        if path not in over and _label_of_path(path) not in fell and path != begun[-1]:
+            yield Remark(path, "begun, and there are neither records nor a word of an interruption")
+    if begun:
+        yield from (Remark(path, "never begun") for path in sorted(wrote - set(begun)))
+
+
+def _label_of_failed(e: Event) -> str:
+    return label_of(Stage(e.data.get("stage", Stage.CONFIRM)), e.data["block"], e.data["arm"])
+
+
+def _label_of_path(path: str) -> str:
+    """`cells/ARM/raw/b001-POINT-a1.json` was run in session `b001-ARM`."""
+    _, arm, _, name = path.split("/")
+    return f"{name.split('-', 1)[0]}-{arm}"
 
 
 def _given_up(ev: Evidence) -> Iterator[str]:

@@ -49,7 +49,14 @@ def _frozen(ev: Evidence) -> Iterator[str]:
         yield f"there is no {DRAFT} that it came from"
         return
     failed = {e.data["arm"] for e in ev.events if e.kind == "arm_failed" and e.data.get("phase") == "admission"}
-    expected, _ = freeze(ev.draft, failed, ev.admissions, session_sd(ev.history) if ev.history else None)
+    if {a.id for a in ev.frozen.failed} != failed:
+        yield f"its failed cells are not the ones whose failure the journal has: {', '.join(sorted(failed)) or 'none'}"
+    elif all(a.id in ev.admissions for a in ev.draft.arms if a.id not in failed):
+        yield from _as_frozen(ev, ev.draft, failed)
+
+
+def _as_frozen(ev: Evidence, draft: Plan, failed: set[str]) -> Iterator[str]:
+    expected, _ = freeze(draft, failed, ev.admissions, session_sd(ev.history) if ev.history else None)
     differ = [f.name for f in fields(Plan) if getattr(ev.frozen, f.name) != getattr(expected, f.name)]
     if differ:
         yield f"{', '.join(differ)} not as the draft and the admissions give them"

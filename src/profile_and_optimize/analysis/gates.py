@@ -9,7 +9,6 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from scipy import stats as st
 
 from profile_and_optimize.campaign.looks import not_lost, wants_more, workload_effects
 from profile_and_optimize.campaign.order import session_order
@@ -21,6 +20,7 @@ from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.evidence.journal import Event
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.stats.accuracy import paired_loss, score
+from profile_and_optimize.stats.distributions import t_isf
 from profile_and_optimize.stats.quantile import quantile_interval
 from profile_and_optimize.stats.steady import NO_STEADY_STATE, TOO_FEW
 from profile_and_optimize.stats.summary import samples
@@ -230,7 +230,7 @@ def _slo_of(pick: str, selection: Selection, point: str, name: str, limit: float
 def _over_sessions(values: Sequence[float]) -> tuple[float, float]:
     """Student-t on the logs over sessions, 5% a side."""
     logs = [math.log(v) for v in values]
-    half = float(st.t.isf(SLO_LEVEL, len(logs) - 1)) * stdev(logs) / math.sqrt(len(logs))
+    half = t_isf(SLO_LEVEL, len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
     return math.exp(mean(logs) - half), math.exp(mean(logs) + half)
 
 

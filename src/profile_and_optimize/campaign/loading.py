@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from profile_and_optimize.campaign import client_errors
-from profile_and_optimize.campaign.selection import Judged, judge
+from profile_and_optimize.campaign.selection import Judged, honesty_of, start_up, summary_of
 from profile_and_optimize.core.context import ARM_FIELDS, ENVIRONMENT_FIELDS
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.trial import Validity
@@ -18,6 +18,9 @@ from profile_and_optimize.evidence.cores import spread
 from profile_and_optimize.evidence.reading import read_bulk_json
 from profile_and_optimize.evidence.trialfile import TrialFile, decode, trial_path
 from profile_and_optimize.stats.columns import Elsewhere, Records
+from profile_and_optimize.stats.honesty import Honesty
+from profile_and_optimize.stats.steady import find_steady
+from profile_and_optimize.stats.summary import tpots
 
 BATCH = 50
 # Below this many trials, starting processes costs more than it saves.
@@ -77,51 +80,95 @@ def _name(path: str) -> str:
 
 def _load_batch(run: Path, look: Look | None, apart: bool, batch: list[str]) -> list[Loaded]:
     """`apart`: in a process of its own, which keeps the records: what is computed from them is all that is sent back."""
-    found = [_load(run, path, look) for path in batch]
-    groups = (_at_one_start_up(list(same)) for _, same in groupby(found, key=lambda x: _name(x.path)))
+    groups = (_load_group(run, look, list(paths)) for _, paths in groupby(batch, key=_name))
     return [_without_records(run, one) if apart else one for same in groups for one in same]
 
 
-def _without_records(run: Path, one: Loaded) -> Loaded:
-    if one.trial is None:
-        return one
-    file = one.trial.file
-    records = Elsewhere(len(file.run.records), partial(_records_at, run / one.path))
-    return replace(one, trial=replace(one.trial, file=replace(file, run=replace(file.run, records=records))))
+def _load_group(run: Path, look: Look | None, paths: list[str]) -> list[Loaded]:
+    """Trials of one block, point and attempt. All leave out the longest start-up among them, as a block does; should the
+    block then choose other attempts, it works its own out again."""
+    read = [(path, _read(run / path)) for path in paths]
+    drop = max((x.start_up for _, x in read if isinstance(x, Read) and x.usable), default=0)
+    return [_judged(run, path, x, drop, look) for path, x in read]
 
 
-def _records_at(path: Path) -> Records:
-    return Records.of(decode(read_bulk_json(path), str(path)).run.records)
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A trial of which all is known but how many first requests it leaves out."""
+
+    file: TrialFile
+    honesty: Honesty
+    start_up: int
+
+    @property
+    def usable(self) -> bool:
+        return self.honesty.validity is not Validity.INVALID
 
 
-def _at_one_start_up(same: list[Loaded]) -> list[Loaded]:
-    """With the summary that each needs when they all leave out the longest start-up among them, as a block does."""
-    usable = [x.trial for x in same if x.trial and x.trial.honesty.validity is not Validity.INVALID]
-    drop = max((t.start_up for t in usable), default=0)
-    return [replace(x, trial=replace(x.trial, beside=x.trial.without(drop).summary)) if x.trial else x for x in same]
-
-
-def _load(run: Path, path: str, look: Look | None) -> Loaded:
+def _read(path: Path) -> Read | Corrupted:
     try:
-        trial = load_trial(run / path)
+        file = _trial_at(path)
+        rows = Records.of(file.run.records)
+        steady = find_steady(tpots(rows)[rows.issue_order])
+        return Read(file, _honesty(file, path), start_up(file.run, steady))
     except Corrupted as e:
-        return Loaded(path, None, damage=e.message)
+        return e
+    except ODD as e:
+        return _no_trial(e, path)
+
+
+def _judged(run: Path, path: str, found: Read | Corrupted, drop: int, look: Look | None) -> Loaded:
+    if isinstance(found, Corrupted):
+        return Loaded(path, None, damage=found.message)
+    try:
+        trial = Judged(found.file, summary_of(found.file, drop), found.honesty)
+    except ODD as e:
+        return Loaded(path, None, damage=_no_trial(e, run / path).message)
     try:
         return Loaded(path, trial, look(run, trial) if look else ())
     except (*ODD, Corrupted) as e:
         return Loaded(path, trial, (Remark(path, f"cannot be checked: {type(e).__name__} {e}"),))
 
 
+def _without_records(run: Path, one: Loaded) -> Loaded:
+    if one.trial is None:
+        return one
+    file, summary, honesty = one.trial.file, one.trial.summary, one.trial.honesty
+    records = Elsewhere(len(file.run.records), partial(_records_at, run / one.path))
+    light = replace(file, run=replace(file.run, records=records))
+    return Loaded(one.path, Judged(light, summary, honesty), one.remarks)
+
+
+def _records_at(path: Path) -> Records:
+    return Records.of(decode(read_bulk_json(path), str(path)).run.records)
+
+
 def load_trial(path: Path) -> Judged:
     """One trial file with its judgement. Raises Corrupted naming it, whatever is wrong in it."""
+    file = _trial_at(path)
+    try:
+        return Judged(file, summary_of(file), _honesty(file, path))
+    except ODD as e:
+        raise _no_trial(e, path) from e
+
+
+def _trial_at(path: Path) -> TrialFile:
     file = decode(read_bulk_json(path), str(path))
     if trial_path(file.key) != "/".join(path.parts[-4:]):
         raise Corrupted(f"it says it is {trial_path(file.key)}", where=str(path), next="pao verify RUN")
     try:
         _check_context(file)
-        return judge(file, server_tpot(dict(file.counters)), client_errors.read(path.parents[3]))
     except ODD as e:
-        raise Corrupted(f"not a trial: {type(e).__name__} {e}", where=str(path), next="pao verify RUN") from e
+        raise _no_trial(e, path) from e
+    return file
+
+
+def _honesty(file: TrialFile, path: Path) -> Honesty:
+    return honesty_of(file, server_tpot(dict(file.counters)), client_errors.read(path.parents[3]))
+
+
+def _no_trial(e: Exception, path: Path) -> Corrupted:
+    return Corrupted(f"not a trial: {type(e).__name__} {e}", where=str(path), next="pao verify RUN")
 
 
 def _check_context(file: TrialFile) -> None:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Stage, TrialKey, TrialState, Validity
 from profile_and_optimize.evidence.trialfile import TrialFile
 from profile_and_optimize.stats.client_error import ClientError
 from profile_and_optimize.stats.foreign import OURS, as_told, assess_client
 from profile_and_optimize.stats.honesty import Honesty
-from profile_and_optimize.stats.steady import common_drop
+from profile_and_optimize.stats.steady import Steady, common_drop
 from profile_and_optimize.stats.summary import TrialSummary, leaving_out, summarize
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A trial with everything that follows from its records. `beside` is its summary at another start-up, worked out
-    beforehand by whoever could guess which one its block would need."""
+    """A trial with everything that follows from its records."""
 
     file: TrialFile
     summary: TrialSummary
     honesty: Honesty
-    beside: TrialSummary | None = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> TrialKey:
@@ -39,8 +38,6 @@ class Judged:
         """The trial as it counts when its `drop` first requests are left out."""
         if self.summary.dropped == drop:
             return self
-        if self.beside is not None and self.beside.dropped == drop:
-            return replace(self, summary=self.beside)
         run = self.file.run
         found = leaving_out(
             self.summary, run.records, concurrency=run.concurrency, from_intended=run.open_loop, drop=drop
@@ -49,8 +46,13 @@ class Judged:
 
     @property
     def start_up(self) -> int:
-        """First requests that are its own start-up. An open loop has none: what came first is part of the load."""
-        return 0 if self.file.run.open_loop else common_drop([self.summary.steady])
+        """First requests that are its own start-up."""
+        return start_up(self.file.run, self.summary.steady)
+
+
+def start_up(run: ClientRun, steady: Steady) -> int:
+    """First requests to leave out. An open loop has none: what came first is part of the load."""
+    return 0 if run.open_loop else common_drop([steady])
 
 
 def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Judged:
@@ -58,11 +60,14 @@ def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[C
 
     `calibrations` are the run's own (`campaign.client_errors`): a foreign client is worth nothing without one.
     """
-    honesty = assess_client(
+    return Judged(file, summary_of(file), honesty_of(file, server_tpot_s, calibrations))
+
+
+def honesty_of(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Honesty:
+    return assess_client(
         file.run, client=_observed(file, "client", OURS), version=_observed(file, "client_version", ""), calibrations=calibrations,
         requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s,
     )  # fmt: skip
-    return Judged(file, summary_of(file), honesty)
 
 
 def _observed(file: TrialFile, field: str, default: str) -> str:

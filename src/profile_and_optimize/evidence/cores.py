@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +23,19 @@ def cores() -> int:
 def can_fork() -> bool:
     """A fork is there at once and has all that we have; among threads it could inherit a lock that nobody gives back."""
     return threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """While a million objects are made that are all kept, looking through them for garbage again and again costs as much
+    as making them."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def spread(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:

@@ -79,13 +79,18 @@ def _said(old: RequestRecord, kept: RawResponse) -> bool:
     """Do the bytes give the record again? Of a failed request they may be cut. Credentials were overwritten at their length."""
     if not old.ok:
         return True
+    try:
+        return _parsed(old, kept) == old
+    except ValueError:  # times that go backwards make no record
+        return False
+
+
+def _parsed(old: RequestRecord, kept: RawResponse) -> RequestRecord:
     quick = parse_usual(
         index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
     )
-    exact = (
-        quick
-        or parse_response(
-            index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
-        ).record
-    )
-    return exact == old
+    if quick is not None:
+        return quick
+    return parse_response(
+        index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
+    ).record

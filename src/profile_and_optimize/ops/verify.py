@@ -19,7 +19,7 @@ from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
 from profile_and_optimize.campaign.loading import WORTH_PROCESSES, Remark
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
-from profile_and_optimize.evidence.cores import can_fork, spread
+from profile_and_optimize.evidence.cores import can_fork, spread, without_collector
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import Reading, read_journal
 from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest, evidence_root
@@ -34,6 +34,7 @@ from profile_and_optimize.optimize.publish import MAKERS, derived
 MOST_SHOWN = 40
 ROOT_FILE_BYTES = 1 << 26
 _ROOT = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
+_DATA = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.S)
 # Whatever a hostile run makes of a step: a line, never a traceback.
 BAD = (
     PaoError,
@@ -116,6 +117,11 @@ def check(path: Path, published: Roots | None = None) -> tuple[list[str], dict[s
 
 def look_at(path: Path, published: Roots | None = None) -> Findings:
     """All of it. Damage of any kind is a line too, never a crash; nothing outside of the run is opened."""
+    with without_collector():
+        return _look_at(path, published)
+
+
+def _look_at(path: Path, published: Roots | None) -> Findings:
     found = Findings()
     try:
         tree = walk(path)
@@ -190,16 +196,25 @@ def _rederive(path: Path, ev: Evidence, verbs: list[str], facts: dict[str, Any])
 
 
 def same_to_nine_digits(rel: str, one: bytes, two: bytes) -> bool:
-    """Are these the same JSON but for the last digits of its numbers? Another processor or mathematics library rounds those
-    differently; whoever changed them further would have changed a result."""
-    if not rel.endswith((".json", ".jsonl")):
-        return False
+    """Are these the same but for the last digits of numbers in their JSON? Another processor or mathematics library rounds
+    those differently; whoever changed them further would have changed a result."""
     try:
-        texts = ([x] if rel.endswith(".json") else x.splitlines() for x in (one, two))
-        a, b = ([strict_json(line) for line in lines] for lines in texts)
+        (values, rest), (others, remaining) = _json_in(rel, one), _json_in(rel, two)
+        return rest == remaining and _close(values, others)
     except ValueError:
         return False
-    return _close(a, b)
+
+
+def _json_in(rel: str, data: bytes) -> tuple[list[Any], bytes]:
+    """The JSON values of a file, and what stands around them: a page holds its numbers once more as data."""
+    if rel.endswith(".jsonl"):
+        return [strict_json(line) for line in data.splitlines()], b""
+    if rel.endswith(".json"):
+        return [strict_json(data)], b""
+    inlined = _DATA.search(data)
+    if inlined is None:
+        return [], data
+    return [strict_json(inlined.group(1))], data[: inlined.start(1)] + data[inlined.end(1) :]
 
 
 def _close(a: Any, b: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats as st
+from profile_and_optimize.stats.distributions import beta_ppf
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ def score(right: Sequence[bool]) -> Score | None:
     n, k = len(right), sum(right)
     if n == 0:
         return None
-    lower = float(st.beta.ppf(0.025, k, n - k + 1)) if k else 0.0
-    upper = float(st.beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
+    lower = beta_ppf(0.025, k, n - k + 1) if k else 0.0
+    upper = beta_ppf(0.975, k + 1, n - k) if k < n else 1.0
     return Score(k, n, lower, upper)
 
 
@@ -56,6 +56,6 @@ def paired_loss(baseline: Sequence[bool], arm: Sequence[bool], *, level: float =
         return None
     lost = sum(b and not a for b, a in zip(baseline, arm, strict=True))
     won = sum(a and not b for b, a in zip(baseline, arm, strict=True))
-    most_lost = float(st.beta.ppf(1 - level / 2, lost + 1, n - lost)) if lost < n else 1.0
-    least_won = float(st.beta.ppf(level / 2, won, n - won + 1)) if won else 0.0
+    most_lost = beta_ppf(1 - level / 2, lost + 1, n - lost) if lost < n else 1.0
+    least_won = beta_ppf(level / 2, won, n - won + 1) if won else 0.0
     return PairedLoss(lost, won, n, most_lost - least_won, most_lost, least_won)

@@ -19,9 +19,9 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
-from scipy import stats as st
 
 from profile_and_optimize.core.verdict import Call, Effect
+from profile_and_optimize.stats.distributions import t_isf, t_sf
 from profile_and_optimize.stats.sequential import FIRST_LOOK, sign_flip_agrees, sign_flip_p
 
 MOST_BLOCKS = 200
@@ -51,11 +51,11 @@ class Contrast:
         """One-sided p-value of H0: the true log ratio is at most `margin`."""
         if self.se == 0:
             return 0.0 if self.mean > margin else 1.0
-        return float(st.t.sf((self.mean - margin) / self.se, self.df))
+        return t_sf((self.mean - margin) / self.se, self.df)
 
     def quantile(self, level: float) -> float:
         """Student-t at its degrees of freedom, exceeded with probability `level`."""
-        return float(st.t.isf(level, self.df))
+        return t_isf(level, self.df)
 
     def half_width(self, level: float) -> float:
         return self.quantile(level) * self.se
@@ -182,7 +182,7 @@ def blocks_needed(c: Contrast, level: float, edge: float) -> int | None:
     sd = c.se * math.sqrt(c.blocks)
     slack = abs(abs(c.mean) - edge)
     for n in range(c.blocks + 1, MOST_BLOCKS + 1):
-        if float(st.t.isf(level, effective_df(n, c.arms_in_block))) * sd / math.sqrt(n) < slack:
+        if t_isf(level, effective_df(n, c.arms_in_block)) * sd / math.sqrt(n) < slack:
             return n
     return None
 

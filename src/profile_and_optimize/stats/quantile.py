@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binom
+from profile_and_optimize.stats.distributions import binom_ppf
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,6 @@ def quantile_interval(values: Sequence[float], q: float, level: float = 0.95) ->
     if not n:
         return QuantileInterval(None, None, level, 0)
     # x(k) <= quantile has probability P(B >= k), and x(k) >= quantile P(B <= k - 1): the largest and smallest k that do.
-    k_low, k_high = int(binom.ppf(tail, n, q)), int(binom.ppf(1 - tail, n, q)) + 1
+    k_low, k_high = binom_ppf(tail, n, q), binom_ppf(1 - tail, n, q) + 1
     low = ordered[k_low - 1] if k_low >= 1 else None
     return QuantileInterval(low, ordered[k_high - 1] if k_high <= n else None, level, n)
