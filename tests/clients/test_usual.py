@@ -7,23 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sse import HEAD, TRICKY, answer, chunked, cut, delta, event, finish
 
-from profile_and_optimize.clients.sse import parse_response
+from profile_and_optimize.clients.sse import Parsed, parse_response
 from profile_and_optimize.clients.usual import parse_usual
-from profile_and_optimize.core.records import RequestRecord
 
 TIMES = {"index": 3, "intended_ns": 0, "sent_ns": 0, "done_ns": 10**12}
 
 
-def both(pieces: list[bytes]) -> tuple[RequestRecord | None, RequestRecord]:
+def both(pieces: list[bytes]) -> tuple[Parsed | None, Parsed]:
     reads = [(k * 1_000_000, piece) for k, piece in enumerate(pieces)]
-    return parse_usual(reads=reads, **TIMES), parse_response(reads=reads, **TIMES).record
+    return parse_usual(reads=reads, **TIMES), parse_response(reads=reads, **TIMES)
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(TRICKY), min_size=1, max_size=8), st.lists(st.integers(0, 5000), max_size=20))
 def test_wherever_the_network_cut_the_bytes(texts: list[str], places: list[int]) -> None:
     quick, exact = both(cut(answer(texts), places))
-    assert quick == exact and exact.ok
+    assert quick == exact and exact.record.ok
 
 
 DONE = event(b"[DONE]")
@@ -60,4 +59,4 @@ def test_reasoning_tool_calls_and_usage_beside_content_are_read_as_the_exact_par
     said = [delta(reasoning_content="r"), delta(tool_calls=[{"id": 1}]), delta(content=""), delta(content="x")]
     beside = b'{"choices":[{"delta":{"content":"y"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":5}}'
     quick, exact = both([HEAD + chunked(*map(event, (*said, beside, b"[DONE]")))])
-    assert quick == exact and len(exact.chunk_ns) == 4 and exact.completion_tokens == 5
+    assert quick == exact and len(exact.record.chunk_ns) == 4 and exact.record.completion_tokens == 5

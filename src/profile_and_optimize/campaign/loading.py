@@ -19,8 +19,6 @@ from profile_and_optimize.evidence.reading import read_bulk_json
 from profile_and_optimize.evidence.trialfile import TrialFile, decode, trial_path
 from profile_and_optimize.stats.columns import Elsewhere, Records
 from profile_and_optimize.stats.honesty import Honesty
-from profile_and_optimize.stats.steady import find_steady
-from profile_and_optimize.stats.summary import tpots
 
 BATCH = 50
 # Below this many trials, starting processes costs more than it saves.
@@ -108,9 +106,7 @@ class Read:
 def _read(path: Path) -> Read | Corrupted:
     try:
         file = _trial_at(path)
-        rows = Records.of(file.run.records)
-        steady = find_steady(tpots(rows)[rows.issue_order])
-        return Read(file, _honesty(file, path), start_up(file.run, steady))
+        return Read(file, _honesty(file, path), start_up(file.run, Records.of(file.run.records).steady))
     except Corrupted as e:
         return e
     except ODD as e:

@@ -6,6 +6,7 @@ which its data line became complete.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,9 +27,14 @@ class Parsed:
     content_reads: int
     coalesced_reads: int
 
+    @staticmethod
+    def of(record: RequestRecord, answer: Answer) -> Parsed:
+        brought = Counter(answer.chunk_reads)
+        return Parsed(record, len(brought), sum(chunks > 1 for chunks in brought.values()))
+
 
 class EventReader:
-    """Splits body bytes into the data of server-sent events. Line ends are LF or CRLF."""
+    """Splits body bytes into the data of server-sent events. Line ends are LF or CRLF. `at`: the number of a read."""
 
     def __init__(self) -> None:
         self._partial: list[
@@ -39,7 +45,7 @@ class EventReader:
         self._first = True
 
     def feed(self, at: int, body: bytes) -> list[tuple[int, bytes]]:
-        """(time, data) of each event that this read completed; the time is that of its last data line."""
+        """(read, data) of each event that this read completed; the read is that of its last data line."""
         if self._first:
             self._first = False
             body = body.removeprefix(b"\xef\xbb\xbf")
@@ -79,10 +85,10 @@ def _one_plain_event(body: bytes) -> bool:
 
 
 class Answer:
-    """What the events of one answer said."""
+    """What the events of one answer said. `chunk_reads` is the number of the read that brought each content chunk."""
 
     def __init__(self) -> None:
-        self.chunk_ns: list[int] = []
+        self.chunk_reads: list[int] = []
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
         self.finish_reason: str | None = None
@@ -115,7 +121,7 @@ class Answer:
                 if isinstance(reason := choice.get("finish_reason"), str):
                     self.finish_reason = clean(reason)
         if content:  # several choices are still one chunk
-            self.chunk_ns.append(at)
+            self.chunk_reads.append(at)
         if isinstance(usage := event.get("usage"), dict):
             self.prompt_tokens = _count(usage.get("prompt_tokens"))
             self.completion_tokens = _count(usage.get("completion_tokens"))
@@ -141,10 +147,9 @@ def parse_response(
     Never raises for anything the server sent: what cannot be read is the record's `error`.
     """
     body, events, answer = BodyReader(), EventReader(), Answer()
-    content_reads = coalesced = 0
     problem: str | None = None
     kept = bytearray()
-    for at, data in reads:
+    for at, (_, data) in enumerate(reads):
         try:
             piece = body.feed(data)
         except BadFraming as error:
@@ -153,12 +158,8 @@ def parse_response(
         if body.head is None or body.head.status != 200:
             kept += piece[: 65536 - len(kept)]
             continue
-        before = len(answer.chunk_ns)
         for event_at, event in events.feed(at, piece):
             answer.take(event_at, event)
-        new = len(answer.chunk_ns) - before
-        content_reads += new > 0
-        coalesced += new > 1
     if events.rest() == b"[DONE]":
         answer.done = True
     record = RequestRecord(
@@ -167,14 +168,14 @@ def parse_response(
         sent_ns=sent_ns,
         done_ns=done_ns,
         first_byte_ns=reads[0][0] if reads else None,
-        chunk_ns=tuple(answer.chunk_ns),
+        chunk_ns=tuple(reads[i][0] for i in answer.chunk_reads),
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         status=body.head.status if body.head else None,
         finish_reason=answer.finish_reason,
         error=_error(body, answer, bytes(kept), problem, fault),
     )
-    return Parsed(record, content_reads, coalesced)
+    return Parsed.of(record, answer)
 
 
 def _error(body: BodyReader, answer: Answer, kept: bytes, problem: str | None, fault: str | None) -> str | None:
@@ -190,8 +191,8 @@ def _error(body: BodyReader, answer: Answer, kept: bytes, problem: str | None, f
         return problem or answer.error or fault
     # Without [DONE], only an end by the framing and a finish reason together say that nothing is missing.
     if not answer.done and not (body.complete and answer.finish_reason):
-        return f"stream cut after {len(answer.chunk_ns)} content chunks"
-    return None if answer.chunk_ns else "empty answer: no content chunk"
+        return f"stream cut after {len(answer.chunk_reads)} content chunks"
+    return None if answer.chunk_reads else "empty answer: no content chunk"
 
 
 def _refusal(status: int, body: bytes) -> str:

@@ -26,8 +26,9 @@ from profile_and_optimize.clients.kept import as_told, hide, keep, secrets_of
 from profile_and_optimize.clients.loop import Loop
 from profile_and_optimize.clients.open_loop import OpenLoop
 from profile_and_optimize.clients.payload import request_bytes
-from profile_and_optimize.clients.sse import Parsed, Reads, parse_response
+from profile_and_optimize.clients.sse import Parsed, Reads
 from profile_and_optimize.clients.target import parse_target, resolve
+from profile_and_optimize.clients.usual import parse
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse, RequestRecord
 
@@ -162,7 +163,7 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
 
 
 def _parse(exchange: Exchange, reads: Reads, t0_ns: int) -> Parsed:
-    return parse_response(
+    return parse(
         index=exchange.index,
         intended_ns=exchange.intended_ns - t0_ns,
         sent_ns=exchange.sent_ns - t0_ns,

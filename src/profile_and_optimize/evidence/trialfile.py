@@ -55,7 +55,7 @@ class TrialFile:
         _numbers("time", (self.started_at, self.ended_at, self.start_s, self.requests_asked, self.run.t0_unix_s))
         _numbers("counter", self.counters.values())
         _numbers("machine measure", (v for v in self.machine.values() if v is not None))
-        texts = (self.prompts_digest, *self.prompt_ids, *(v for f in self.context.values() for v in f.values()))
+        texts = chain((self.prompts_digest,), self.prompt_ids, *(f.values() for f in self.context.values()))
         if not set(map(type, texts)) <= {str}:
             raise ValueError("a digest or a context field is not text")
 

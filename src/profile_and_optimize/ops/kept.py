@@ -16,8 +16,7 @@ from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.prompts import Calibration
-from profile_and_optimize.clients.sse import parse_response
-from profile_and_optimize.clients.usual import parse_usual
+from profile_and_optimize.clients.usual import parse
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import RawResponse, RequestRecord
@@ -86,11 +85,6 @@ def _said(old: RequestRecord, kept: RawResponse) -> bool:
 
 
 def _parsed(old: RequestRecord, kept: RawResponse) -> RequestRecord:
-    quick = parse_usual(
-        index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
-    )
-    if quick is not None:
-        return quick
-    return parse_response(
+    return parse(
         index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
     ).record

@@ -9,7 +9,9 @@ from typing import Any, overload
 import numpy as np
 
 from profile_and_optimize.core.records import RequestRecord
+from profile_and_optimize.stats.steady import Steady, find_steady
 
+NS = 1e-9
 MISSING = int(np.iinfo(np.int64).min)  # stands for None in a column of integers
 LONGEST_NS = 2**53  # 104 days; beyond it sums of nanoseconds would no longer be exact
 SMALL = np.dtype("<u4")
@@ -100,6 +102,18 @@ class Records(Sequence[RequestRecord]):
     def issue_order(self) -> np.ndarray:
         """Positions of the requests in the order in which the load asked for them."""
         return np.lexsort((self.numbers["index"], self.intended_ns))
+
+    @cached_property
+    def tpots(self) -> np.ndarray:
+        """(t_last - t_first) / (osl - 1) of every good request in seconds; NaN where it has none (below two tokens or
+        chunks, no usage) or the request failed."""
+        has = self.ok & (self.completion_tokens >= 2) & (self.chunks >= 2)
+        return np.where(has, self.span_ns * NS / np.where(has, self.completion_tokens - 1, 1), np.nan)
+
+    @cached_property
+    def steady(self) -> Steady:
+        """What these records say of their own start-up."""
+        return find_steady(self.tpots[self.issue_order])
 
     def chunk_ns(self) -> tuple[np.ndarray, np.ndarray]:
         """(times, owners): the time of every chunk, flat, and whose it is. Made anew: the gaps are what is kept."""

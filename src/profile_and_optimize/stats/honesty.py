@@ -15,7 +15,7 @@ from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Validity
 from profile_and_optimize.stats.columns import MISSING, Records
 from profile_and_optimize.stats.open_load import OpenLoad, open_load
-from profile_and_optimize.stats.summary import NS, delivered_concurrency, quantiles, tpots
+from profile_and_optimize.stats.summary import NS, delivered_concurrency, quantiles
 
 LAG_P50_INVALID_S = 1e-3
 LAG_P99_DEGRADED_S = 2e-3
@@ -78,7 +78,7 @@ def assess(
     (`stats.foreign`); so much less may be delivered. None: a client that answers for itself.
     """
     rows = Records.of(run.records)
-    run, each = replace(run, records=rows), tpots(rows)
+    run, each = replace(run, records=rows), rows.tpots
     known = each[~np.isnan(each)]
     tpot_p50 = float(np.median(known)) if len(known) else None
     lag50, lag99 = _quantiles(run.probe.loop_lag_ns)

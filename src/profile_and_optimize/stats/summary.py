@@ -12,10 +12,9 @@ import numpy as np
 from profile_and_optimize.core.metrics import DISTRIBUTIONS, Metric
 from profile_and_optimize.core.records import RequestRecord
 from profile_and_optimize.core.trial import TrialState
-from profile_and_optimize.stats.columns import MISSING, Records
-from profile_and_optimize.stats.steady import Steady, find_steady
+from profile_and_optimize.stats.columns import MISSING, NS, Records
+from profile_and_optimize.stats.steady import Steady
 
-NS = 1e-9
 STEADY = "steady"
 WHOLE = "whole-run"
 
@@ -36,7 +35,8 @@ class Dist:
         if not len(values):
             return None
         p50, p90, p99 = quantiles(values, (0.5, 0.9, 0.99), scale)
-        return Dist(p50, p90, p99, float(np.mean(np.asarray(values) * scale)), len(values))
+        total = np.add.reduce(np.asarray(values) * scale)  # what numpy.mean does, at half the cost for a hundred values
+        return Dist(p50, p90, p99, float(total) / len(values), len(values))
 
     def printed(self, m: Metric) -> dict[str, float | int]:
         scaled = {k: getattr(self, k) * m.scale for k in ("p50", "p90", "p99", "mean")}
@@ -117,7 +117,6 @@ def summarize(
     wall time and delivered concurrency are of the whole run; the output throughput is of its window (see `window_of`).
     """
     rows = Records.of(records)
-    steady = find_steady(tpots(rows)[rows.issue_order])
     good = int(rows.ok.sum())
     wall = int(rows.done_ns.max() - rows.sent_ns.min()) * NS if len(rows) else 0.0
     state, reason = _state(asked, good, len(rows))
@@ -128,9 +127,9 @@ def summarize(
         whole_output_throughput=tokens / wall if tokens is not None and wall > 0 else None, wall_s=wall,
         isl_observed=_mean(rows.prompt_tokens[rows.ok]), osl_observed=_mean(rows.completion_tokens[rows.ok]),
         tokens_per_chunk=tokens / int(rows.chunks[rows.ok].sum()) if tokens is not None else None,
-        delivered_concurrency=delivered_concurrency(rows), steady=steady, dropped=0,
+        delivered_concurrency=delivered_concurrency(rows), steady=rows.steady, dropped=0,
     )  # fmt: skip
-    left_out = steady.drop if drop is None else drop
+    left_out = rows.steady.drop if drop is None else drop
     return leaving_out(whole, rows, concurrency=concurrency, from_intended=from_intended, drop=left_out)
 
 
@@ -150,12 +149,6 @@ def tpot(record: RequestRecord) -> float | None:
     if n is None or n < 2 or len(record.chunk_ns) < 2:
         return None
     return (record.chunk_ns[-1] - record.chunk_ns[0]) * NS / (n - 1)
-
-
-def tpots(rows: Records) -> np.ndarray:
-    """`tpot` of every good request in seconds, NaN where it has none or the request failed."""
-    has = rows.ok & (rows.completion_tokens >= 2) & (rows.chunks >= 2)
-    return np.where(has, rows.span_ns * NS / np.where(has, rows.completion_tokens - 1, 1), np.nan)
 
 
 def quantiles(values: Sequence[float] | np.ndarray, shares: Sequence[float], scale: float = 1.0) -> list[float]:
@@ -199,7 +192,7 @@ def _samples(rows: Records, dropped: int, from_intended: bool) -> dict[str, tupl
     """Each with the factor that turns its values into seconds."""
     kept = _after(rows, dropped)
     begin = (rows.intended_ns if from_intended else rows.sent_ns)[kept]
-    each = tpots(rows)[kept]
+    each = rows.tpots[kept]
     inner = np.repeat(kept, np.maximum(rows.chunks - 1, 0))
     return {
         "ttft": (rows.first_ns[kept] - begin, NS),
