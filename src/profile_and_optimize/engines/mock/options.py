@@ -60,7 +60,7 @@ HELP = {
     "error_every": "every Nth request is answered HTTP 500",
     "cut_every": "every Nth stream is closed half way",
     "noise": "sd of a log-normal factor per request on ttft and itl",
-    "seed": "of the noise and the garbage",
+    "seed": "of the garbage and the noise; 0 draws new noise at every start",
     "stall_at": "seconds after the first request at which the engine freezes once: nothing is sent, nothing begun",
     "stall_for": "how long it stays frozen, in seconds; then everything goes on where it stopped",
     "model": "the one model it serves; another name is a 404",

@@ -86,6 +86,8 @@ class Service:
         self._wheel = Wheel(loop)
         self._ledger = Ledger(options.model, keep=options.stamps is not None)
         self._rng = random.Random(options.seed)
+        # New noise at every start, as with real servers: a fixed one is replayed in each session, and so a true difference.
+        self._noise = random.Random(options.seed or None)
         self._arrivals = 0
         self._first_ns: int | None = None
         self._running = 0
@@ -138,7 +140,7 @@ class Service:
         self._admit(Stream(self, sink, plan, sent, finish=ask.finish, cut_at=cut_at), now)
 
     def _factor(self, nth: int) -> float:
-        noise = self._rng.gauss(0.0, self._options.noise) if self._options.noise else 0.0
+        noise = self._noise.gauss(0.0, self._options.noise) if self._options.noise else 0.0
         return math.exp(noise) * (1.0 + self._options.drift * (nth - 1))
 
     def _admit(self, stream: Stream, now: int) -> None:
