@@ -26,6 +26,7 @@ test: $(VENV)/.ready
 	$(BIN)/ruff check src tests bench demo
 	$(BIN)/mypy
 	$(BIN)/pao tools install vllm
+	$(BIN)/pao tools install sglang
 	$(BIN)/python -m pytest -q --durations=15
 
 format: $(VENV)/.ready

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from profile_and_optimize.analysis.decide import decide
-from profile_and_optimize.campaign.asked import asked_by_plan, random_prompts
+from profile_and_optimize.campaign.asked import asked_by_plan, made_prompts
 from profile_and_optimize.campaign.evidence_of import FINALISTS, load_evidence
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.race import replay
@@ -209,8 +209,9 @@ class Builder:
     def _prompts(self, plan: Plan, point: Point, key: TrialKey) -> tuple[str, tuple[str, ...]]:
         place = (key.stage, key.block, key.point)
         if place not in self.prompts:
-            warm, timed = random_prompts(plan, self.maker, point, key, "")
-            self.prompts[place] = digest("\0".join(timed).encode()), prompt_ids((*warm, *timed))
+            drawn = made_prompts(plan, self.maker, point, key, "")
+            ids = prompt_ids((*drawn.warmup, *drawn.timed))
+            self.prompts[place] = digest("\0".join(drawn.timed).encode()), ids
         return self.prompts[place]
 
     def _context(self, plan: Plan, point: Point, arm: str) -> dict[str, dict[str, str]]:

@@ -8,16 +8,16 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src/profile_and_optimize"
 ROOMS = (
     ("core",), ("stats", "roofline"), ("evidence", "toolenv"), ("importers",),
-    ("engines", "clients", "executors", "profilers", "quant", "evals"), ("campaign",), ("analysis",), ("lake",), ("ledger", "report"),
+    ("engines", "clients", "executors", "profilers", "quant", "evals"), ("workloads",), ("campaign",),
+    ("analysis",), ("lake",), ("ledger", "report"),
     ("optimize",), ("testing",), ("ops",), ("cli", "mcp"),
 )  # fmt: skip
 LEVEL = {room: i for i, rooms in enumerate(ROOMS) for room in rooms}
 KINDS = set(ROOMS[4])
 # What a kind offers to others besides `base`: value types and pure readers, no implementation.
 OPEN = {
-    "engines.base", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls", "clients.arrivals", "clients.base",
-    "clients.prompts",
-    "evals.exact_match",
+    "engines.base", "engines.calls", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls",
+    "clients.arrivals", "clients.base", "clients.prompts", "evals.exact_match",
 }  # fmt: skip
 
 

@@ -163,3 +163,17 @@ def test_anything_less_is_no_verdict_and_says_why(
 def test_the_code_of_an_endpoint_is_unknown(some: Judged) -> None:
     gate = provenance_gate("base", PLAN, [trial(some, engine="endpoint")])
     assert gate.passed is None and "delivery, commit, lock, changes" in gate.reason
+
+
+def test_prompts_that_begin_alike_by_declaration_may_meet_the_cache_and_may_not_repeat(some: Judged) -> None:
+    alike = Workload("alike", 64, 8, kind="shared-prefix", shared=32, prefixes=True)
+    plan = replace(PLAN, points=(*PLAN.points, Point(alike, 2, 8)))
+    hits = {"vllm:prefix_cache_queries_total": 640.0, "vllm:prefix_cache_hits_total": 320.0}
+    seen = {"prefix_caching": "True", "template_tokens": "4"}
+    warm = trial(some, point="alike.c2", ids=("a", "b"), counters=hits, **seen)
+    gate = cache_gate([warm], plan)
+    assert gate.passed is True and "shared prefixes, alike.c2: 50% to 50% of prompt tokens" in gate.reason
+    assert cache_gate([trial(some, counters=hits, **seen)], plan).passed is False, "cold prompts may not"
+    assert prompts_repeat_gate([warm], plan).passed is True
+    again = trial(some, point="alike.c2", ids=("c", "b"), at=1.0)
+    assert prompts_repeat_gate([warm, again], plan).passed is False, "a prompt is none of the prefixes"

@@ -31,6 +31,13 @@ def test_sglang_counts_prompt_and_cached_tokens() -> None:
     assert use is not None and use.share == pytest.approx(0.1)
 
 
+def test_sglang_shows_a_cold_cache_as_cold_before_there_ever_was_a_hit() -> None:
+    text = 'sglang:prompt_tokens_total{m="x"} 400\nsglang:prompt_tokens_histogram_sum{m="x"} 400\n'
+    assert cache_use(parse(text + 'sglang:uncached_prompt_tokens_histogram_sum{m="x"} 400\n')) == CacheUse(400.0, 0.0)
+    assert cache_use(parse(text + 'sglang:uncached_prompt_tokens_histogram_sum{m="x"} 300\n')) == CacheUse(400.0, 100.0)
+    assert cache_use(parse(text)) is None
+
+
 def test_without_counters_it_is_unknown_and_without_look_ups_there_is_no_share() -> None:
     assert cache_use({"vllm:prefix_cache_queries_total": 5.0}) is None and cache_use({}) is None
     assert CacheUse(0.0, 0.0).share is None

@@ -287,6 +287,8 @@ def test_optimize_on_the_mock_walks_the_road_and_can_be_resumed(capsys: pytest.C
         "mock",
         "--engines",
         "mock",
+        "--suite",
+        "demo-short",
         "--blocks",
         "2",
         "--requests",

@@ -12,7 +12,7 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.toolenv import marker
 from profile_and_optimize.toolenv.find import ToolEnv, default_root, find, find_all, from_python
 from profile_and_optimize.toolenv.lock import shipped_digests
-from profile_and_optimize.toolenv.specs import VLLM_CPU
+from profile_and_optimize.toolenv.specs import SPECS, VLLM_CPU
 
 
 def built(root: Path, digest: str, source: str = "lock") -> Path:
@@ -37,7 +37,7 @@ def test_a_finished_environment_is_found_with_its_versions(tmp_path: Path) -> No
     assert env is not None and env.folder == folder and env.bin_dir == folder / "bin"
     assert (env.source, env.lock_digest, env.version("vllm")) == ("lock", digest, "0.32.0+cpu")
     assert env.version("sglang") is None and env.delivery == f"lock {digest}"
-    assert find_all(tmp_path) == {"vllm": env, "aiperf": None, "guidellm": None}
+    assert find_all(tmp_path) == dict.fromkeys(SPECS) | {"vllm": env}
 
 
 def test_a_locked_environment_comes_before_a_resolved_one(tmp_path: Path) -> None:

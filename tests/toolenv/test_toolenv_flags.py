@@ -63,6 +63,35 @@ def test_flags_are_read_once_per_version(tmp_path: Path) -> None:
     assert child.asked == 2
 
 
+CLICK = """\
+Usage: transformers serve [OPTIONS] [FORCE_MODEL]
+
+Options:
+  --continuous-batching / --no-continuous-batching
+                                  Configure with --cb-* flags.
+  --cb-block-size INTEGER         KV cache block size.
+"""
+
+
+def test_each_engine_is_asked_in_its_own_way_and_without_boxes(tmp_path: Path) -> None:
+    seen: list[tuple[list[str], str | None, str | None]] = []
+
+    def child(argv: Sequence[str], *, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
+        seen.append((list(argv[1:]), env.get("TYPER_USE_RICH"), env.get("SGLANG_USE_CPU_ENGINE")))
+        for line in CLICK.splitlines():
+            on_line(line)
+        return 0
+
+    for torch, on_cpu in (("2.13.0+cpu", "1"), ("2.14.1", None)):
+        versions = (("transformers", "5.19.0"), ("sglang", "0.5.23"), ("torch", torch))
+        for tool in ("transformers", "sglang"):
+            env = ToolEnv(tool, Path("/e/bin/python"), versions, None, None, "user")
+            found = flags_of(env, root=tmp_path / f"{tool}{on_cpu}", child=child)
+            assert found == {"--continuous-batching", "--no-continuous-batching", "--cb-block-size"}
+        assert seen[-2] == (["-m", "transformers.cli.transformers", "serve", "--help"], "0", None)
+        assert seen[-1] == (["-m", "sglang.launch_server", "--help"], "0", on_cpu)
+
+
 def test_a_broken_cache_is_read_anew(tmp_path: Path) -> None:
     flags_of(user_env("1"), root=tmp_path, child=Help(HELP))
     next((tmp_path / "flags").glob("*.json")).write_text('{"flags": []')

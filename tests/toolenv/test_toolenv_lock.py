@@ -20,7 +20,7 @@ A = Pin("a", "1.0", "a" * 64, "a-1.0-py3-none-any.whl", 10)
 def test_every_shipped_line_is_pinned_hashed_and_sized(path) -> None:  # type: ignore[no-untyped-def]
     lock = parse(path.read_text(), where=path.name)
     spec = SPECS[path.name.split("-")[0]]
-    assert len({pin.name for pin in lock.pins}) == len(lock.pins) > 50
+    assert len({pin.name for pin in lock.pins}) == len(lock.pins) > 40
     assert all(pin.size_bytes for pin in lock.pins)
     assert (f"torch=={lock.torch.version}" if lock.torch else None) == spec.torch
     assert not lock.torch or lock.torch.version.endswith("+cpu")
@@ -30,7 +30,7 @@ def test_every_shipped_line_is_pinned_hashed_and_sized(path) -> None:  # type: i
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
 def test_no_shipped_lock_brings_cuda_or_what_the_tool_does_without(path) -> None:  # type: ignore[no-untyped-def]
     names = {pin.name for pin in parse(path.read_text(), where=path.name).pins}
-    assert not names & {"torch", "pip", *(drop for spec in SPECS.values() for drop in spec.drop)}
+    assert not names & {"torch", "pip", *SPECS[path.name.split("-")[0]].drop}
     assert not [name for name in names if name.startswith(("nvidia", "cuda")) and name not in SMALL]
 
 
@@ -46,7 +46,8 @@ def test_the_lock_of_this_platform_is_found_and_others_have_none() -> None:
 def test_every_tool_has_a_lock_that_names_what_is_asked_for(tool: str) -> None:
     spec = SPECS[tool]
     lock = shipped(spec, machine="x86_64", python_tag="cp311")
-    assert lock is not None and spec.requirement in {f"{pin.name}=={pin.version}" for pin in lock.pins}
+    asked = f"{spec.distribution}=={spec.requirement.split('==')[1]}"
+    assert lock is not None and asked in {f"{pin.name}=={pin.version}" for pin in lock.pins}
     assert spec.download_bytes == pytest.approx(lock.size_bytes, rel=0.01)
 
 

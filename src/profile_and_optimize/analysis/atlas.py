@@ -77,6 +77,7 @@ def _row(ev: Evidence, d: Decision, arm: Arm, spec: Point, used: Sequence[Judged
     return {
         "schema": 1,
         "campaign": ev.run.name,
+        "source": "trials",
         "cell": arm.id,
         "role": arm.role.value,
         "engine": arm.engine,

@@ -30,7 +30,9 @@ def check_plan(ev: Evidence) -> Iterator[Remark]:
     """The plan against its draft and admissions, the race against its finalists, every trial against the plan."""
     yield from (Remark(PLAN, text) for text in _frozen(ev))
     yield from (Remark(FINALISTS, text) for text in _race(ev))
-    yield from _cells(ev)
+    # A run with nothing but other tools' results has its draft alone, and admits nobody.
+    if ev.trials or any(e.kind == "wrote" and e.data["path"] == PLAN for e in ev.events):
+        yield from _cells(ev)
     places = Places(ev)
     for t in ev.trials:
         yield from (Remark(trial_path(t.key), text) for text in places.disagree(t))

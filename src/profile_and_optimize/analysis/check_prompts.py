@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from profile_and_optimize.campaign.asked import random_prompts
+from profile_and_optimize.campaign.asked import made_prompts
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.campaign.selection import Judged
@@ -15,8 +15,12 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import TrialKey
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.trialfile import trial_path
+from profile_and_optimize.stats.columns import Records
+from profile_and_optimize.workloads.draw import Drawn
 
 Place = tuple[object, ...]
+# A plan may name any number of requests of any length; a campaign of ours has a few million at most.
+MOST_TOKENS = 20_000_000
 
 
 def check_prompts(ev: Evidence) -> Iterator[Remark]:
@@ -33,30 +37,58 @@ def staying(plan: Plan) -> frozenset[str]:
     return frozenset(a.id for a in plan.all_arms if a.engine == "endpoint")
 
 
+def redrawn(plan: Plan) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Points whose prompts follow from the plan alone, and those whose do not, with what they would need besides."""
+    needs = {p.key: _needs(plan, p) for p in plan.points}
+    return tuple(k for k, v in needs.items() if not v), {k: v for k, v in needs.items() if v}
+
+
+def _needs(plan: Plan, point: Point) -> str:
+    """What lies outside of the run, and without which its prompts cannot be drawn; "" where there is nothing."""
+    w = point.workload
+    if w.from_file:
+        return f"the data {w.source}"
+    if (point.concurrency + point.requests) * w.isl > MOST_TOKENS:
+        return f"more than the {MOST_TOKENS} tokens that are drawn for one trial"
+    return "the model's tokenizer" if plan.tokenizer else ""
+
+
 class Remaker:
-    """Draws the random prompts of a trial again from the plan's seed, where that needs no file outside of the run: not
-    with a tokenizer, and not from a dataset."""
+    """Draws the prompts of a trial again from the plan's seed, where that needs no file outside of the run: not with a
+    tokenizer, and not from a data set."""
 
     def __init__(self, plan: Plan, calibration: Calibration) -> None:
         self._plan, self._maker = plan, PromptMaker(None, calibration)
         self._points, self._stay = {p.key: p for p in plan.points}, staying(plan)
-        self._last: tuple[Place, str, tuple[str, ...]] | None = None
+        self._last: tuple[Place, Drawn, str, tuple[str, ...]] | None = None
 
     def check(self, t: Judged) -> Iterator[Remark]:
         point = self._points.get(t.key.point)
-        if point is None or point.workload.dataset != "random":
+        if point is None or _needs(self._plan, point):
             return
-        whole, ids = self._digests(point, t.key, t.key.arm if t.key.arm in self._stay else "")
+        drawn, whole, ids = self._drawn(point, t.key, t.key.arm if t.key.arm in self._stay else "")
         if t.file.prompts_digest != whole or (t.file.prompt_ids and t.file.prompt_ids != ids):
             yield Remark(trial_path(t.key), "other prompts than the plan's seed gives")
+        elif drawn.osls:
+            yield from _too_long(t, drawn.osls)
 
-    def _digests(self, point: Point, key: TrialKey, arm: str) -> tuple[str, tuple[str, ...]]:
+    def _drawn(self, point: Point, key: TrialKey, arm: str) -> tuple[Drawn, str, tuple[str, ...]]:
         """Those of the trial before are kept: the arms of a block come one after another."""
         place: Place = (key.stage, key.block, key.point, key.attempt, arm)
         if self._last is None or self._last[0] != place:
-            warm, timed = random_prompts(self._plan, self._maker, point, key, arm)
-            self._last = place, digest("\0".join(timed).encode()), prompt_ids((*warm, *timed))
-        return self._last[1], self._last[2]
+            made = made_prompts(self._plan, self._maker, point, key, arm)
+            ids = prompt_ids((*made.warmup, *made.timed))
+            self._last = place, made, digest("\0".join(made.timed).encode()), ids
+        return self._last[1:]
+
+
+def _too_long(t: Judged, osls: tuple[int, ...]) -> Iterator[Remark]:
+    """No answer may be longer than its own request asked for."""
+    rows = Records.of(t.file.run.records)
+    for index, tokens in zip(rows.numbers["index"].tolist(), rows.completion_tokens.tolist(), strict=True):
+        if 0 <= index < len(osls) and tokens > osls[index]:
+            yield Remark(trial_path(t.key), f"request {index} has {tokens} output tokens, it asked for {osls[index]}")
+            return
 
 
 def _shared(trials: list[Judged], points: dict[str, Point], stay: frozenset[str]) -> Iterator[Remark]:

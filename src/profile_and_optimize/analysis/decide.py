@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from profile_and_optimize.analysis import across
 from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis import machine_gates as m
 from profile_and_optimize.campaign.evidence_of import Evidence
@@ -68,6 +69,7 @@ def _gates(
 ) -> tuple[g.Gate, ...]:
     used = used_trials(selection)
     damage = g.Gate("records readable", not ev.damaged, "; ".join(ev.damaged) or "all")
+    matched = across.matched_gate(plan, used)
     return (
         g.primary_gate(pick, plan, effects, ev.failed_arms),
         g.aa_gate(plan, aa),
@@ -86,6 +88,7 @@ def _gates(
         m.cache_gate(used, plan),
         m.provenance_gate(pick, plan, used),
         g.grounding_gate(used),
+        *([matched] if matched else []),
         damage,
     )
 
@@ -107,15 +110,19 @@ def _away_from_zero(e: Effect) -> float:
 
 
 def incomparable(plan: Plan, selection: Selection) -> dict[str, tuple[str, ...]]:
-    """Per arm, in words, why it may not be compared with the baseline: environment, lengths, parallelism, failures."""
+    """Per arm, in words, why it may not be compared with the baseline: environment, lengths, parallelism, engines that do
+    not match, failures."""
     out: dict[str, set[str]] = {}
     used = used_trials(selection)
     reference = {t.key.point: t for t in used if t.key.arm == plan.baseline.id}
+    # Other blocks have other prompts, and those of recorded conversations other lengths.
+    beside = {(t.key.block, t.key.point): t for t in used if t.key.arm == plan.baseline.id}
     for t in used:
         base = reference.get(t.key.point)
         if base is not None:
+            lengths = _lengths(beside.get((t.key.block, t.key.point), base), t)
             out.setdefault(t.key.arm, set()).update(
-                (*_environment(base, t), *_lengths(base, t), *_parallelism(base, t))
+                (*_environment(base, t), *lengths, *_parallelism(base, t), *across.unmatched(base, t))
             )
     for arm in plan.candidates:
         out.setdefault(arm.id, set()).update(_failures(plan, used, arm.id))
@@ -158,7 +165,9 @@ def _pick(plan: Plan, effects: Mapping[str, Effect]) -> str:
 
 def _why(plan: Plan, pick: str, effects: Mapping[str, Effect]) -> str:
     if pick == plan.baseline.id:
-        return "no candidate was shown to be better, so the baseline stands"
+        tied = across.ties(plan, effects)
+        between = f"; a tie between engines, which goes to the incumbent: {', '.join(tied)} is the same" if tied else ""
+        return f"no candidate was shown to be better, so the baseline stands{between}"
     e = effects[pick]
     return f"{ratio_words(e)} on {' and '.join(plan.primary)} over {e.blocks} blocks"
 
@@ -209,6 +218,7 @@ def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
         "tier": d.tier.value,
         "why": d.why,
         "baseline": ev.plan.baseline.id,
+        "engines": across.ranks_json(ev.plan, d.effects),
         "arms": [arm_json(ev, d, a.id) for a in ev.plan.all_arms],
         "aa_vetoed": d.vetoed,
         "gates": [x.to_json() for x in d.gates],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from profile_and_optimize.analysis.gates import Gate
 from profile_and_optimize.campaign.guard import loudest, too_loud, unseen
@@ -79,14 +79,14 @@ def _server(t: Judged, plan: Plan) -> tuple[object, ...]:
 def cache_gate(used: Sequence[Judged], plan: Plan) -> Gate:
     """Cold workloads found nothing in the prefix cache beyond the chat template and a tenth of their tokens.
 
-    By the servers' own counters. Warm workloads have no limit; what they found is told.
+    By the servers' own counters. Where prompts repeat or begin alike by declaration there is no limit; what they found is told.
     """
     if not used:
         return Gate(CACHE, None, "no whole block")
-    cold = [t for t in used if not _warm(t, plan)]
+    cold = [t for t in used if not _repeats(t, plan)]
     excess = {t.key: _excess(t) for t in cold}
     hot = [t for t in cold if (e := excess[t.key]) is not None and e > SHARED]
-    told = "".join(f"; {words}" for words in _warm_words([t for t in used if _warm(t, plan)]))
+    told = "".join(f"; {words}" for words in _warm_words([t for t in used if _repeats(t, plan)], plan))
     if hot:
         what = f"{trial_path(hot[0].key)} found {excess[hot[0].key]:.0%} of its prompt tokens there beyond the chat template"
         return Gate(CACHE, False, f"{len(hot)} of {len(cold)} cold trials met a warm cache, such as {what}{told}")
@@ -109,14 +109,15 @@ def _excess(t: Judged) -> float | None:
     return max(0.0, use.hit - template * t.file.requests_asked) / use.queried
 
 
-def _warm_words(warm: Sequence[Judged]) -> Iterator[str]:
+def _warm_words(warm: Sequence[Judged], plan: Plan) -> Iterator[str]:
     for point in sorted({t.key.point for t in warm}):
+        kind = "warm" if any(p.key == point and p.workload.warm for p in plan.points) else "shared prefixes,"
         uses = [cache_use(t.file.counters) for t in warm if t.key.point == point]
         shares = [u.share for u in uses if u is not None and u.share is not None]
         if shares:
-            yield f"warm {point}: {min(shares):.0%} to {max(shares):.0%} of prompt tokens from the cache"
+            yield f"{kind} {point}: {min(shares):.0%} to {max(shares):.0%} of prompt tokens from the cache"
         else:
-            yield f"warm {point}: the cache is not counted"
+            yield f"{kind} {point}: the cache is not counted"
 
 
 def provenance_gate(pick: str, plan: Plan, used: Sequence[Judged]) -> Gate:
@@ -163,9 +164,20 @@ def _first(changed: str) -> str:
     )
 
 
+def _workload(t: Judged, plan: Plan) -> Workload | None:
+    return next((p.workload for p in plan.points if p.key == t.key.point), None)
+
+
 def _warm(t: Judged, plan: Plan) -> bool:
-    workloads: Mapping[str, Workload] = {p.key: p.workload for p in plan.points}
-    return t.key.point in workloads and workloads[t.key.point].warm
+    """May its prompts repeat?"""
+    found = _workload(t, plan)
+    return found is not None and found.warm
+
+
+def _repeats(t: Judged, plan: Plan) -> bool:
+    """May a prefix cache hold what its prompts begin with?"""
+    found = _workload(t, plan)
+    return found is not None and found.repeats
 
 
 def _seen(t: Judged, name: str) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 
 from profile_and_optimize.analysis.atlas import normalized, rows
 from profile_and_optimize.analysis.decide import Decision, decision_json
+from profile_and_optimize.analysis.imported import documents, imported_rows, status_of_cell
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.names import canonical
 
 
 def aggregates(ev: Evidence, d: Decision) -> dict[str, bytes]:
-    """cells/<id>/normalized.json and status.txt, and atlas.jsonl."""
+    """cells/<id>/normalized.json and status.txt, atlas.jsonl, and what other tools left, as cells/<id>/imported/*.json."""
     out: dict[str, bytes] = {}
     trials: dict[str, list[Judged]] = {}
     for t in ev.trials:
@@ -22,7 +23,12 @@ def aggregates(ev: Evidence, d: Decision) -> dict[str, bytes]:
         cell = normalized(d, arm.id, trials.get(arm.id, []))
         out[f"cells/{arm.id}/normalized.json"] = by_line(cell)
         out[f"cells/{arm.id}/status.txt"] = (cell["status"] + "\n").encode()
-    out["atlas.jsonl"] = b"".join(canonical(r) + b"\n" for r in rows(ev, d))
+    # Where trials of ours are, they say how far the cell came.
+    for name in {c.cell for c in ev.imported} - set(trials):
+        out[f"cells/{name}/status.txt"] = (status_of_cell(ev.imported, name) + "\n").encode()
+    out |= {path: pretty(doc) for path, doc in documents(ev.imported, ev.run.name).items()}
+    every = [*rows(ev, d), *imported_rows(ev.imported, ev.run.name)]
+    out["atlas.jsonl"] = b"".join(canonical(r) + b"\n" for r in every)
     return out
 
 

@@ -14,7 +14,7 @@ from profile_and_optimize.campaign.history import write_history
 from profile_and_optimize.campaign.session import PROBE_WAVES, Seat, drive, probe_slice, serving
 from profile_and_optimize.campaign.timing import seconds_per_session
 from profile_and_optimize.campaign.world import World
-from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, dataset_prompts, load_tokenizer
+from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable
@@ -25,6 +25,7 @@ from profile_and_optimize.engines.base import EngineFailed, Server
 from profile_and_optimize.evals.exact_match import Question, answer_all, load_questions
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import redact, without
+from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
 
 ANSWER_TOKENS = 24
 # 200 questions without a loss bound the net loss at 1.8%, inside the default margin of 2%.
@@ -89,7 +90,9 @@ def _calibrated(seat: Seat, server: Server) -> Seat:
         def count(prompt: str) -> int | None:
             return seat.world.ask(server.url, server.model, prompt, api=point.workload.api, max_tokens=1).prompt_tokens
 
-        found = calibrate(seat.prompts.tokenizer, count)
+        # Only without a tokenizer do other texts have to be counted by the server.
+        texts = samples(p.workload for p in seat.plan.points) if seat.prompts.tokenizer is None else {}
+        found = calibrate(seat.prompts.tokenizer, count, texts)
         seat.folder.write_json("calibration.json", found.to_json(), producer=PRODUCER)
     return Seat(seat.folder, seat.plan, seat.world, prompt_maker(seat.folder, seat.plan), seat.book)
 
@@ -109,9 +112,9 @@ def _probe(seat: Seat, server: Server, arm: Arm) -> dict[str, float]:
     out = {}
     for point in seat.plan.points:
         count = PROBE_WAVES * point.concurrency
-        prompts = _probe_prompts(seat, arm, point, count)
+        drawn = _probe_prompts(seat, arm, point, count)
         began = seat.world.now()
-        drive(seat, server, point, prompts, point.workload.osl)
+        drive(seat, server, point, drawn.timed, point.workload.osl, osls=drawn.osls)
         out[point.key] = _trial_seconds(point, count, seat.world.now() - began)
     return out
 
@@ -123,13 +126,12 @@ def _trial_seconds(point: Point, count: int, took_s: float) -> float:
     return took_s + 1.1 * point.requests / point.request_rate
 
 
-def _probe_prompts(seat: Seat, arm: Arm, point: Point, count: int) -> tuple[str, ...]:
+def _probe_prompts(seat: Seat, arm: Arm, point: Point, count: int) -> Drawn:
     """Prompts that no trial sends: a server that stays up would know them then."""
-    if point.workload.dataset != "random":
+    if point.workload.from_file:
         start, _ = probe_slice(seat.plan, point, arm.id)
-        dataset, warm = Path(point.workload.dataset), point.workload.warm
-        return dataset_prompts(dataset, count, f"{seat.plan.seed}/dataset", start=start, warm=warm)
-    return seat.prompts.make(count, point.workload.isl, f"{seat.plan.seed}/probe/{arm.id}/{point.key}")
+        return draw_prompts(point.workload, seat.prompts, 0, count, f"{seat.plan.seed}/dataset", start)
+    return draw_prompts(point.workload, seat.prompts, 0, count, f"{seat.plan.seed}/probe/{arm.id}/{point.key}")
 
 
 def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:

@@ -11,6 +11,7 @@ from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import TrialKey
 from profile_and_optimize.core.workload import Point
+from profile_and_optimize.workloads.draw import Drawn, draw_prompts
 
 
 def asked_by_plan(plan: Plan, arm: Arm, point: Point) -> dict[str, str]:
@@ -20,19 +21,13 @@ def asked_by_plan(plan: Plan, arm: Arm, point: Point) -> dict[str, str]:
         "engine": arm.engine, "flags": " ".join((*plan.common_flags, *arm.flags)) or "engine defaults",
         "env": " ".join(f"{k}={v}" for k, v in (*plan.common_env, *arm.env)) or "none",
         "model": plan.model if arm.engine != "endpoint" else "", "base_model_digest": plan.model_digest, "suite": plan.suite,
-        "workload": f"{workload.name} {workload.dataset} isl={workload.isl} osl={workload.osl} {workload.api}",
-        "load": point.load,
-        "cache_mode": "warm" if workload.warm else "cold (no prompt repeats in a session)",
+        "workload": workload.asked, "load": point.load, "cache_mode": workload.cache_mode,
         "url": arm.url,
     }  # fmt: skip
 
 
-def random_prompts(
-    plan: Plan, maker: PromptMaker, point: Point, key: TrialKey, arm: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(warm-up, timed) prompts of a trial on random text. `arm` is "" where the arms of a block share them."""
-    seed = prompt_seed(plan, key) + (f"/{arm}" if arm else "")
-    make = maker.make
-    return make(point.concurrency, point.workload.isl, seed + "/warm-up"), make(
-        point.requests, point.workload.isl, seed
-    )
+def made_prompts(plan: Plan, maker: PromptMaker, point: Point, key: TrialKey, arm: str) -> Drawn:
+    """The prompts of a trial whose workload needs no file. `arm` is "" where the arms of a block share them."""
+    shape = prompt_seed(plan, key)
+    seed = shape + (f"/{arm}" if arm else "")
+    return draw_prompts(point.workload, maker, point.concurrency, point.requests, seed, shape=shape)

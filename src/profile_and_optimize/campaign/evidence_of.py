@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.campaign.history import History, read_history
+from profile_and_optimize.campaign.imported import ImportedCell, load_imported
 from profile_and_optimize.campaign.loading import Look, Remark, load_trials
 from profile_and_optimize.campaign.loading import load_trial as load_trial  # the runner reads its own trials back
 from profile_and_optimize.campaign.race import Race, replay
@@ -29,7 +30,8 @@ class Evidence:
 
     `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
     when a race chose the finalists. `added` is the number of blocks added to the planned ones. `remarks` are what a look
-    at every trial found. `draft` is the plan before admission, `calibration` how prompts were cut to length."""
+    at every trial found. `draft` is the plan before admission, `calibration` how prompts were cut to length. `imported` are
+    other tools' results, which no decision rests on; a run of nothing else has its draft for a plan."""
 
     run: Path
     plan: Plan
@@ -46,6 +48,7 @@ class Evidence:
     finalists: tuple[str, ...] | None = None
     history: History | None = None
     draft: Plan | None = None
+    imported: tuple[ImportedCell, ...] = ()
     calibration: Mapping[str, Any] | None = None
     added: int = 0
     damaged: tuple[str, ...] = ()
@@ -56,12 +59,14 @@ class Evidence:
 def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | None = None) -> Evidence:
     """The evidence of a run folder; `journal` if it was read already. Raises WrongUse when it has no plan yet."""
     events = (journal or read_journal(run / JOURNAL)).events
-    if not (run / "plan.json").exists():
-        raise WrongUse("this run has no plan yet", where=str(run), next="pao campaign_run " + str(run))
     paths = sorted({e.data["path"] for e in events if e.kind == "wrote"})
+    imported, unreadable = load_imported(run, paths)
+    planned = (run / "plan.json").exists()
+    if not planned and not imported and not unreadable:
+        raise WrongUse("this run has no plan yet", where=str(run), next="pao campaign_run " + str(run))
     loaded = load_trials(run, [p for p in paths if is_trial_path(p)], look)
     trials = tuple(sorted((x.trial for x in loaded if x.trial), key=lambda t: t.key))
-    frozen = read_plan(run / "plan.json")
+    frozen = read_plan(run / ("plan.json" if planned else DRAFT))
     race = race_of(frozen, trials, events)
     plan = frozen.confirming(race.finalists) if race and race.finalists else frozen
     return Evidence(
@@ -72,7 +77,7 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
         commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),
         stamp=events[-1].at if events else 0.0, root=evidence_root(events), events=events,
-        damaged=tuple(f"{x.path}: {x.damage}" for x in loaded if x.damage),
+        damaged=(*(f"{x.path}: {x.damage}" for x in loaded if x.damage), *unreadable), imported=imported,
         remarks=tuple(r for x in loaded for r in x.remarks),
     )  # fmt: skip
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profile_and_optimize.campaign import PRODUCER, client_errors
-from profile_and_optimize.campaign.asked import asked_by_plan, random_prompts
+from profile_and_optimize.campaign.asked import asked_by_plan, made_prompts
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.order import most_race_blocks, prompt_seed
 from profile_and_optimize.campaign.selection import Judged, judge
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.arrivals import Schedule, draw
 from profile_and_optimize.clients.base import MOST_CONNECTIONS, LoadRequest
-from profile_and_optimize.clients.prompts import PromptMaker, dataset_prompts
+from profile_and_optimize.clients.prompts import PromptMaker
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.context import context
 from profile_and_optimize.core.names import digest
@@ -29,6 +29,7 @@ from profile_and_optimize.engines.prometheus import server_tpot
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw, trial_path
+from profile_and_optimize.workloads.draw import Drawn, draw_prompts
 
 WARMUP_OSL = 8
 PROBE_WAVES = 2
@@ -116,18 +117,19 @@ def _tree(seat: Seat, server: Server, arm: Arm) -> int | None:
 def run_trial(seat: Seat, server: Server, arm: Arm, point: Point, key: TrialKey) -> Judged:
     """Warm up, time one run, write its records before anything else happens."""
     engine, world = seat.world.engine(arm.engine), seat.world
-    warm, prompts = prompts_of_trial(seat, arm, point, key, engine.restarts)
-    drive(seat, server, point, warm, min(WARMUP_OSL, point.workload.osl))
+    drawn = prompts_of_trial(seat, arm, point, key, engine.restarts)
+    drive(seat, server, point, drawn.warmup, min(WARMUP_OSL, point.workload.osl))
     seat.folder.event("trial_began", path=trial_path(key))
     before, started = engine.counters(server), world.now()
     with world.guard.watch(_tree(seat, server, arm)) as machine:
-        run = drive(seat, server, point, prompts, point.workload.osl, schedule_of(seat.plan, point, key))
+        schedule = schedule_of(seat.plan, point, key)
+        run = drive(seat, server, point, drawn.timed, point.workload.osl, schedule, drawn.osls)
     ended = world.now()
     counters = engine.counters(server).since(before)
     file = TrialFile(
-        key=key, run=run, requests_asked=len(prompts), started_at=started, ended_at=ended, counters=counters,
-        context=observed_context(seat, server, arm, point, run), prompts_digest=digest("\0".join(prompts).encode()),
-        start_s=server.start_s, prompt_ids=prompt_ids((*warm, *prompts)), machine=machine,
+        key=key, run=run, requests_asked=len(drawn.timed), started_at=started, ended_at=ended, counters=counters,
+        context=observed_context(seat, server, arm, point, run), prompts_digest=digest("\0".join(drawn.timed).encode()),
+        start_s=server.start_s, prompt_ids=prompt_ids((*drawn.warmup, *drawn.timed)), machine=machine,
     )  # fmt: skip
     if run.raw:
         seat.folder.write(
@@ -142,22 +144,18 @@ def prompt_ids(prompts: Sequence[str]) -> tuple[str, ...]:
     return tuple(digest(p.encode())[:PROMPT_ID_DIGITS] for p in prompts)
 
 
-def prompts_of_trial(
-    seat: Seat, arm: Arm, point: Point, key: TrialKey, restarts: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(warm-up, timed) prompts: one short untimed request per slot, then the trial's own. No prompt is in both.
+def prompts_of_trial(seat: Seat, arm: Arm, point: Point, key: TrialKey, restarts: bool) -> Drawn:
+    """One short untimed request per slot to warm up with, then the trial's own. No prompt is in both.
 
     All arms of a block share them where every session starts a fresh server. A server that stays up would know them the
     second time, so there every arm gets its own.
     """
-    if point.workload.dataset != "random":
-        return _from_dataset(seat, arm, point, key, restarts)
-    return random_prompts(seat.plan, seat.prompts, point, key, "" if restarts else arm.id)
+    if point.workload.from_file:
+        return _from_file(seat, arm, point, key, restarts)
+    return made_prompts(seat.plan, seat.prompts, point, key, "" if restarts else arm.id)
 
 
-def _from_dataset(
-    seat: Seat, arm: Arm, point: Point, key: TrialKey, restarts: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _from_file(seat: Seat, arm: Arm, point: Point, key: TrialKey, restarts: bool) -> Drawn:
     """Disjoint slices of one shuffle per session (of the whole campaign where servers stay up)."""
     plan, size = seat.plan, point.concurrency + point.requests
     per_session = sum((p.concurrency + p.requests) * (1 + plan.retries) for p in plan.points)
@@ -171,8 +169,7 @@ def _from_dataset(
             + ((earlier + key.block - 1) * len(arms) + arms.index(arm.id)) * per_session
         )
     seed = f"{plan.seed}/dataset" + (f"/{key.stage}/{key.block}" if restarts else "")
-    found = dataset_prompts(Path(point.workload.dataset), size, seed, start=start, warm=point.workload.warm)
-    return found[: point.concurrency], found[point.concurrency :]
+    return draw_prompts(point.workload, seat.prompts, point.concurrency, point.requests, seed, start)
 
 
 def probe_slice(plan: Plan, point: Point, arm: str) -> tuple[int, int]:
@@ -192,13 +189,15 @@ def schedule_of(plan: Plan, point: Point, key: TrialKey) -> Schedule | None:
 
 
 def drive(
-    seat: Seat, server: Server, point: Point, prompts: tuple[str, ...], osl: int, schedule: Schedule | None = None
-) -> ClientRun:
+    seat: Seat, server: Server, point: Point, prompts: tuple[str, ...], osl: int, schedule: Schedule | None = None,
+    osls: tuple[int, ...] = (),
+) -> ClientRun:  # fmt: skip
     """A closed loop over the point's slots (every warm-up and probe is one) unless there is a schedule."""
     load = LoadRequest(
         url=server.url, model=server.model, api=point.workload.api, prompts=prompts, osl=osl,
         concurrency=min(point.concurrency, len(prompts)) if schedule is None else MOST_CONNECTIONS,
-        headers=seat.world.headers, cores=seat.world.client_cores, schedule=schedule,
+        headers=seat.world.headers, cores=seat.world.client_cores, schedule=schedule, osls=osls,
+        ignore_eos_fields=server.ignore_eos,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="pao-client-") as scratch:
         return seat.world.client.run(load, workdir=Path(scratch))

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 import types
+from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
@@ -20,6 +21,8 @@ from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
 from profile_and_optimize.ops.base import Op, Result, all_ops, envelope, parse_request
 
 HELP = "What exactly should we serve, and how do we know? A serving configuration and its proof."
+# What is no op, and so no tool of an agent: "module:command".
+PARTS = {"mcp": "profile_and_optimize.mcp.command:group", "reference": "profile_and_optimize.cli.reference:reference"}
 
 
 class _Verbs(click.Group):
@@ -78,6 +81,9 @@ def program() -> click.Group:
     click.version_option(__version__, prog_name="pao")(group)
     for op in all_ops().values():
         group.add_command(command_of(op))
+    for name, target in PARTS.items():
+        module, _, part = target.partition(":")
+        group.add_command(getattr(import_module(module), part), name)
     return group
 
 

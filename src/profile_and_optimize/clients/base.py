@@ -8,6 +8,7 @@ from typing import Protocol
 
 from profile_and_optimize.clients.arrivals import Schedule
 from profile_and_optimize.core.records import CLOSED, ClientRun
+from profile_and_optimize.engines.base import IGNORE_EOS, Fields
 
 APIS = ("chat", "completions")
 # What an open loop may open at most. Not a setting: a lower one would hold requests back and hide their queueing.
@@ -21,6 +22,7 @@ class LoadRequest:
     Without a `schedule` a closed loop: `concurrency` slots work through the prompts in order. With one an open loop:
     request i is sent at its time whatever became of the others; `concurrency` is then the most connections it may open,
     and `connections` how many it opens before t0 (0: from the rate alone). `osls[i]`, where given, replaces `osl`.
+    With `ignore_eos`, `ignore_eos_fields` go into the request; they differ from server to server.
     """
 
     url: str
@@ -39,6 +41,7 @@ class LoadRequest:
     schedule: Schedule | None = None
     connections: int = 0
     osls: tuple[int, ...] = ()
+    ignore_eos_fields: Fields = IGNORE_EOS
 
     def __post_init__(self) -> None:
         if self.api not in APIS:

@@ -25,7 +25,7 @@ from profile_and_optimize.clients.sse import clean
 from profile_and_optimize.core.errors import BrokeMidway, WrongUse
 from profile_and_optimize.core.names import is_plain
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RequestRecord
-from profile_and_optimize.engines.base import Command
+from profile_and_optimize.engines.base import IGNORE_EOS, Command
 from profile_and_optimize.engines.process import Managed, real_error
 from profile_and_optimize.importers.reading import digest_of_text
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
@@ -96,10 +96,12 @@ def drive(tool: Tool, load: LoadRequest, workdir: Path, *, grace_s: float = GRAC
 
 
 def refuse_unlike(load: LoadRequest, name: str) -> None:
-    """Raises WrongUse for what no adapter does: open loops, and headers beyond a bearer token."""
+    """Raises WrongUse for what no adapter does: open loops, fields of its own, and headers beyond a bearer token."""
     ours = "leave out --client, ours does it"
     if load.schedule is not None:
         raise WrongUse(f"{name} is driven in a closed loop only", next=ours)
+    if load.ignore_eos and load.ignore_eos_fields != IGNORE_EOS:
+        raise WrongUse(f"{name} asks for ignore_eos in a way that this server refuses", next=ours)
     others = [header for header, value in load.headers if header.lower() != "authorization" or not _token_of(value)]
     if others:
         raise WrongUse(

@@ -62,7 +62,7 @@ def _fixed_fields(load: LoadRequest) -> dict[str, object]:
         "max_tokens": load.osl,
         "temperature": load.temperature,
     }
-    return fields | ({"ignore_eos": True} if load.ignore_eos else {})
+    return fields | (dict(load.ignore_eos_fields) if load.ignore_eos else {})
 
 
 def _body(api: str, fields: dict[str, object], prompt: str) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import string
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,30 @@ from profile_and_optimize.evidence.given import read_given
 
 POOL_MIN = 50
 ADJUSTMENTS = 400
+# Characters around the place where the tokenizer says that a token ends; cut there, text may count one more or less.
+NEAR = 48
 Ask = Callable[[str], int | None]
 """Sends a prompt for one token and gives the server's count of prompt tokens, None without usage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The server counts `overhead` tokens beyond the prompt's own (chat template, BOS); `tokens_per_word` without a tokenizer."""
+    """The server counts `overhead` tokens beyond the prompt's own (chat template, BOS); `tokens_per_word` without a tokenizer.
+
+    `texts` are the tokens per word of texts that are no random words, by workload.
+    """
 
     overhead: float
     tokens_per_word: float = 1.0
     exact: bool = False
+    texts: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"overhead": self.overhead, "tokens_per_word": self.tokens_per_word, "exact": self.exact}
+        found = {"overhead": self.overhead, "tokens_per_word": self.tokens_per_word, "exact": self.exact}
+        return found | ({"texts": dict(sorted(self.texts.items()))} if self.texts else {})
+
+    def per_word(self, text_of: str) -> float:
+        return self.texts.get(text_of, self.tokens_per_word)
 
 
 class PromptMaker:
@@ -53,6 +64,47 @@ class PromptMaker:
                 return tuple(made)
             made[self._one(round(own) if self.tokenizer else own, rng)] = None
         raise WrongUse(f"cannot make {count} different prompts of {isl} tokens", next="ask for a longer isl")
+
+    def tokens(self, text: str, text_of: str = "") -> int:
+        """Tokens of a text as a prompt, with what the template adds; without a tokenizer an estimate from its words."""
+        if self.tokenizer is None:
+            own = len(text.split()) * self.calibration.per_word(text_of)
+        else:
+            own = len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return round(own + self.calibration.overhead)
+
+    def cut(self, text: str, isl: int, seed: str, text_of: str = "") -> str:
+        """The beginning of a text, cut to a prompt of `isl` tokens. It never begins or ends with a blank.
+
+        Raises WrongUse when the text is too short, or when this tokenizer gives no such length.
+        """
+        own = round(self._own(isl))
+        if self.tokenizer is None:
+            ends = [m.end() for m in re.finditer(r"\S+", text)]
+            wanted = max(1, round(own / self.calibration.per_word(text_of)))
+            if len(ends) < wanted:
+                raise WrongUse(f"a text of {len(ends)} words for a prompt of {wanted}")
+            return text[: ends[wanted - 1]].lstrip()
+        return self._cut(text.lstrip(), own, random.Random(seed))
+
+    def _cut(self, text: str, own: int, rng: random.Random) -> str:
+        assert self.tokenizer is not None
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        if len(found.ids) < own:
+            raise WrongUse(f"a text of {len(found.ids)} tokens for a prompt of {own}")
+        end = found.offsets[own - 1][1]
+        near = sorted(range(max(1, end - NEAR), min(len(text), end + NEAR) + 1), key=lambda k: abs(k - end))
+        for k in near:
+            if not text[k - 1].isspace() and self._count([text[:k]]) == own:
+                return text[:k]
+        base = text[: found.offsets[max(0, own - 9)][1]].rstrip()
+        for _ in range(ADJUSTMENTS):  # a few words of random text at the end, until they meet the count
+            ended = base
+            while (counted := self._count([ended])) < own:
+                ended += " " + rng.choice(self.pool)
+            if counted == own:
+                return ended
+        raise WrongUse(f"this tokenizer does not cut a text to exactly {own} tokens", next="leave out --tokenizer")
 
     def joined(self, pieces: Sequence[tuple[str, int]], isl: int, seed: str) -> str:
         """A prompt of `isl` tokens that begins with the texts of `pieces` (key, tokens), cut to length; the rest is `seed`'s.
@@ -131,9 +183,10 @@ class PromptMaker:
         return max(1, len(self.tokenizer.encode(" ".join(words), add_special_tokens=False).ids))
 
 
-def calibrate(tokenizer: Tokenizer | None, ask: Ask) -> Calibration:
+def calibrate(tokenizer: Tokenizer | None, ask: Ask, texts: Mapping[str, str] | None = None) -> Calibration:
     """Two small questions tell what the server adds and, without a tokenizer, how many tokens a word takes.
 
+    `texts` are samples of what is no random text, by workload: without a tokenizer one question more for each.
     Raises WrongUse when the server gives no usage: lengths could then not be known.
     """
     bare = PromptMaker(tokenizer, Calibration(0.0))
@@ -157,7 +210,17 @@ def calibrate(tokenizer: Tokenizer | None, ask: Ask) -> Calibration:
         raise WrongUse(
             f"the server's usage does not follow the prompt: {counted}", next="check what stands before the server"
         )
-    return Calibration(low - per_word * len(short.split()), per_word)
+    overhead = low - per_word * len(short.split())
+    return Calibration(overhead, per_word, texts={k: _rate(ask(t), t, overhead) for k, t in (texts or {}).items()})
+
+
+def _rate(counted: int | None, text: str, overhead: float) -> float:
+    """Tokens per word of a sample."""
+    if counted is None or counted <= overhead:
+        raise WrongUse(
+            "the server gives no usage for a text, so token counts are unknown", next="give the model's --tokenizer"
+        )
+    return (counted - overhead) / len(text.split())
 
 
 def load_tokenizer(where: str) -> Tokenizer:

@@ -26,6 +26,7 @@ def write_load(path: Path, load: LoadRequest) -> bytes:
 def read_load(path: Path, headers: bytes) -> LoadRequest:
     fields = orjson.loads(path.read_bytes())
     fields |= {name: tuple(fields[name]) for name in ("prompts", "cores", "osls")}
+    fields["ignore_eos_fields"] = tuple((name, value) for name, value in fields["ignore_eos_fields"])
     if fields["schedule"] is not None:
         fields["schedule"] = _schedule(fields["schedule"])
     return LoadRequest(**fields | {"headers": tuple((name, value) for name, value in orjson.loads(headers))})

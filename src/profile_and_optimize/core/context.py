@@ -40,6 +40,7 @@ ARM_FIELDS = frozenset(
         "engine_lock",
         "torch_threads",
         "modified_files",
+        "attention_backend",
     }
 )
 ENVIRONMENT_FIELDS = frozenset(

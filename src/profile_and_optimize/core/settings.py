@@ -11,7 +11,9 @@ Settings = tuple[tuple[str, str], ...]
 
 # Ours to set, or dangerous: an arm may not move the server, serve another model, or run code that a model brings.
 # A file of options (--config) could hold any of them.
-OURS = ("--host", "--port", "--model", "--served-model-name", "--trust-remote-code", "--uds", "--config")
+OURS = (
+    "--host", "--port", "--model", "--model-path", "--served-model-name", "--trust-remote-code", "--uds", "--config",
+)  # fmt: skip
 # Load formats of vLLM that unpickle weights.
 PICKLED = ("pt", "npcache")
 _SECRET = re.compile(r"(?i)((api|access|private|auth)[-_]?key|token$|secret|passw|credential)")

@@ -40,6 +40,11 @@ class Command:
     env: tuple[tuple[str, str], ...] = ()
 
 
+Fields = tuple[tuple[str, str | int | bool], ...]
+# Fields of a request that make an answer go on to its asked length: those of vLLM, SGLang and most others.
+IGNORE_EOS: Fields = (("ignore_eos", True),)
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server that answered its ready check. `start_s` is from launch to ready; `process` is the engine's own handle.
@@ -54,6 +59,7 @@ class Server:
     log: Path | None = None
     pid: int | None = None
     source: Mapping[str, str] = field(default_factory=dict)
+    ignore_eos: Fields = IGNORE_EOS
     process: Any = field(default=None, compare=False)
 
 

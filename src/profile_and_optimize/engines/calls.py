@@ -42,7 +42,7 @@ class Caller:
 
     def __init__(self, headers: Headers = ()) -> None:
         self._http = httpx.Client(
-            transport=_Judged(verify=_tls()), trust_env=False, follow_redirects=False, headers=dict(headers)
+            transport=JudgedTransport(), trust_env=False, follow_redirects=False, headers=dict(headers)
         )
 
     def call(self, method: str, url: str, *, json: Any = None, timeout_s: float) -> Reply:
@@ -90,8 +90,11 @@ def _bounded(answer: httpx.Response, until: float) -> Iterator[bytes]:
         yield piece
 
 
-class _Judged(httpx.HTTPTransport):
+class JudgedTransport(httpx.HTTPTransport):
     """Connects to an address that `addresses` has let through, the first that answers; TLS checks the name as ever."""
+
+    def __init__(self) -> None:
+        super().__init__(verify=_tls())
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         named, last = request.url, httpx.ConnectError("no address")

@@ -45,7 +45,12 @@ def mean_of(delta: Mapping[str, float], histogram: str) -> float | None:
     return delta[f"{histogram}_sum"] / count if count > 0 and f"{histogram}_sum" in delta else None
 
 
-TPOT_HISTOGRAMS = ("vllm:request_time_per_output_token_seconds", "sglang:time_per_output_token_seconds")
+# SGLang's name until 0.5 is the last one.
+TPOT_HISTOGRAMS = (
+    "vllm:request_time_per_output_token_seconds",
+    "sglang:request_time_per_output_token_seconds",
+    "sglang:time_per_output_token_seconds",
+)
 
 
 def server_tpot(delta: Mapping[str, float]) -> float | None:
@@ -73,10 +78,14 @@ CACHE_COUNTERS = (
     ("vllm:prefix_cache_queries_total", ("vllm:prefix_cache_hits_total", "vllm:external_prefix_cache_hits_total")),
     ("sglang:prompt_tokens_total", ("sglang:cached_tokens_total",)),
 )
+# SGLang's counter of cached tokens is not there before the first hit; these two (all, computed) are, from the first answer.
+_SGLANG_ALL, _SGLANG_FRESH = "sglang:prompt_tokens_histogram_sum", "sglang:uncached_prompt_tokens_histogram_sum"
 
 
 def cache_use(delta: Mapping[str, float]) -> CacheUse | None:
     """The prefix cache over a window as the server counts it; None where it keeps no such counters."""
+    if _SGLANG_ALL in delta and _SGLANG_FRESH in delta:
+        return CacheUse(delta[_SGLANG_ALL], delta[_SGLANG_ALL] - delta[_SGLANG_FRESH])
     for queried, (held, *more) in CACHE_COUNTERS:
         if queried in delta and held in delta:
             return CacheUse(delta[queried], delta[held] + sum(delta.get(name, 0.0) for name in more))

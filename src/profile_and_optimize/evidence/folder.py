@@ -33,7 +33,8 @@ def new_run_id(name: str, at: float) -> str:
 def find_run(name: str, space: Path) -> Path:
     """The run of that path, id, or unique slug. Raises WrongUse listing the candidates of an ambiguous slug."""
     path = Path(name)
-    if (path / JOURNAL).exists() or (path / "config.yaml").exists():
+    # os.path says False of a name that is longer than the disk takes; Path raises.
+    if os.path.exists(path / JOURNAL) or os.path.exists(path / "config.yaml"):
         return (
             path if path.name not in ("", "..") else Path(os.path.abspath(path))
         )  # "." is a run's path, but not its id

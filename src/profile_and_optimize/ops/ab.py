@@ -14,7 +14,6 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import BrokeMidway
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Effect
-from profile_and_optimize.core.workload import Point, suite
 from profile_and_optimize.engines.endpoint import served_model
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.folder import workspace
@@ -23,21 +22,22 @@ from profile_and_optimize.ops.campaigns import create, evidence_and_decision, op
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.worlds import auth_headers, make_world
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.workloads.suites import points_of_suite
 
 
 class AbRequest(Request):
-    url_a: str
-    url_b: str
-    model: str | None = None
+    url_a: str = Field(description="the server compared against: its root, without /v1")
+    url_b: str = Field(description="the other server")
+    model: str | None = Field(default=None, description="the name the server gives it; default its first")
     workload: str = "random-128-64"
-    load: int = Field(default=8, ge=1)
-    requests: int | None = None
+    load: int = Field(default=8, ge=1, description="requests in flight at once")
+    requests: int | None = Field(default=None, description="of one trial; 4 per slot when left out")
     focus: Literal["throughput", "latency", "mixed"] = "throughput"
-    budget_minutes: float = Field(default=5.0, gt=0, le=1e6)
-    blocks: int | None = Field(default=None, ge=2)
-    tokenizer: str | None = None
-    seed: int | None = None
-    campaigns_dir: str | None = None
+    budget_minutes: float = Field(default=5.0, gt=0, le=1e6, description="time for all of it")
+    blocks: int | None = Field(default=None, ge=2, description="at most; by the budget when left out")
+    tokenizer: str | None = Field(default=None, description="the model's folder: prompts of exact lengths")
+    seed: int | None = Field(default=None, description="of prompts and order; drawn and recorded when left out")
+    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
 
 
 def run(req: AbRequest, say: Say) -> Result:
@@ -60,7 +60,7 @@ def plan_of(req: AbRequest) -> Plan:
         Arm("a-again", "endpoint", Role.AA, url=a),
         Arm("b", "endpoint", Role.CANDIDATE, lever=f"{b} against {a}", url=b),
     )
-    points = tuple(Point(w, req.load, req.requests or 4 * req.load) for w in suite(req.workload))
+    points = points_of_suite(req.workload, req.load, req.requests or 4 * req.load)
     return Plan(
         slug="ab", model=req.model or "", focus=req.focus, arms=arms, points=points, blocks=req.blocks or 0,
         seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.workload, budget_s=req.budget_minutes * 60,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from profile_and_optimize.analysis.atlas import rows
+from profile_and_optimize.analysis.imported import imported_rows
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
 from profile_and_optimize.optimize.publish import write_aggregates
+from profile_and_optimize.report.status import coverage_line
 
 
 class AtlasAggregateRequest(CampaignRequest):
@@ -18,13 +18,14 @@ def run(req: AtlasAggregateRequest, say: Say) -> Result:
     ev, d = evidence_and_decision(req.path())
     written = write_aggregates(ev, d)
     found = rows(ev, d)
-    states = Counter(r["status"] for r in found)
-    points = sum(bool(r["blocks"]) for r in found)
-    coverage = (
-        f"Coverage: {len(found)} atlas cells | {states['full']} full sweeps | {states['partial']} partial sweeps | "
-        f"{states['failed']} failed cells | {points} plot-ready concurrency points"
-    )
-    data = {"campaign": ev.run.name, "coverage": coverage, "rows": len(found), "written": written}
+    coverage, imported = coverage_line(ev, found), imported_rows(ev.imported, ev.run.name)
+    data = {
+        "campaign": ev.run.name,
+        "coverage": coverage,
+        "rows": len(found),
+        "imported": len(imported),
+        "written": written,
+    }
     return Result(data, f"{coverage}\n{ev.run / 'atlas.jsonl'}", ev.damaged)
 
 

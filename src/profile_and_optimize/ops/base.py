@@ -8,7 +8,7 @@ from enum import StrEnum
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.ops import MODULES
@@ -34,7 +34,7 @@ class Acknowledged(Request):
     """For ops that submit jobs. `dry_run` shows every command and changes nothing, and needs no acknowledgement."""
 
     i_understand_this_submits_jobs: bool = False
-    dry_run: bool = False
+    dry_run: bool = Field(default=False, description="show every command and change nothing")
 
     def require_ack(self) -> None:
         if not (self.i_understand_this_submits_jobs or self.dry_run):

@@ -13,12 +13,13 @@ from pydantic import Field
 
 from profile_and_optimize.clients.base import MOST_CONNECTIONS, Client, LoadRequest
 from profile_and_optimize.clients.calibration import stored_for
-from profile_and_optimize.clients.prompts import PromptMaker, calibrate, dataset_prompts, load_tokenizer
+from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
 from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, Unreachable, WrongUse
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import TrialKey, TrialState, Validity
+from profile_and_optimize.core.workload import RANDOM, Workload
 from profile_and_optimize.engines.endpoint import served_model
 from profile_and_optimize.engines.process import available_cores, split_cores
 from profile_and_optimize.engines.prometheus import scrape, server_tpot
@@ -34,6 +35,9 @@ from profile_and_optimize.ops.worlds import auth_headers, make_client
 from profile_and_optimize.stats.foreign import OURS, as_told, assess_client, calibrate_command
 from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.summary import TrialSummary, summarize
+from profile_and_optimize.workloads.data import given_files
+from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
+from profile_and_optimize.workloads.suites import points_of_suite
 
 TRIES = 4
 WARMUP_OSL = 8
@@ -42,18 +46,44 @@ LONG_TOKENS, MAKING_S = 1_000_000, 6.5e-6
 
 
 class BenchRequest(LoadOptions):
-    url: str
+    url: str = Field(description="the server's root, without /v1")
     client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
-    model: str | None = None
+    model: str | None = Field(default=None, description="the name the server gives it; default its first")
     api: Literal["chat", "completions"] = "chat"
-    tokenizer: str | None = None
-    seed: int | None = None
-    out: str | None = None
-    no_warmup: bool = False
-    timeout_s: float = Field(default=600.0, gt=0, le=1e6)
+    tokenizer: str | None = Field(default=None, description="the model's folder: prompts of exact lengths")
+    seed: int | None = Field(default=None, description="of the prompts; fresh and recorded when left out")
+    out: str | None = Field(default=None, description="a folder for records.json, raw.json and result.json")
+    no_warmup: bool = Field(default=False, description="send no warm-up requests first")
+    timeout_s: float = Field(default=600.0, gt=0, le=1e6, description="seconds for one answer")
+    workload: str | None = Field(default=None, description="a workload of a suite, with its lengths; pao workloads")
+    data: str | None = Field(default=None, description="of --workload: NAME=FILE, your file instead of its data")
 
 
 def run(req: BenchRequest, say: Say) -> Result:
+    return bench(req, workload_of(req, say), say)
+
+
+def workload_of(req: BenchRequest, say: Say) -> Workload:
+    """The named one with its data found, or the one that the options describe. Raises WrongUse for both at once."""
+    if req.workload is None:
+        if req.data is not None:
+            raise WrongUse("belongs to --workload", where="--data", next="--dataset FILE, or --workload NAME")
+        return Workload("bench", req.isl, req.osl, req.dataset, req.api, req.warm)
+    both = {"isl", "osl", "dataset", "warm", "replay", "api"} & req.model_fields_set
+    if both:
+        raise WrongUse(
+            f"--{min(both)} and --workload, which has its own", where="--workload", next="leave one of them out"
+        )
+    found = points_of_suite(req.workload, data=given_files(req.data), say=say)
+    if len({p.workload.name for p in found}) > 1:
+        raise WrongUse(
+            f"{req.workload} is a suite", where="--workload", next="one workload of it, or pao bench_all_workloads"
+        )
+    return found[0].workload
+
+
+def bench(req: BenchRequest, w: Workload, say: Say) -> Result:
+    """One timed run of the workload, at the load that the options describe."""
     url = checked_url(req.url)
     # A fixed default seed would meet a warm prefix cache the second time; a fresh one is recorded instead.
     seed = req.seed if req.seed is not None else time.time_ns() % 2**32
@@ -63,18 +93,18 @@ def run(req: BenchRequest, say: Say) -> Result:
     client = make_client(req.client)
     known = stored_for(client, load.slots if load.schedule is None else None)
     model = req.model or served_model(url, auth_headers())
-    maker = _maker(req, load, url, model)
+    maker = _maker(req, load, w, url, model)
     if load.trace is not None and load.trace.tokens > LONG_TOKENS:
         say(
             f"making {load.count} prompts of {load.trace.tokens} tokens in all, about {load.trace.tokens * MAKING_S:.0f} s"
         )
-    first, prompts = _prompts(req, load, maker, f"bench/{seed}")
-    lengths = "lengths as in the trace" if load.trace else f"{req.isl} in, {req.osl} out"
-    say(f"{model} at {url}: {load.words}, {lengths}")
-    warmed = _drive(req, url, model, first, osl=min(WARMUP_OSL, req.osl), slots=load.slots) if first else None
-    ready = connections_before(load, warmed, load.mean_osl or req.osl)
+    drawn = _prompts(req, load, w, maker, prompts_seed(req, w, seed))
+    say(f"{model} at {url}: {load.words}, {_lengths(req, load, w)}")
+    first = Drawn((), drawn.warmup)
+    warmed = _drive(req, url, model, w, first, osl=min(WARMUP_OSL, w.osl), slots=load.slots) if first.timed else None
+    ready = connections_before(load, warmed, load.mean_osl or w.osl)
     before, started = scrape(url, auth_headers()), time.time()
-    found = _drive(req, url, model, prompts, osl=req.osl, slots=load.slots, load=load, connections=ready, client=client)
+    found = _drive(req, url, model, w, drawn, osl=w.osl, slots=load.slots, load=load, connections=ready, client=client)
     ended, counters = time.time(), scrape(url, auth_headers()).since(before)
     summary = _summary(found, load.count, from_intended=found.open_loop)
     from_send = _summary(found, load.count, from_intended=False) if found.open_loop else None
@@ -83,13 +113,13 @@ def run(req: BenchRequest, say: Say) -> Result:
         requests_asked=load.count, server_tpot_mean_s=server_tpot(counters),
     )  # fmt: skip
     data = {
-        "url": url, "model": model, "seed": seed, **_asked(req, load, maker), **summary.to_json(), "honesty": honesty.to_json(),
+        "url": url, "model": model, "seed": seed, **_asked(req, load, w, maker), **summary.to_json(), "honesty": honesty.to_json(),
         "client": {"name": client.name, "version": client.version, "cores": list(found.probe.cores)},
         "calibration": known.printed() if known else f"none: {calibrate_command(client.name, load.slots)}",
         **_open_data(req, load, found, from_send),
     }  # fmt: skip
     if req.out:
-        _write(Path(req.out), load, data, found, started, ended, counters, prompts)
+        _write(Path(req.out), load, data, found, started, ended, counters, drawn.timed)
         data["out"] = req.out
     text = text_of(data, summary, honesty, from_send)
     uncalibrated = known is None and client.name != OURS
@@ -104,13 +134,24 @@ def _summary(run: ClientRun, count: int, *, from_intended: bool) -> TrialSummary
     return as_told(run, found)
 
 
-def _asked(req: BenchRequest, load: AskedLoad, maker: PromptMaker | None) -> dict[str, Any]:
+def _lengths(req: BenchRequest, load: AskedLoad, w: Workload) -> str:
+    if load.trace:
+        return "lengths as in the trace"
+    return f"{req.isl} in, {req.osl} out" if req.workload is None else f"{w.name}, {w.lengths}"
+
+
+def _asked(req: BenchRequest, load: AskedLoad, w: Workload, maker: PromptMaker | None) -> dict[str, Any]:
     """None is: as in the trace (lengths), none (concurrency of an open loop), or unknown."""
     made = maker.calibration if maker else None
-    return {
-        "api": req.api, "dataset": req.dataset if load.trace is None else "replay", "cache_mode": _cache_mode(req, load),
+    named: dict[str, Any] = {}
+    if req.workload is not None:
+        named = {"workload": w.name, "kind": w.kind, "source": w.source, "lengths_asked": w.lengths}
+        named["data_sha256"] = w.sha256 or None
+    fixed = load.trace is None and w.one_osl and not w.isl_least
+    return named | {
+        "api": w.api, "dataset": w.dataset if load.trace is None else "replay", "cache_mode": _cache_mode(w, load),
         "concurrency": load.slots if load.schedule is None else None, "load": load.words,
-        "isl_asked": None if load.trace else req.isl, "osl_asked": None if load.trace else req.osl,
+        "isl_asked": w.isl if fixed else None, "osl_asked": w.osl if fixed else None,
         "prompts_exact": made.exact if made else None, "prompt_overhead_tokens": made.overhead if made else None,
     }  # fmt: skip
 
@@ -139,20 +180,21 @@ def _span_s(run: ClientRun) -> float | None:
     return (max(times) - min(times)) / 1e9 if times else None
 
 
-def _cache_mode(req: BenchRequest, load: AskedLoad) -> str:
+def _cache_mode(w: Workload, load: AskedLoad) -> str:
     if load.trace is not None:
         return "replay: shared prefixes as in the trace" + (
             "; texts of the trace itself are warm on a server that has met them" if not load.trace.all_made else ""
         )
-    return "warm" if req.warm else "cold"
+    return w.cache_mode.partition(" (")[0]
 
 
-def _maker(req: BenchRequest, load: AskedLoad, url: str, model: str) -> PromptMaker | None:
-    if req.dataset != "random" or (load.trace is not None and not load.trace.needs_maker):
+def _maker(req: BenchRequest, load: AskedLoad, w: Workload, url: str, model: str) -> PromptMaker | None:
+    """None where nothing has to be made to a length: lines of a file, texts of a trace."""
+    if w.kind == "prompts" or (load.trace is not None and not load.trace.needs_maker):
         return None
     tokenizer = load_tokenizer(req.tokenizer) if req.tokenizer else None
-    found = calibrate(tokenizer, lambda prompt: _count(url, model, prompt, req.api))
-    return PromptMaker(tokenizer, found)
+    texts = samples([w]) if tokenizer is None else {}
+    return PromptMaker(tokenizer, calibrate(tokenizer, lambda prompt: _count(url, model, prompt, w.api), texts))
 
 
 def _count(url: str, model: str, prompt: str, api: str) -> int | None:
@@ -166,30 +208,31 @@ def _count(url: str, model: str, prompt: str, api: str) -> int | None:
     return None
 
 
-def _prompts(
-    req: BenchRequest, load: AskedLoad, maker: PromptMaker | None, seed: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(warm-up, timed) prompts; none is in both, and none repeats unless --warm or a trace says so."""
+def prompts_seed(req: BenchRequest, w: Workload, seed: int) -> str:
+    """Another one for every named workload: with one seed, random words of 64 tokens would be the beginning of those of 128,
+    and a suite would meet its own prefixes in the server's cache."""
+    return f"bench/{seed}" if req.workload is None else f"bench/{seed}/{w.name}"
+
+
+def _prompts(req: BenchRequest, load: AskedLoad, w: Workload, maker: PromptMaker | None, seed: str) -> Drawn:
+    """No prompt is in the warm-up and timed, and none repeats unless the workload or a trace says so."""
     warm = 0 if req.no_warmup else min(load.slots, load.count)
     if load.trace is not None:
-        return load.warmup_prompts(seed)[:warm], load.trace.prompts(maker, seed)
-    if maker is None:
-        found = dataset_prompts(Path(req.dataset), warm + load.count, seed, warm=req.warm)
-        return found[:warm], found[warm:]
-    return (maker.make(warm, req.isl, seed + "/warm-up") if warm else ()), maker.make(load.count, req.isl, seed)
+        return Drawn(load.warmup_prompts(seed)[:warm], load.trace.prompts(maker, seed), load.trace.osls)
+    return draw_prompts(w, maker or PromptMaker(None, Calibration(0.0)), warm, load.count, seed)
 
 
 def _drive(
-    req: BenchRequest, url: str, model: str, prompts: tuple[str, ...], *, osl: int, slots: int,
+    req: BenchRequest, url: str, model: str, w: Workload, drawn: Drawn, *, osl: int, slots: int,
     load: AskedLoad | None = None, connections: int = 0, client: Client | None = None,
 ) -> ClientRun:  # fmt: skip
-    """Closed loop without `load` (the warm-up, by our client), else as it says."""
+    """The timed prompts: in a closed loop without `load` (the warm-up, by our client), else as it says."""
     schedule = load.schedule if load else None
     request = LoadRequest(
-        url=url, model=model, api=req.api, prompts=prompts, osl=osl,
-        concurrency=min(slots, len(prompts)) if schedule is None else MOST_CONNECTIONS,
+        url=url, model=model, api=w.api, prompts=drawn.timed, osl=osl,
+        concurrency=min(slots, len(drawn.timed)) if schedule is None else MOST_CONNECTIONS,
         headers=auth_headers(), cores=split_cores(available_cores())[1], timeout_s=req.timeout_s,
-        schedule=schedule, connections=connections, osls=load.trace.osls if load and load.trace else (),
+        schedule=schedule, connections=connections, osls=drawn.osls,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="pao-bench-") as scratch:
         return (client or StreamClient()).run(request, workdir=Path(scratch))
@@ -199,7 +242,7 @@ def _write(
     out: Path, load: AskedLoad, data: dict[str, Any], run: ClientRun, started: float, ended: float,
     counters: dict[str, float], prompts: tuple[str, ...],
 ) -> None:  # fmt: skip
-    name = "file" if data["dataset"] not in ("random", "replay") else data["dataset"]
+    name = data.get("workload") or ("file" if data["dataset"] not in (RANDOM, "replay") else data["dataset"])
     key = TrialKey(1, "bench", load.key if load.trace else f"{name}.{load.key}")
     file = TrialFile(key, run, len(prompts), started, ended, counters, {}, digest("\0".join(prompts).encode()), 0.0)
     ours = known_secrets(os.environ)

@@ -25,7 +25,7 @@ def text_of(data: dict[str, Any], summary: TrialSummary, honesty: Honesty, from_
     lines += [
         f"requests        {summary.completed} completed, {summary.failed} failed of {summary.asked}",
         f"throughput      {rates} ({summary.window} window)",
-        f"lengths         isl asked {_asked(data['isl_asked'])} observed {isl}; osl asked {_asked(data['osl_asked'])} observed {osl}",
+        f"lengths         isl asked {_asked(data, 'isl')} observed {isl}; osl asked {_asked(data, 'osl')} observed {osl}",
         *(_open_lines(honesty.open_load, data) if honesty.open_load else ()),
         f"client          {honesty.validity.value}" + (f": {'; '.join(honesty.reasons)}" if honesty.reasons else ""),
     ]
@@ -70,8 +70,9 @@ def server_words(load: OpenLoad) -> str:
     return f"{told[load.saturated]} ({load.backlog.words()})"
 
 
-def _asked(value: float | None) -> str:
-    return "as in the trace" if value is None else f"{value:g}"
+def _asked(data: dict[str, Any], which: str) -> str:
+    value = data[f"{which}_asked"]
+    return f"{value:g}" if value is not None else "varied" if "workload" in data else "as in the trace"
 
 
 def num(value: float | None, shape: str = ".2f") -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from pydantic import Field
+
 from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, source_text
@@ -12,13 +14,13 @@ from profile_and_optimize.ops.config import load_config, plan_of
 
 
 class CampaignInitRequest(Request):
-    config: str
-    campaigns_dir: str | None = None
+    config: str = Field(description="a campaign file; docs/campaign.md lists its keys")
+    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
 
 
 def run(req: CampaignInitRequest, say: Say) -> Result:
     path = Path(req.config)
-    plan = plan_of(load_config(path), at=time.time())
+    plan = plan_of(load_config(path), at=time.time(), say=say)
     made = create(
         plan, workspace(req.campaigns_dir), source_text(plan, f"campaign_init --config {path.name}"), path.read_bytes()
     )

@@ -11,8 +11,8 @@ from profile_and_optimize.ops.worlds import make_world
 
 
 class CampaignRunRequest(CampaignRequest, Acknowledged):
-    python: str | None = None
-    extend: int = Field(default=0, ge=0, le=100)
+    python: str | None = Field(default=None, description="the bin/python of an environment that has the engine")
+    extend: int = Field(default=0, ge=0, le=100, description="blocks to add to a run that ended open")
 
 
 def run(req: CampaignRunRequest, say: Say) -> Result:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from profile_and_optimize.analysis.decide import Decision, decide
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence, read_plan
 from profile_and_optimize.campaign.session import serve_spec
@@ -22,15 +24,18 @@ from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id
 from profile_and_optimize.evidence.redact import HIDDEN, known_secrets, redact
 from profile_and_optimize.evidence.tree import walk
 from profile_and_optimize.ops.base import Request
+from profile_and_optimize.optimize.arms_tsv import arms_tsv
 from profile_and_optimize.report.markdown import light
 from profile_and_optimize.report.words import plain
+
+ARMS = "arms.tsv"
 
 
 class CampaignRequest(Request):
     """`campaign` is a run's path, id, or unique slug."""
 
-    campaign: str
-    campaigns_dir: str | None = None
+    campaign: str = Field(description="a run's path, id or unique slug")
+    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
 
     def path(self) -> Path:
         return find_run(self.campaign, workspace(self.campaigns_dir))
@@ -47,6 +52,8 @@ def create(
     folder = RunFolder(path, clock)
     folder.event("created", slug=plan.slug)
     folder.write("SOURCE.md", source.encode(), producer="campaign_init")
+    if not any(a.url for a in plan.arms):  # a table of arms holds no endpoints
+        folder.write(ARMS, arms_tsv(plan.arms).encode(), producer="campaign_init")
     if config is not None:
         folder.write("config.yaml", config, producer="campaign_init")
     folder.write_json("draft.json", plan.to_json(), producer="campaign_init", inputs=("config.yaml",) if config else ())

@@ -1,26 +1,77 @@
-"""pao cell_run: one session of one cell, in the first block that lacks it."""
+"""pao cell_run: one session of one cell, in the first block that lacks it; or the cell's loads by another tool."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.run import run_one_session
+from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
+from profile_and_optimize.ops.foreign import measure
+from profile_and_optimize.ops.foreign.wanted import wanted_of
 from profile_and_optimize.ops.worlds import make_world
+
+FOREIGN = ("endpoint_url", "served_model", "tokenizer", "workload_iters", "num_runs")
+CLUSTER = ("namespace", "bench_pod", "kube_context")
 
 
 class CellRunRequest(CampaignRequest, Acknowledged):
-    cell: str
-    python: str | None = None
+    cell: str = Field(description="the cell's id in the campaign")
+    backend: Literal["pao", "vllm-sweep", "aiperf"] = Field(
+        default="pao", description="pao: a session whose trials count; the others: another tool's own figures, DRAFT material"
+    )  # fmt: skip
+    python: str | None = Field(default=None, description="the bin/python of an environment that has the engine")
+    endpoint_url: str | None = Field(
+        default=None, description="root of a running server, instead of starting the cell's"
+    )
+    served_model: str | None = Field(
+        default=None, description="the name that server gives the model; default its first"
+    )
+    tokenizer: str | None = Field(default=None, description="tokenizer folder for the tool; default the campaign's")
+    workload_iters: int | None = Field(
+        default=None, ge=2, le=100, description="vllm-sweep: it chooses so many concurrencies itself (serve_workload)"
+    )
+    num_runs: int | None = Field(default=None, ge=1, le=20, description="vllm-sweep: runs of every load, 1 by default")
+    namespace: str | None = Field(default=None, description="of a cluster: not yet")
+    bench_pod: str | None = Field(default=None, description="of a cluster: not yet")
+    kube_context: str | None = Field(default=None, description="of a cluster: not yet")
 
 
 def run(req: CellRunRequest, say: Say) -> Result:
     req.require_ack()
     checked_id(req.cell, "--cell")
+    _refuse(req)
     path = req.path()
     draft = plan_at(path)
     arm = draft.arm(req.cell)
+    return _session(req, path, draft, arm, say) if req.backend == "pao" else _foreign(req, path, draft, arm, say)
+
+
+def _refuse(req: CellRunRequest) -> None:
+    """Raises WrongUse for options that mean nothing here."""
+    for name in CLUSTER:
+        if getattr(req, name) is not None:
+            raise WrongUse(
+                "nothing runs on a cluster yet", where="--" + name.replace("_", "-"),
+                next="--endpoint-url URL measures a server there from here; kubectl port-forward makes one reachable",
+            )  # fmt: skip
+    given = [name for name in FOREIGN if getattr(req, name) is not None]
+    if req.backend == "pao" and given:
+        raise WrongUse(
+            "is for --backend vllm-sweep or aiperf", where="--" + given[0].replace("_", "-"),
+            next="a session takes its server from the campaign file: engine, or engine: endpoint with a url",
+        )  # fmt: skip
+
+
+def _session(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -> Result:
     world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client)
     conduct.check_flags(draft, world)
     if req.dry_run:
@@ -33,7 +84,20 @@ def run(req: CellRunRequest, say: Say) -> Result:
     return Result(data, f"{arm.id} ran in block {block}\nnext: the block's other cells, or pao atlas_aggregate {path}")
 
 
+def _foreign(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -> Result:
+    wanted = wanted_of(
+        req.backend, draft, arm, url=req.endpoint_url, model=req.served_model, tokenizer=req.tokenizer,
+        levels=req.workload_iters or 0, runs=req.num_runs or 1, python=req.python,
+    )  # fmt: skip
+    return measure.dry_run(path, wanted) if req.dry_run else measure.run(path, wanted, say)
+
+
 OP = Op(
-    "cell_run", "Run one session of one cell.", Safety.SUBMITS_JOBS, CellRunRequest, run, positional=("campaign",),
-    mcp_name="perf_tune_report_cell_run", examples=("pao cell_run my-campaign --cell eager --dry-run",),
+    "cell_run", "Run one session of one cell, or measure it by another tool.", Safety.SUBMITS_JOBS, CellRunRequest, run,
+    positional=("campaign",), mcp_name="perf_tune_report_cell_run",
+    examples=(
+        "pao cell_run my-campaign --cell eager --dry-run",
+        "pao cell_run my-campaign --cell eager --backend vllm-sweep --i-understand-this-submits-jobs",
+        "pao cell_run my-campaign --cell eager --backend aiperf --endpoint-url http://127.0.0.1:8000 --dry-run",
+    ),
 )  # fmt: skip

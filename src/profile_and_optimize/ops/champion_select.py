@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from profile_and_optimize.analysis.decide import Decision, decision_json, used_trials
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.errors import GateRefused
@@ -11,14 +13,15 @@ from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion
 from profile_and_optimize.report.render import rendered
+from profile_and_optimize.workloads.suites import is_present
 
 
 class ChampionSelectRequest(CampaignRequest):
-    top: int = 3
+    top: int = Field(default=3, description="arms to list beside the baseline")
     accuracy_gate: Literal["pass", "fail"] | None = None
-    same_node: bool = False
-    trials: int | None = None
-    workloads_present: str | None = None
+    same_node: bool = Field(default=False, description="expect one node; an expectation sets nothing")
+    trials: int | None = Field(default=None, description="expect so many whole blocks")
+    workloads_present: str | None = Field(default=None, description="expect these workloads, with commas")
     expect_tier: Literal["DRAFT", "VERDICT"] | None = None
 
 
@@ -48,12 +51,12 @@ def unmet(req: ChampionSelectRequest, ev: Evidence, d: Decision) -> list[str]:
     if req.trials is not None and blocks < req.trials:
         wrong.append(f"expected {req.trials} trials an arm, evidence has {blocks} whole blocks")
     measured = {t.key.point for t in used}
-    present = {p.workload.name for p in ev.plan.points if p.key in measured}
-    asked = {w.strip() for w in (req.workloads_present or "").split(",") if w.strip()}
-    if asked - present:
-        wrong.append(
-            f"expected workloads {', '.join(sorted(asked - present))}, evidence has {', '.join(sorted(present))}"
-        )
+    present = tuple(dict.fromkeys(p.workload for p in ev.plan.points if p.key in measured))
+    asked = sorted({w.strip() for w in (req.workloads_present or "").split(",") if w.strip()})
+    lacking = [name for name in asked if not is_present(name, present)]
+    if lacking:
+        has = ", ".join(sorted(f"{w.name} ({w.kind}, {w.isl}/{w.osl})" for w in present))
+        wrong.append(f"expected workloads {', '.join(lacking)}, evidence has {has}")
     if req.expect_tier is not None and d.tier.value != req.expect_tier:
         wrong.append(f"expected {req.expect_tier}, evidence says {d.tier.value}")
     return wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +16,13 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.plan import FINALISTS, Plan
-from profile_and_optimize.core.workload import LEAST_OPEN, WARMUP_SLOTS, Point, Workload, suite
+from profile_and_optimize.core.workload import LEAST_OPEN, WARMUP_SLOTS, Point, Workload
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.given import read_given
+from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.model import check_model, model_digest
+from profile_and_optimize.workloads.spec import WorkloadSpec
+from profile_and_optimize.workloads.suites import Entry, chosen_points, entries_of, found_points, named
 
 DEFAULT_CONCURRENCY = 8
 OPEN_S = 30.0  # of an open loop whose requests are not given
@@ -47,15 +51,6 @@ class CellConfig(_Strict):
     url: str = ""
 
 
-class WorkloadConfig(_Strict):
-    name: str
-    isl: int
-    osl: int
-    dataset: str = "random"
-    api: Literal["chat", "completions"] = "chat"
-    warm: bool = False
-
-
 class SloConfig(_Strict):
     """The most milliseconds the p99 of a latency may take."""
 
@@ -76,7 +71,8 @@ class CampaignConfig(_Strict):
     engine: str = "vllm"
     focus: Literal["throughput", "latency", "mixed"] = "throughput"
     suite: str | None = None
-    workloads: list[WorkloadConfig] = Field(default_factory=list)
+    workloads: list[WorkloadSpec] = Field(default_factory=list)
+    data: dict[str, str] = Field(default_factory=dict)
     concurrencies: list[int] | None = None
     request_rates: list[float] = Field(default_factory=list)
     requests: int | None = None
@@ -143,23 +139,48 @@ def first_problem(e: ValidationError | TypeError) -> str:
     return f"unknown key {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}"
 
 
-def plan_of(config: CampaignConfig, *, at: float) -> Plan:
-    """The draft plan of a campaign file. Relative paths are taken from the current folder. Raises WrongUse."""
+def plan_of(config: CampaignConfig, *, at: float, say: Callable[[str], None] = lambda _: None) -> Plan:
+    """The draft plan of a campaign file. Relative paths are taken from the current folder.
+
+    Raises WrongUse, and Unreachable where a data set is not to be had.
+    """
     local_engines = {c.engine or config.engine for c in config.cells}
     real = bool(local_engines - {"mock", "endpoint", "fake"})
     model = check_model(config.model) if real else config.model
+    fixed = fixed_by_config(config)
+    _require_one_osl(fixed["points"], config.client)
+    for cell in config.cells:
+        if real:
+            flags = (*fixed["common_flags"], *flag_list(cell.flags))
+            require_fit(
+                fixed["points"],
+                max_length(model, flags),
+                f"cell {cell.cell_id} of {model}",
+                take="workloads: with the names",
+            )
     return Plan(**{
         "model": model, "seed": fresh_seed(at), "tokenizer": config.tokenizer or (model if real else ""),
         "questions": str(Path(config.questions).absolute()) if config.questions else "",
-        "model_digest": model_digest(model) if real else "unknown", **fixed_by_config(config),
+        "model_digest": model_digest(model) if real else "unknown", **fixed,
+        "points": found_points(fixed["points"], say),
     })  # fmt: skip
+
+
+def _require_one_osl(points: tuple[Point, ...], client: str) -> None:
+    """Raises WrongUse, before anything starts, for a client that asks the same length of every answer."""
+    varied = [p.workload.name for p in points if not p.workload.one_osl]
+    if varied and client == "vllm-bench":
+        raise WrongUse(
+            f"vllm bench serve takes one osl for all prompts; {', '.join(dict.fromkeys(varied))} has many",
+            where="client", next="client: stream, or other workloads",
+        )  # fmt: skip
 
 
 def fixed_by_config(config: CampaignConfig) -> dict[str, Any]:
     """The fields of the draft that the file fixes by itself, whatever lies beside it."""
     fixed: dict[str, Any] = {
         "slug": slug(config.name), "focus": config.focus, "arms": tuple(_arm(c, config.engine) for c in config.cells),
-        "points": points_of(_workloads(config), config), "blocks": config.blocks or 0,
+        "points": chosen_points(points_of(_entries(config), config), config.data), "blocks": config.blocks or 0,
         "suite": config.suite or ("own" if config.workloads else "demo"),
         "alpha": config.alpha, "margin": config.margin, "budget_s": config.budget_minutes * 60,
         "common_flags": flag_list(config.common_flags), "common_env": tuple(sorted(config.common_env.items())),
@@ -176,17 +197,28 @@ def rounds_of(race: bool | None, rounds: int, candidates: int) -> int:
     return rounds if wanted else 0
 
 
-def points_of(workloads: tuple[Workload, ...], config: CampaignConfig) -> tuple[Point, ...]:
-    """Each workload at each concurrency and each request rate. Raises WrongUse for rates with a focus on throughput."""
+def points_of(entries: Sequence[Entry | Workload], config: CampaignConfig) -> tuple[Point, ...]:
+    """Each workload at each concurrency and each request rate: its own, the file's, its suite's, in this order.
+
+    Raises WrongUse for rates with a focus on throughput.
+    """
     if config.request_rates and config.focus != "latency":
         raise WrongUse(
             "an open loop's throughput is what was asked of it, whatever the server can do",
             where="request_rates", next="focus: latency, or concurrencies",
         )  # fmt: skip
-    given = config.concurrencies
-    slots = [DEFAULT_CONCURRENCY] if given is None and not config.request_rates else given or []
-    closed = [Point(w, c, config.requests or 4 * c) for w in workloads for c in slots]
-    return (*closed, *(_open_point(w, rate, config.requests) for w in workloads for rate in config.request_rates))
+    known = [e if isinstance(e, Entry) else Entry(e, (DEFAULT_CONCURRENCY,), 4 * DEFAULT_CONCURRENCY) for e in entries]
+    closed = [p for e in known for p in _closed(e, config)]
+    return (*closed, *(_open_point(e.workload, rate, config.requests) for e in known for rate in config.request_rates))
+
+
+def _closed(entry: Entry, config: CampaignConfig) -> list[Point]:
+    own = next((w for w in config.workloads if w.name == entry.workload.name), None)
+    slots = own.concurrencies if own and own.concurrencies else config.concurrencies
+    requests = own.requests if own and own.requests else config.requests
+    if slots is None:
+        return [] if config.request_rates else list(entry.points(None, requests))
+    return [p for c in slots for p in entry.points(c, requests)]
 
 
 def _open_point(workload: Workload, rate: float, requests: int | None) -> Point:
@@ -218,9 +250,26 @@ def _value(option: str, value: object) -> str:
     return text
 
 
-def _workloads(config: CampaignConfig) -> tuple[Workload, ...]:
-    own = tuple(Workload(w.name, w.isl, w.osl, w.dataset, w.api, w.warm) for w in config.workloads)
-    return own + (suite(config.suite) if config.suite else () if own else suite("demo"))
+def _entries(config: CampaignConfig) -> tuple[Entry, ...]:
+    """The workloads of the file, and those of its suite that it does not name itself."""
+    own = tuple(_entry(w) for w in config.workloads)
+    names = {e.workload.name for e in own}
+    whole = config.suite or (None if own else "demo")
+    return own + tuple(e for e in (entries_of(whole) if whole else ()) if e.workload.name not in names)
+
+
+def _entry(spec: WorkloadSpec) -> Entry:
+    """One of its own, or one of a suite by its name. Raises WrongUse for a name that no suite has."""
+    if not spec.is_name:
+        return Entry(spec.workload(), (DEFAULT_CONCURRENCY,), 4 * DEFAULT_CONCURRENCY)
+    found = named(spec.name)
+    if found is None:
+        raise WrongUse(
+            f"no suite has a workload {spec.name!r}",
+            where="workloads",
+            next="pao workloads lists them; or give isl and osl",
+        )
+    return found
 
 
 def _arm(c: CellConfig, engine: str) -> Arm:

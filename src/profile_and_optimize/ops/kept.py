@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from profile_and_optimize.analysis.check_plan import check_load
-from profile_and_optimize.analysis.check_prompts import Remaker
+from profile_and_optimize.analysis.check_prompts import Remaker, redrawn
 from profile_and_optimize.analysis.check_records import OURS, check_records, client_of
 from profile_and_optimize.analysis.check_server import check_server
 from profile_and_optimize.campaign.evidence_of import CALIBRATION, read_plan
@@ -44,10 +44,29 @@ def looker(run: Path, *, same_version: bool) -> Looker:
     """For this run. Prompts that another version of this program drew may have been drawn in another way."""
     try:
         plan, told = read_plan(run / "plan.json"), read_json(run / CALIBRATION)
-        remake = same_version and not plan.tokenizer
+        remake = same_version
         return Looker(plan, Remaker(plan, Calibration(**told)) if remake else None)
     except (Corrupted, TypeError, ValueError):
         return Looker(None, None)  # that one of these cannot be read is somebody else's finding
+
+
+def prompts_facts(plan: Plan, *, same_version: bool) -> dict[str, object]:
+    """Points whose prompts were drawn again, and those whose were not, with what it would have taken."""
+    drawn, needs = redrawn(plan)
+    if not same_version:
+        needs = {p.key: "the version of this program that drew them" for p in plan.points}
+        drawn = ()
+    return {"drawn_again": list(drawn), "not_drawn_again": needs}
+
+
+def prompts_words(facts: dict[str, Any]) -> list[str]:
+    """A line for what was drawn again, and one for every reason why something was not."""
+    drawn = len(facts["drawn_again"])
+    lines = [f"prompts of {drawn} points drawn again from the plan's seed"] if drawn else []
+    for needs in dict.fromkeys(facts["not_drawn_again"].values()):
+        points = ", ".join(k for k, v in facts["not_drawn_again"].items() if v == needs)
+        lines.append(f"prompts of {points} not drawn again, only compared by their digests: that takes {needs}")
+    return lines
 
 
 def _kept(run: Path, t: Judged) -> Iterator[str]:

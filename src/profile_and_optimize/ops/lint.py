@@ -22,7 +22,7 @@ MOST_SHOWN = 4
 
 
 class LintRequest(Request):
-    results: tuple[str, ...] = Field(min_length=1)
+    results: tuple[str, ...] = Field(min_length=1, description="files or folders of results")
 
 
 def run(req: LintRequest, say: Say) -> Result:

@@ -26,8 +26,8 @@ PLAIN_WARMUP = "This is warm-up request {n} of run {seed}. Please answer briefly
 class LoadOptions(Request):
     """Options of a load. `model_fields_set` tells what was typed from what is a default."""
 
-    isl: int = Field(default=128, ge=1)
-    osl: int = Field(default=64, ge=1)
+    isl: int = Field(default=128, ge=1, description="tokens of a prompt")
+    osl: int = Field(default=64, ge=1, description="tokens of an answer")
     concurrency: int = Field(
         default=8, ge=1, le=20000, description="closed loop: slots that send when their answer ended"
     )
@@ -40,7 +40,7 @@ class LoadOptions(Request):
     burstiness: float | None = Field(
         default=None, gt=0, description="of --arrival gamma: below 1 in bursts, 1 is poisson, above 1 more even"
     )
-    requests: int | None = Field(default=None, ge=1)
+    requests: int | None = Field(default=None, ge=1, description="how many are timed")
     duration_s: float | None = Field(
         default=None, gt=0, le=1e6, description="of an open loop, instead of --requests; 30 when both are left out"
     )

@@ -1,10 +1,10 @@
-"""A run's own account of where it came from, against its draft: SOURCE.md, and the campaign file if there was one."""
+"""A run's own account of where it came from, against its draft: SOURCE.md, arms.tsv, and the campaign file if there was one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import yaml
@@ -15,8 +15,10 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.reading import read_bytes
 from profile_and_optimize.evidence.tree import Tree
-from profile_and_optimize.ops.campaigns import source_text
+from profile_and_optimize.ops.campaigns import ARMS, source_text
 from profile_and_optimize.ops.config import CampaignConfig, first_problem, fixed_by_config, read_yaml
+from profile_and_optimize.optimize.arms_tsv import arms_tsv
+from profile_and_optimize.workloads.suites import bare_points
 
 SOURCE, CONFIG = "SOURCE.md", "config.yaml"
 MOST_BYTES = 1 << 20
@@ -28,6 +30,8 @@ def check_sources(run: Path, ev: Evidence, tree: Tree) -> list[str]:
     if ev.draft is None:
         return []
     found = list(_source(run, ev.draft)) if SOURCE in tree.files else []
+    if ARMS in tree.files and read_bytes(run / ARMS, MOST_BYTES) != arms_tsv(ev.draft.arms).encode():
+        found.append(f"{ARMS}: not what the draft plan gives")
     return found + (list(_config(run, ev.draft)) if CONFIG in tree.files else [])
 
 
@@ -48,6 +52,8 @@ def _config(run: Path, draft: Plan) -> Iterator[str]:
     except (yaml.YAMLError, ValueError, WrongUse) as e:
         yield f"{CONFIG}: cannot be read as a campaign: {str(e).splitlines()[0][:200]}"
         return
-    differ = [f.name for f in fields(Plan) if f.name in fixed and fixed[f.name] != getattr(draft, f.name)]
+    # Where its data was found, and what it was, lies outside of the file.
+    bare = replace(draft, points=bare_points(draft.points))
+    differ = [f.name for f in fields(Plan) if f.name in fixed and fixed[f.name] != getattr(bare, f.name)]
     if differ:
         yield f"draft.json: {', '.join(differ)} not as {CONFIG} says"

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.plugins import KINDS, SWITCH, installed, switched_off
@@ -19,8 +21,8 @@ from profile_and_optimize.toolenv.world import observe
 
 class ToolsRequest(Request):
     action: Literal["list", "install", "check"]
-    tool: str | None = None
-    tools_dir: str | None = None
+    tool: str | None = Field(default=None, description="of install and check; the list names them")
+    tools_dir: str | None = Field(default=None, description="where environments live")
 
 
 def run(req: ToolsRequest, say: Say) -> Result:
@@ -43,7 +45,7 @@ def run(req: ToolsRequest, say: Say) -> Result:
 def _list(root: Path) -> Result:
     rows = [_row(name, env) for name, env in find_all(root).items()]
     text = "\n".join(
-        f"{r['tool']:8} {r['version'] or 'not installed'}  {r['python'] or 'pao tools install ' + str(r['tool'])}"
+        f"{r['tool']:12} {r['version'] or 'not installed'}  {r['python'] or 'pao tools install ' + str(r['tool'])}"
         for r in rows
     )
     plugins = [asdict(p) for kind in KINDS for p in installed(kind)]

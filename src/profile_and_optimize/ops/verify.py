@@ -27,9 +27,11 @@ from profile_and_optimize.evidence.reading import read_bytes, read_json, strict_
 from profile_and_optimize.evidence.tree import Tree, walk
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest
-from profile_and_optimize.ops.kept import looker
+from profile_and_optimize.ops.kept import looker, prompts_facts, prompts_words
 from profile_and_optimize.ops.sources import check_sources
+from profile_and_optimize.ops.verify_pdf import check_pdf
 from profile_and_optimize.optimize.publish import MAKERS, derived
+from profile_and_optimize.report.pages.record import PDF
 
 MOST_SHOWN = 40
 ROOT_FILE_BYTES = 1 << 26
@@ -160,7 +162,8 @@ def _inside(path: Path, ev: Evidence, tree: Tree, same: bool, found: Findings) -
         found.facts |= part.facts
     found.facts |= {
         "trials": len(ev.trials), "requests": sum(len(t.file.run.records) for t in ev.trials), "evidence_root": ev.root,
-        "root": _root(path),
+        "root": _root(path), "prompts": prompts_facts(ev.frozen, same_version=same),
+        "imported": sum(len(a.runs) for c in ev.imported for a in c.attempts),
     }  # fmt: skip
 
 
@@ -173,6 +176,8 @@ def _part(path: Path, ev: Evidence, tree: Tree, same: bool, names: tuple[str, ..
     verbs = [name for name in names if name in MAKERS]
     if verbs:
         found.step("decision", lambda: _rederive(path, ev, verbs if same else [], found.facts))
+    if "report_render" in verbs and same:
+        found.step(PDF, lambda: check_pdf(path, ev, found.warnings, found.facts))
     return found
 
 
@@ -296,6 +301,8 @@ def text_of(path: Path, facts: dict[str, Any]) -> str:
     return "\n".join([
         f"{path.name}: everything holds",
         f"  {facts['trials']} trials, {facts['requests']} requests re-read",
+        *(f"  {line}" for line in prompts_words(facts["prompts"])),
+        *([f"  {facts['imported']} results of other tools translated again: DRAFT material"] if facts["imported"] else []),
         f"  {facts['derived_files']} derived files come out byte for byte"
         if facts["derived_files"]
         else f"  derived files were made by version {facts['rendered_by']}, this is {__version__}: not compared, only their digests",

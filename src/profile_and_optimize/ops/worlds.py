@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from profile_and_optimize import clients, engines
@@ -21,11 +20,11 @@ from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.endpoint import EndpointEngine
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
 from profile_and_optimize.engines.smoke import Answer, ask
-from profile_and_optimize.engines.vllm import VllmEngine, require_vllm
 from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.ops.base import Say
 from profile_and_optimize.ops.plugins import SWITCH, used
-from profile_and_optimize.toolenv.find import find, from_python
+
+NEED_NO_PYTHON = ("endpoint", "mock")
 
 
 def engine_table() -> dict[str, str]:
@@ -55,23 +54,20 @@ def make_engine(name: str, python: str | None) -> Engine:
     target = _target("engine", name, engine_table())
     if name == "endpoint":
         return EndpointEngine(auth_headers())
-    if name == "vllm":
-        return VllmEngine(from_python(Path(python)) if python else require_vllm(find("vllm")))
-    made: Engine = _made("engine", name, target, lambda cls: cls())
+    made: Engine = _made("engine", name, target, lambda cls: _in_its_environment(cls, python))
     return made
 
 
+def _in_its_environment(cls: Any, python: str | None) -> Any:
+    """One that drives a tool gets the tool's environment, or that of `python`."""
+    tool = getattr(cls, "tool", None)
+    return cls(tool_env(tool, python)) if tool else cls()
+
+
 def make_client(name: str, python: str | None = None) -> Client:
-    """A client by name. One that drives a tool gets the tool's environment, or that of `python`.
-
-    Raises WrongUse naming the clients there are, or what to install.
-    """
-
-    def make(cls: Any) -> Any:
-        tool = getattr(cls, "tool", None)
-        return cls(tool_env(tool, python)) if tool else cls()
-
-    made: Client = _made("client", name, _target("client", name, client_table()), make)
+    """A client by name. Raises WrongUse naming the clients there are, or what to install."""
+    target = _target("client", name, client_table())
+    made: Client = _made("client", name, target, lambda cls: _in_its_environment(cls, python))
     return made
 
 
@@ -95,7 +91,30 @@ def _made(kind: str, name: str, target: str, make: Callable[[Any], Any]) -> Any:
         ) from e  # fmt: skip
 
 
+def pythons(given: str | None, names: Iterable[str]) -> dict[str, str]:
+    """The Python of each engine from --python: a PATH where one engine is driven from an environment, else
+    ENGINE=PATH, several parted by commas. Raises WrongUse for a PATH that could mean several, and for another engine's name.
+    """
+    table = engine_table()
+    mine = sorted(n for n in set(names) if n in table and n not in NEED_NO_PYTHON)
+    parts = [part.strip() for part in (given or "").split(",") if part.strip()]
+    found = dict(part.partition("=")[::2] for part in parts if part.partition("=")[0] in table and "=" in part)
+    plain = [part for part in parts if not ("=" in part and part.partition("=")[0] in table)]
+    strange = sorted(set(found) - set(mine))
+    if strange:
+        raise WrongUse(f"no arm runs on {', '.join(strange)}", where=f"--python {given}", next="leave it out")
+    if plain and (found or len(plain) > 1 or len(mine) > 1):
+        shown = ",".join(f"{name}=PATH" for name in mine)
+        raise WrongUse(
+            f"{plain[0]!r} could be the Python of several engines", where="--python", next=f"--python {shown}"
+        )
+    return {name: plain[0] for name in mine} if plain else found
+
+
 def make_world(engines: Iterable[str], say: Say, python: str | None = None, client: str = "stream") -> World:
+    """`python` as `pythons` reads it."""
+    engines = sorted(set(engines))
+    own = pythons(python, engines)
     ours, its = split_cores(available_cores())
     headers = auth_headers()
 
@@ -104,7 +123,7 @@ def make_world(engines: Iterable[str], say: Say, python: str | None = None, clie
 
     made = make_client(client)
     return World(
-        engines={name: make_engine(name, python) for name in sorted(set(engines))}, client=made, now=time.time, ask=asker,
+        engines={name: make_engine(name, own.get(name)) for name in engines}, client=made, now=time.time, ask=asker,
         host=host_facts, say=say, pick_port=free_port, engine_cores=ours,
         client_cores=its, headers=headers, secrets=known_secrets(os.environ), guard=Guard(LinuxMachine(), time.sleep, quiet_limit_s()),
         client_errors=Store(default_root()).all_of(this_node(), made.name, made.version),

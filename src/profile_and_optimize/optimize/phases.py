@@ -13,6 +13,7 @@ from profile_and_optimize.core.errors import GateRefused
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.report.pages.source import Options
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,13 @@ class Champion:
     number: str = "8.4"
     title: str = "champion and report"
     needs: tuple[str, ...] = ("atlas.jsonl",)
-    writes: tuple[str, ...] = ("champion_select.json", "CHAMPION.md", "report.html")
+    writes: tuple[str, ...] = ("champion_select.json", "CHAMPION.md", "report.html", "report.pdf")
 
     def run(self, folder: RunFolder, world: World) -> GateResult:
         ev = load_evidence(folder.path)
         d = decide(ev)
         write_champion(ev, d)
-        write_report(ev, d)
+        write_report(ev, d, Options())
         effect = d.effects.get(d.pick)
         return GateResult(
             True, f"{d.tier}: {d.pick}" + (f", {ratio_words(effect)}" if effect else ", the baseline stands")

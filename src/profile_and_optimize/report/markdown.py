@@ -44,6 +44,7 @@ def champion(v: View) -> str:
         ["## Start it", "", "```", "bash serve.sh            # PORT=8000 by default", "```", "",
          "`serve.manifest.json` holds the same as data."],
         ["## Effects", "", f"{light(v.endpoint[0].upper() + v.endpoint[1:])}. Margin {v.margin}.", "", *_effects(v)],
+        *([["## The best of each engine", "", *_engines(v)]] if v.engines else []),
         ["## Measured against", "", f"{light(v.baseline)}, on the same node, in the same blocks; suite `{_code(v.place.suite)}`."],
         ["## Applies to", "", *bullets(v.applies, ""), "", "Says nothing about:", "", *bullets(v.applies_not, "")],
         ["## Evidence", "", f"- run `{_code(v.run_id)}`, {v.stamp}", f"- evidence root `{v.root}`", f"- check it: `{_code(v.verify)}`"],
@@ -65,6 +66,11 @@ def _effects(v: View) -> list[str]:
 def _effect_row(a: ArmView) -> tuple[str, ...]:
     shown = "unknown" if a.state == FAILED else a.effect_text or "the reference"
     return a.id, a.state, shown, "" if a.coverage == "unknown" else a.coverage, str(a.blocks), a.reason
+
+
+def _engines(v: View) -> list[str]:
+    rows = [(e.engine, e.version, e.delivery, arm, effect) for e in v.engines for arm, effect in e.top]
+    return table(("engine", "version", "delivery", "arm", "effect"), rows)
 
 
 def handoff(v: View) -> str:

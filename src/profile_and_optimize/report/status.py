@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from profile_and_optimize.analysis.decide import Decision
+from profile_and_optimize.analysis.imported import imported_rows
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.looks import wants_more
-from profile_and_optimize.core.metrics import METRICS
+from profile_and_optimize.report.pages.measured import coverage_words, measured, plot_ready
 from profile_and_optimize.report.words import plain
 
 
@@ -17,8 +18,9 @@ def report_status(ev: Evidence, d: Decision, rows: Sequence[Mapping[str, Any]]) 
     missing = missing_parts(ev, d)
     return {
         "schema": 1, "run_id": ev.run.name, "status": "incomplete" if missing else "complete", "focus": ev.plan.focus,
-        "sol_rigor": "none", "dcgm_grounded": False, "verdict_tier": d.tier.value, "missing": missing,
-        "omitted": omitted_parts(ev), "plot_ready_points": plot_ready(ev, rows), "coverage": coverage_line(ev, rows),
+        "sol_rigor": "none", "sol_complete": False, "dcgm_grounded": False, "verdict_tier": d.tier.value, "missing": missing,
+        "omitted": omitted_parts(ev), "omitted_pages": omitted_pages(ev, [*rows, *imported_rows(ev.imported, ev.run.name)]),
+        "plot_ready_points": plot_ready(rows, ev.plan.primary), "coverage": coverage_line(ev, rows),
     }  # fmt: skip
 
 
@@ -43,32 +45,30 @@ def omitted_parts(ev: Evidence) -> list[dict[str, str]]:
     return out
 
 
-def plot_ready(ev: Evidence, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Rows in which every primary metric has an estimate."""
-    names = [METRICS[m].printed for m in ev.plan.primary]
-    return sum(r["status"] not in ("failed", "raced") and all(_known(r["metrics"][n]) for n in names) for r in rows)
+def omitted_pages(ev: Evidence, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Pages of report.pdf that there is nothing for, each with how to get it. `rows` are those that the pages show."""
+    counters = "capture hardware counters over the trials (L3 or better)"
+    out = [_page(name, "no cell has a measured point", "run blocks until one is whole") for name in _unmeasured(rows)]
+    out += [
+        _page("kernel time shares", "no profile was captured in a window of its own", "capture one on the pick's arm"),
+        _page("hardware counters", "no counters were read over the trials", counters),
+        _page("speed of light (roofline)", "nothing is grounded (sol_rigor none)", counters),
+    ]
+    if not ev.accuracy:
+        out.append(_page("accuracy", "no accuracy questions were asked", "give --questions FILE.jsonl"))
+    return out
 
 
-def _known(metric: Mapping[str, Any] | None) -> bool:
-    return metric is not None and metric.get("p50", metric) is not None
+def _page(page: str, reason: str, how: str) -> dict[str, str]:
+    return {"page": page, "reason": reason, "how": how}
 
 
-def cell_states(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """full, partial or failed per cell over all its points."""
-    seen: dict[str, set[str]] = {}
-    for r in rows:
-        seen.setdefault(r["cell"], set()).add(r["status"])
-    return {
-        c: "failed" if "failed" in s else "raced" if s == {"raced"} else "full" if s == {"full"} else "partial"
-        for c, s in seen.items()
-    }
+def _unmeasured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    plotted = [p for p in measured(rows) if p.plotted]
+    tabled = [p for p in plotted if p.load is not None]
+    return [name for name, there in (("panes", plotted), ("tables", tabled)) if not there]
 
 
 def coverage_line(ev: Evidence, rows: Sequence[Mapping[str, Any]]) -> str:
-    states = list(cell_states(rows).values())
-    full, partial, failed, raced = (states.count(s) for s in ("full", "partial", "failed", "raced"))
-    left = f"{raced} left in the race | " if raced else ""
-    return (
-        f"Coverage: {len(states)} atlas cells | {full} full sweeps | {partial} partial sweeps | {failed} failed cells | {left}"
-        f"{plot_ready(ev, rows)} plot-ready concurrency points"
-    )
+    """`rows` are those of our own trials; other tools' are added here."""
+    return coverage_words([*rows, *imported_rows(ev.imported, ev.run.name)], ev.plan.primary)

@@ -14,7 +14,19 @@ COLUMNS = 100
 
 
 def report(v: View) -> str:
-    parts = (_head(v), table(v), _gates(v), _workloads(v), _blocks(v), _accuracy(v), _limits(v), _cost(v), _foot(v))
+    parts = (
+        _head(v),
+        table(v),
+        _engines(v),
+        _gates(v),
+        _workloads(v),
+        _imported(v),
+        _blocks(v),
+        _accuracy(v),
+        _limits(v),
+        _cost(v),
+        _foot(v),
+    )
     return "\n\n".join("\n".join(p) for p in parts if p) + "\n"
 
 
@@ -53,6 +65,15 @@ def _head(v: View) -> list[str]:
     return [*out, "", *pairs(place)]
 
 
+def _engines(v: View) -> list[str]:
+    """The best of each engine, where there are several; what is not a release is named."""
+    lines = []
+    for e in v.engines:
+        lines += wrap(f"{e.engine} {e.version}, {e.delivery}", "  ", hang=2)
+        lines += [x for arm, effect in e.top for x in wrap(f"{arm}: {effect}", "    ", hang=4)]
+    return ["The best of each engine", *lines] if lines else []
+
+
 def _gates(v: View) -> list[str]:
     lines = ["Gates"]
     for g in v.gates:
@@ -89,6 +110,16 @@ def _figures(v: View, w: WorkloadView) -> list[str]:
 def _cells(r: WorkloadRow, part: slice) -> tuple[str, ...]:
     figures = (f"{x.text} ({x.interval})" if x.interval else x.text for x in r.figures[part])
     return ("  " + cut(r.arm, 14), *figures, str(r.n))
+
+
+def _imported(v: View) -> list[str]:
+    """What other tools said of these cells; it is in nothing above."""
+    lines = []
+    for r in v.imported:
+        told = ", ".join(f"{c.head} {x}" for c, x in zip(v.columns, r.values, strict=True))
+        notes = f" ({r.notes})" if r.notes else ""
+        lines += wrap(f"{r.cell} by {r.tool}, {r.workload} at {r.load}: {r.status}; {told}{notes}", "  ", hang=2)
+    return ["Other tools on these cells (DRAFT material, in no comparison)", *lines] if lines else []
 
 
 def _blocks(v: View) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from profile_and_optimize.analysis.across import EngineRank, ranks
 from profile_and_optimize.analysis.atlas import rows as atlas_rows
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.analysis.gates import Gate
@@ -21,6 +22,7 @@ from profile_and_optimize.report.arms import ArmView, arm_views, effect_of, fail
 from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows, gap_views
 from profile_and_optimize.report.cost import Fact, Unused, cost_facts, unused_trials
 from profile_and_optimize.report.forest import Forest, forest
+from profile_and_optimize.report.imported import ImportedRow, imported_views
 from profile_and_optimize.report.status import coverage_line, missing_parts, omitted_parts
 from profile_and_optimize.report.words import UNKNOWN, count, coverage, effect_words, plain, stamp_words, verify_command
 from profile_and_optimize.report.workloads import Column, WorkloadView, columns, workload_views
@@ -61,6 +63,16 @@ class Place:
 
 
 @dataclass(frozen=True)
+class EngineView:
+    """One engine of several: its release and how it came here, and its best arms with their effect on the baseline."""
+
+    engine: str
+    version: str
+    delivery: str
+    top: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class View:
     run_id: str
     stamp: str
@@ -74,10 +86,12 @@ class View:
     headline: Headline
     place: Place
     arms: tuple[ArmView, ...]
+    engines: tuple[EngineView, ...]
     forest: Forest
     gates: tuple[GateView, ...]
     columns: tuple[Column, ...]
     workloads: tuple[WorkloadView, ...]
+    imported: tuple[ImportedRow, ...]
     context: tuple[ContextRow, ...]
     gaps: tuple[Gaps, ...]
     mismatches: tuple[str, ...]
@@ -120,8 +134,9 @@ def view(ev: Evidence, d: Decision) -> View:
         run_id=plain(ev.run.name), stamp=stamp_words(ev.stamp), root=ev.root, plan_digest=plan.digest,
         verify=verify_command(ev.run.name), focus=plan.focus, endpoint=endpoint_words(plan),
         margin=f"{100 * plan.margin:g}%", baseline=plan.baseline.id, headline=headline(ev, d), place=place, arms=arms,
+        engines=engine_views(plan, d, rows),
         forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), columns=columns(),
-        workloads=workload_views(ev, d, arms, rows), context=context_rows(rows), gaps=gap_views(rows),
+        workloads=workload_views(ev, d, arms, rows), imported=imported_views(ev), context=context_rows(rows), gaps=gap_views(rows),
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
         accuracy=accuracy_rows(ev), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
@@ -190,6 +205,7 @@ TODO = {
     "quiet machine": "stop the other work on the node, or move; the guard waits before every session",
     "prompts met once": "a data set with more prompts, fewer requests, or declare the workload warm",
     "cache state": "find what the prompts share, or declare the workload warm",
+    "engines matched": "give both engines the same cores and number format, and the prefix cache on in both or off in both",
     "grounding": "capture hardware counters over the trials (L3 or better)",
     "records readable": "restore the damaged files from a copy, or run their blocks again",
 }
@@ -214,8 +230,24 @@ def place_of(plan: Plan, d: Decision, rows: Sequence[Mapping[str, Any]]) -> Plac
 
 
 def _engine(row: Mapping[str, Any]) -> str:
-    version = row["context"].get("engine_version", {}).get("observed", UNKNOWN) if row["context"] else ""
-    return plain(f"{row['engine']} {version}") if version else ""
+    """Name, version and, where it is not a release, how the code came here: an overlay is named wherever its engine is."""
+    if not row["context"]:
+        return ""
+    version, delivery = (row["context"].get(n, {}).get("observed", UNKNOWN) for n in ("engine_version", "delivery"))
+    return plain(f"{row['engine']} {version}" + (f" ({delivery})" if delivery not in (UNKNOWN, "release") else ""))
+
+
+def engine_views(plan: Plan, d: Decision, rows: Sequence[Mapping[str, Any]]) -> tuple[EngineView, ...]:
+    """The best of each engine; none where there is one engine only, whose arms are all in the table."""
+    found = ranks(plan, d.effects)
+    if len(found) < 2:
+        return ()
+    return tuple(_engine_view(r, plan, d, [row for row in rows if row["engine"] == r.engine]) for r in found)
+
+
+def _engine_view(r: EngineRank, plan: Plan, d: Decision, rows: Sequence[Mapping[str, Any]]) -> EngineView:
+    told = tuple((plain(a), "the reference" if a == plan.baseline.id else effect_words(d.effects[a])) for a in r.top)
+    return EngineView(plain(r.engine), _seen(rows, "engine_version"), _seen(rows, "delivery"), told)
 
 
 def _seen(rows: Sequence[Mapping[str, Any]], name: str) -> str:

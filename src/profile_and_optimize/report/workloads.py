@@ -196,8 +196,8 @@ def _load(p: Point) -> str:
 
 def _words(p: Point) -> str:
     w = p.workload
-    warm = "prompts may repeat (warm)" if w.warm else "no prompt repeats within a session (cold)"
-    return plain(
-        f"{w.name}: {w.dataset} prompts, ISL {w.isl} and OSL {w.osl} tokens asked, {w.api} API, {_load(p)}, "
-        f"{p.requests} requests a trial, {warm}"
-    )
+    cache = "no prompt repeats within a session (cold)"
+    if w.repeats:
+        cache = "prompts may repeat (warm)" if w.warm else "prompts begin alike by design, none repeats (prefixes)"
+    what = f"{w.dataset} prompts" if w.kind in ("random", "prompts") else f"{w.kind} from {w.source}"
+    return plain(f"{w.name}: {what}, {w.lengths}, {w.api} API, {_load(p)}, {p.requests} requests a trial, {cache}")

@@ -112,11 +112,12 @@ def open_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[Requ
 
 def _record(load: LoadRequest, i: int, sent: int, tpot_ms: float, error_every: int) -> RequestRecord:
     step = int(tpot_ms * MS)
-    times = tuple(sent + step * (5 + k) for k in range(load.osl))
+    osl = load.osls[i] if load.osls else load.osl
+    times = tuple(sent + step * (5 + k) for k in range(osl))
     if error_every and (i + 1) % error_every == 0:
         return RequestRecord(i, sent, sent, times[-1], error="HTTP 500: asked to fail", status=500)
     words = len(load.prompts[i].split()) + 4
-    return RequestRecord(i, sent, sent, times[-1], times[0], times, words, load.osl, 200, "length")
+    return RequestRecord(i, sent, sent, times[-1], times[0], times, words, osl, 200, "length")
 
 
 @dataclass

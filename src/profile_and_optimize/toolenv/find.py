@@ -12,6 +12,7 @@ from pathlib import Path
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.toolenv.lock import same_name, shipped_digests
 from profile_and_optimize.toolenv.marker import read as read_marker
+from profile_and_optimize.toolenv.overlay import pieces
 from profile_and_optimize.toolenv.specs import SPECS, Spec, spec_of
 
 SOURCES = ("lock", "resolved", "user")
@@ -27,7 +28,8 @@ class ToolEnv:
     """A Python that has the tool. `versions` are (distribution, version) pairs, with ("python", ...) among them.
 
     `source` is "lock" (ours, every hash enforced), "resolved" (ours, versions chosen on the day) or "user" (theirs:
-    no digest is known).
+    no digest is known). `laid_over` names what makes it no plain release: code of ours, and versions that the tool does
+    not declare.
     """
 
     tool: str
@@ -36,6 +38,7 @@ class ToolEnv:
     lock_digest: str | None
     torch_wheel_sha256: str | None
     source: str
+    laid_over: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -56,6 +59,11 @@ class ToolEnv:
         """How it came here, for the context of a number."""
         told = {"lock": f"lock {self.lock_digest}", "resolved": f"no lock, resolved as {self.lock_digest}"}
         return told.get(self.source, "user's own Python, no lock")
+
+    @property
+    def is_cpu(self) -> bool:
+        """Is its torch the build for CPUs?"""
+        return "+cpu" in (self.version("torch") or "")
 
     def version(self, name: str) -> str | None:
         """The version of a distribution; None when it is not installed."""
@@ -101,9 +109,10 @@ def read(folder: Path, spec: Spec) -> ToolEnv | None:
     wheel = marker.torch
     if marker.lock_digest not in accepted:
         return None
+    laid_over = (*(f"{piece} (ours)" for piece in pieces(spec.overlay)), *spec.apart)
     return ToolEnv(
-        spec.name, python, marker.versions, marker.lock_digest, wheel.sha256 if wheel else None, marker.source
-    )
+        spec.name, python, marker.versions, marker.lock_digest, wheel.sha256 if wheel else None, marker.source, laid_over
+    )  # fmt: skip
 
 
 def from_python(python: Path, tool: str = "vllm") -> ToolEnv:
@@ -116,7 +125,7 @@ def from_python(python: Path, tool: str = "vllm") -> ToolEnv:
     if str(python).startswith("-") or not path.is_file() or not os.access(path, os.X_OK):
         raise WrongUse(f"--python {python}: not an executable file", next="give the bin/python of an environment")
     env = ToolEnv(tool, path, probe_versions(path), None, None, "user")
-    names = {spec.requirement.split("==")[0], *(spec.stub or ())[:1]}
+    names = {spec.distribution, *(spec.stub or ())[:1]}
     if not any(env.version(name) for name in names):
         raise WrongUse(f"--python {python}: {tool} is not installed there", next=f"pao tools install {tool}")
     return env

@@ -1,4 +1,4 @@
-"""The flags that the installed version of a tool knows, read from its own help and kept, for reading takes ~10 s."""
+"""The flags that the installed version of an engine knows, read from its own help and kept, for reading takes ~10 s."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from pathlib import Path
 from profile_and_optimize.core.errors import BrokeMidway
 from profile_and_optimize.toolenv.child import Child, child_env, lines_of, run_child
 from profile_and_optimize.toolenv.find import ToolEnv, default_root
+from profile_and_optimize.toolenv.specs import spec_of
 
-# An option line of argparse is indented by exactly two blanks; help text and examples by more.
+# An option line of argparse is indented by exactly two blanks; help text and examples by more. Click does the same where
+# rich draws no boxes round it (TYPER_USE_RICH).
 _OPTION_LINE = re.compile(r"  (-\S.*)")
+_PLAIN = {"TYPER_USE_RICH": "0", "NO_COLOR": "1", "COLUMNS": "200", "TERMINAL_WIDTH": "200"}
 _LONG = re.compile(r"(?<!\S)--[A-Za-z][\w.-]*")
 
 
 def flags_of(env: ToolEnv, *, root: Path | None = None, child: Child = run_child) -> frozenset[str]:
-    """Long option names of `vllm serve`, such as "--max-num-seqs"; "--no-..." forms are listed as their own.
+    """Long option names of its serve command, such as "--max-num-seqs"; "--no-..." forms are listed as their own.
 
     `root` holds the cache for a user's Python (default: the tools folder). Raises BrokeMidway when the help fails.
     """
-    cache, version = _cache_of(env, root), env.version("vllm") or ""
+    spec = spec_of(env.tool)
+    cache, version = _cache_of(env, root), env.version(spec.name) or ""
     known = _read(cache, version)
     if known is not None:
         return known
-    argv = [str(env.python), "-m", "vllm.entrypoints.cli.main", "serve", "--help=all"]
-    flags = parse_flags(lines_of(child, argv, env=child_env(os.environ), doing="vllm serve --help=all"))
+    doing = f"{spec.name}: {' '.join(spec.help)}"
+    argv, plain = [str(env.python), *spec.help], child_env(os.environ) | _PLAIN
+    flags = parse_flags(lines_of(child, argv, env=plain | dict(spec.env if env.is_cpu else ()), doing=doing))
     if not flags:
-        raise BrokeMidway("vllm serve --help=all named no options", where=str(env.python))
+        raise BrokeMidway(f"{doing} named no options", where=str(env.python))
     _write(cache, version, flags)
     return flags
 

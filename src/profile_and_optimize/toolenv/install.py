@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from profile_and_optimize.core.errors import BrokeMidway
-from profile_and_optimize.toolenv import fetch, find, flags, marker, preflight
+from profile_and_optimize.core.errors import BrokeMidway, WrongUse
+from profile_and_optimize.toolenv import fetch, find, flags, marker, overlay, preflight
 from profile_and_optimize.toolenv.child import Child, child_env, must, redact, run_child
 from profile_and_optimize.toolenv.find import ToolEnv
 from profile_and_optimize.toolenv.lock import Lock, Pin, shipped
@@ -110,6 +110,9 @@ def _minutes(seconds: float) -> str:
 
 def _plan(spec: Spec, world: World, *, root: Path, say: Say, child: Child) -> _Build:
     lock = shipped(spec, machine=world.machine, python_tag=world.python_tag)
+    if lock is None and spec.locked_only and world.system == "Linux":
+        where = f"{world.machine}, {world.python_tag}"
+        raise WrongUse(f"{spec.requirement} on a CPU has no lock for {where}", next=f"--python PATH, or {spec.instead}")
     home = folder_of(spec, lock, root)
     tmp = home.with_name(f".{home.name}.tmp")
     return _Build(spec, lock, home, world.python, say, child, child_env(os.environ, tmp=tmp))
@@ -219,13 +222,16 @@ def _install(build: _Build, lock: Lock, torch: Pin | None) -> None:
         done += len(batch)
         build.step(4, f"installed {done}/{len(lock.pins)}")
     (build.home / "pao-tool.lock").write_text(lock.text())
-    if build.spec.stub is not None:
-        _stub(build, *build.spec.stub)
-
-
-def _stub(build: _Build, name: str, version: str) -> None:
-    """Metadata under the name that the tool's own command looks itself up by."""
     site = next(build.home.glob("lib/python*/site-packages"))
+    if build.spec.stub is not None:
+        _stub(site, *build.spec.stub)
+    if build.spec.overlay:
+        build.step(4, f"laying our {', '.join(overlay.pieces(build.spec.overlay))} over it: an overlay, no release")
+        overlay.lay(build.spec.overlay, site)
+
+
+def _stub(site: Path, name: str, version: str) -> None:
+    """Metadata under the name that the tool's own command looks itself up by."""
     folder = site / f"{name}-{version}.dist-info"
     folder.mkdir(exist_ok=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -236,11 +242,13 @@ def _verify(build: _Build) -> None:
     spec, seen = build.spec, []  # type: tuple[Spec, list[str]]
     build.step(5, "checking that it imports")
     torch = "import torch; print('torch', torch.__version__)" if spec.torch else ""
-    build.run("-c", f"import {spec.module}; {torch}", doing=f"import of {spec.module}", on_line=seen.append)
+    settings = {**build.env, **dict(spec.env)}
+    argv = [str(build.python), "-c", f"import {spec.module}; {torch}"]
+    must(build.child, argv, env=settings, doing=f"import of {spec.module}", on_line=seen.append)
     if spec.torch and f"torch {spec.torch_version}" not in seen:
         raise BrokeMidway(f"installed torch is not {spec.torch_version}: {seen[-1:]}", where=str(build.home))
     if spec.serves:
-        env = ToolEnv(spec.name, build.python, (spec.stub,) if spec.stub else (), None, None, "resolved")
+        env = ToolEnv(spec.name, build.python, find.probe_versions(build.python), None, None, "resolved")
         build.step(5, f"{len(flags.flags_of(env, child=build.child))} flags known")
 
 

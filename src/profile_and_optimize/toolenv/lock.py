@@ -16,11 +16,12 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.toolenv.child import Child, child_env, lines_of, must, run_child
+from profile_and_optimize.toolenv.overlay import digest_of_overlay
 from profile_and_optimize.toolenv.specs import SPECS, Spec, spec_of
 
 FOLDER = Path(__file__).parent / "locks"
@@ -48,16 +49,19 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """`pins` without torch; `torch` is the wheel as seen when the lock was made (None: not seen yet)."""
+    """`pins` without torch; `torch` is the wheel as seen when the lock was made (None: not seen yet). `overlay` is the
+    digest of the code of ours that is laid over them, "" where there is none."""
 
     pins: tuple[Pin, ...]
     torch: Pin | None
+    overlay: str = ""
 
     @property
     def digest(self) -> str:
-        """12 hex digits over what is enforced: names, versions, hashes, and torch's version."""
+        """12 hex digits over what is enforced: names, versions, hashes, torch's version, and our overlay's bytes."""
         enforced = [f"{pin.name}=={pin.version} {pin.sha256}" for pin in self.pins]
         enforced += [f"torch=={self.torch.version}"] if self.torch else []
+        enforced += [f"overlay {self.overlay}"] if self.overlay else []
         return hashlib.sha256("\n".join(enforced).encode()).hexdigest()[:12]
 
     @property
@@ -69,6 +73,7 @@ class Lock:
     def text(self) -> str:
         head = ["# Made by: python -m profile_and_optimize.toolenv.lock. Hashes are those of the wheels on PyPI."]
         head += [_SEEN + self.torch.line()] if self.torch else []
+        head += [f"# overlay {self.overlay}"] if self.overlay else []
         return "\n".join((*head, *(pin.line() for pin in self.pins))) + "\n"
 
 
@@ -95,13 +100,16 @@ def _pin(line: str, *, where: str) -> Pin:
 def shipped(spec: Spec, *, machine: str, python_tag: str, folder: Path = FOLDER) -> Lock | None:
     """The lock in the package for this architecture and Python ("cp311"); None when there is none."""
     path = folder / f"{spec.name}-{spec.variant}-linux-{machine}-{python_tag}.txt"
-    return parse(path.read_text(), where=path.name) if path.exists() else None
+    return _read(path, spec) if path.exists() else None
 
 
 def shipped_digests(spec: Spec, *, folder: Path = FOLDER) -> frozenset[str]:
     """Digests of all locks of a tool, whatever their architecture and Python."""
-    paths = folder.glob(f"{spec.name}-{spec.variant}-*.txt")
-    return frozenset(parse(path.read_text(), where=path.name).digest for path in paths)
+    return frozenset(_read(path, spec).digest for path in folder.glob(f"{spec.name}-{spec.variant}-*.txt"))
+
+
+def _read(path: Path, spec: Spec) -> Lock:
+    return replace(parse(path.read_text(), where=path.name), overlay=digest_of_overlay(spec.overlay))
 
 
 def same_name(name: str) -> str:
@@ -162,9 +170,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         lock = make(args.python, spec_of(args.tool), wheels=Path(folder))
+    digest = replace(lock, overlay=digest_of_overlay(spec_of(args.tool).overlay)).digest
     args.out.write_text(lock.text())
     count = f"{len(lock.pins)} packages{' and torch' if lock.torch else ''}"
-    print(f"{args.out}: {count}, {lock.size_bytes / 1e6:.0f} MB, digest {lock.digest}")
+    print(f"{args.out}: {count}, {lock.size_bytes / 1e6:.0f} MB, digest {digest}")
     return 0
 
 

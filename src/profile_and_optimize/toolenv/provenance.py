@@ -63,6 +63,9 @@ def as_locked(found: Provenance, env: ToolEnv) -> Provenance:
     """
     if env.source != "lock" or found.delivery in (UNKNOWN, SOURCE):
         return found
+    if env.laid_over:
+        seen = [what for what in found.changed or () if f"{what} (ours)" not in env.laid_over]
+        found = replace(found, delivery=OVERLAY, changed=(*seen, *env.laid_over))
     name, _, version = found.source_commit.rpartition(" ")[2].partition("==")
     if version and env.version(name) != version:
         later = f"{name} {version} where the lock has {env.version(name) or 'none'}"

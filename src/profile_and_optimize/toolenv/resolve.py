@@ -45,7 +45,7 @@ def resolve(python: Path, spec: Spec, *, torch: Pin | None, wheels: Path, env: M
     """
     report = wheels / "report.json"
     flags = ["--dry-run", "--ignore-installed", "--only-binary=:all:", "--quiet", "--report", str(report)]
-    asked = [spec.torch, spec.requirement] if spec.torch else [spec.requirement]
+    asked = [*([spec.torch] if spec.torch else []), spec.requirement, *spec.also]
     argv = [str(python), "-m", "pip", "install", *flags, "--find-links", str(wheels), *asked]
     must(child, argv, env=env, doing=f"resolution of {spec.requirement}", on_line=lambda line: None)
     left_out = {*spec.drop, "torch"}

@@ -1,0 +1,160 @@
+"""From what somebody asks for to the draft of a campaign, and from the draft to its outcome: shared by the verbs that tune."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from profile_and_optimize.analysis.decide import decision_json
+from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.workload import Point
+from profile_and_optimize.evidence.folder import read_json, workspace
+from profile_and_optimize.evidence.manifest import MANIFEST
+from profile_and_optimize.ops.base import Request, Result
+from profile_and_optimize.ops.campaigns import (
+    command_line,
+    create,
+    evidence_and_decision,
+    opened,
+    shown_command,
+    source_text,
+)
+from profile_and_optimize.ops.config import RACE_ROUNDS, SloConfig, fresh_seed, rounds_of
+from profile_and_optimize.ops.fits import max_length, require_fit
+from profile_and_optimize.ops.model import check_model, model_digest
+from profile_and_optimize.ops.node import facts
+from profile_and_optimize.ops.worlds import engine_table
+from profile_and_optimize.optimize.phases import road, walk
+from profile_and_optimize.workloads.data import given_files
+from profile_and_optimize.workloads.suites import chosen_points, found_points, suite_points
+
+# Engines that serve no model of the user's, so that none is looked at.
+PRETEND = frozenset({"mock", "fake"})
+
+
+class TuneRequest(Request):
+    """What every verb asks that measures arms which it starts itself."""
+
+    model: str | None = Field(default=None, description="a model folder, or a Hugging Face id")
+    focus: Literal["throughput", "latency", "mixed"] = Field(default="throughput", description="what is compared")
+    budget_minutes: float = Field(
+        default=30.0, gt=0, le=1e6, description="the blocks are fixed from it before the first"
+    )
+    python: str | None = Field(
+        default=None, description="your own environment's bin/python instead of the tool environment"
+    )
+    suite: str = Field(default="demo", description="a suite or one workload; pao workloads lists them")
+    data: str | None = Field(default=None, description="NAME=FILE: your file instead of a workload's data")
+    concurrency: int | None = Field(default=None, ge=1, description="slots of the closed loop; 8 if not given")
+    requests: int | None = Field(default=None, description="requests a trial; 4 times the concurrency if not given")
+    blocks: int | None = Field(
+        default=None, ge=2, description="at most so many blocks, instead of what the budget buys"
+    )
+    slo_ttft_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time to first token")
+    slo_tpot_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time per output token")
+    questions: str | None = Field(default=None, description="JSONL of questions with answers, for the accuracy gate")
+    seed: int | None = None
+    name: str | None = Field(default=None, description="slug of the run; the model's name if not given")
+    dry_run: bool = Field(default=False, description="show every command, start nothing")
+    campaigns_dir: str | None = None
+
+
+def checked_engines(names: str) -> tuple[str, ...]:
+    """The engines of a comma-separated list, each once. Raises WrongUse naming those there are."""
+    found = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
+    unknown = [n for n in found if n not in engine_table()]
+    if unknown or not found:
+        what = f"unknown engine {unknown[0]!r}" if unknown else "no engine"
+        raise WrongUse(f"{what}; there are {', '.join(sorted(engine_table()))}", where="--engines")
+    return found
+
+
+def checked(model: str | None, engines: tuple[str, ...]) -> str:
+    """The model as the plan keeps it. Raises WrongUse when it is missing or cannot be served."""
+    if model is None:
+        raise WrongUse("which model?", where="--model", next="give a folder or a Hugging Face id, or --resume RUN")
+    return model if set(engines) <= PRETEND else check_model(model)
+
+
+def draft(req: TuneRequest, model: str, arms: tuple[Arm, ...], world: World) -> Plan:
+    """The plan before admission, its blocks left to the budget."""
+    engines = tuple(dict.fromkeys(a.engine for a in arms))
+    for engine in engines:
+        _need_compiler(engine, world, model)
+    real = not set(engines) <= PRETEND
+    return Plan(
+        slug=slug(req.name or Path(model).name), model=model, focus=req.focus, arms=arms, points=_points(req, model, arms, world),
+        blocks=req.blocks or 0, seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
+        budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=_questions(req),
+        model_digest=model_digest(model),
+        race_rounds=rounds_of(None, RACE_ROUNDS, len([a for a in arms if a.role is Role.CANDIDATE])),
+        slo=SloConfig(ttft_ms=req.slo_ttft_ms, tpot_ms=req.slo_tpot_ms).limits(),
+    )  # fmt: skip
+
+
+def _points(req: TuneRequest, model: str, arms: tuple[Arm, ...], world: World) -> tuple[Point, ...]:
+    """Of the suite, with its data found. Raises WrongUse naming the workloads that do not fit into the model."""
+    bare = chosen_points(suite_points(req.suite, req.concurrency, req.requests), given_files(req.data))
+    for arm in arms:
+        require_fit(bare, max_length(model, arm.flags), f"{arm.id} of {model}")
+    return found_points(bare, world.say)
+
+
+def _need_compiler(engine: str, world: World, model: str) -> None:
+    """vLLM on CPU compiles by default, so the engine's own defaults cannot start without a C++ compiler."""
+    if engine == "vllm":
+        found = facts(world, engine, model)
+        if found.cpu and not found.compiler:
+            raise WrongUse(
+                "vLLM compiles with a C++ compiler, and there is none", where="g++", next="apt-get install -y g++"
+            )
+
+
+def _questions(req: TuneRequest) -> str:
+    """The given file, or the model folder's own eval.jsonl; empty when there is none."""
+    own = Path(req.model or "") / "eval.jsonl"
+    if req.questions:
+        if not Path(req.questions).is_file():
+            raise WrongUse(
+                "no such file", where=f"--questions {req.questions}", next='a line is {"question": "...", "answer": "..."}'
+            )  # fmt: skip
+        return str(Path(req.questions).absolute())
+    return str(own.absolute()) if req.model and own.is_file() else ""
+
+
+def measure(req: TuneRequest, plan: Plan, world: World, how: str) -> Result:
+    """The whole road over a new run of this plan; with --dry-run, its commands."""
+    if req.dry_run:
+        return _dry(plan, world)
+    path = create(plan, workspace(req.campaigns_dir), source_text(plan, how))
+    with opened(path) as folder:
+        walk(road(None), folder, world)
+    return outcome(path)
+
+
+def _dry(plan: Plan, world: World) -> Result:
+    shown = [shown_command(plan, a, world) for a in plan.arms]
+    return Result({"commands": shown, "plan": plan.to_json()}, "\n".join(command_line(s) for s in shown))
+
+
+def outcome(path: Path) -> Result:
+    """The envelope of a finished run, read back from its folder."""
+    ev, d = evidence_and_decision(path)
+    manifest = read_json(path / MANIFEST)
+    places = {
+        "report": str(path / "report.html"),
+        "champion": str(path / "CHAMPION.md"),
+        "serve": str(path / "serve.sh"),
+    }
+    text = "\n".join([
+        (path / "report.txt").read_text().rstrip(), "", f"page      {places['report']}", f"champion  {places['champion']}",
+        f"start it  {places['serve']}", f"root      {manifest['root']}", f"check it  pao verify {path}",
+    ])  # fmt: skip
+    return Result({**decision_json(ev, d), "path": str(path), **places, "root": manifest["root"]}, text, ev.damaged)

@@ -1,0 +1,51 @@
+"""pao run_controlled_ab: one change against the baseline for a claim on latency, judged by the median TPOT."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Literal
+
+from pydantic import Field
+
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.ops.base import Op, Result, Safety, Say
+from profile_and_optimize.ops.drafting import TuneRequest
+from profile_and_optimize.ops.run_variant_ab import variants
+
+
+class ControlledRequest(TuneRequest):
+    focus: Literal["latency"] = Field(default="latency", description="latency: output tok/s is no evidence for it")
+    engine: str = Field(default="vllm", description="the engine of both arms")
+    flags: str = Field(default="", description="what the candidate adds, written as in a shell")
+    env: str = Field(default="", description="NAME=VALUE settings that the candidate adds")
+    baseline_flags: str = Field(default="", description="flags of both arms")
+    lever: str = Field(default="", description="in words, what is changed")
+
+
+def run(req: ControlledRequest, say: Say) -> Result:
+    return variants(req, arms_of(req), "run_controlled_ab", say)
+
+
+def arms_of(req: ControlledRequest) -> tuple[Arm, ...]:
+    """Baseline, A/A arm and the candidate. Raises WrongUse when it changes nothing."""
+    try:
+        base, more, env = (tuple(shlex.split(text)) for text in (req.baseline_flags, req.flags, req.env))
+    except ValueError as e:
+        raise WrongUse(f"not written as in a shell: {e}", where="--flags", next="close the quotes") from e
+    settings = tuple(sorted((name, value) for name, _, value in (s.partition("=") for s in env)))
+    if not (more or settings):
+        raise WrongUse("the candidate changes nothing", where="--flags", next="--flags '--no-async-scheduling'")
+    says = req.lever or " ".join((*more, *env))
+    return (
+        Arm("baseline", req.engine, Role.BASELINE, base),
+        Arm("baseline-again", req.engine, Role.AA, base),
+        Arm("candidate", req.engine, Role.CANDIDATE, (*base, *more), settings, lever=says),
+    )
+
+
+OP = Op(
+    "run_controlled_ab", "One change against the baseline on this node, for a claim on latency: median TPOT over restarted blocks.",
+    Safety.WRITES_ARTIFACTS, ControlledRequest, run, mcp_name="run_controlled_ab",
+    examples=("pao run_controlled_ab --model ./my-model --engine vllm --flags '--enforce-eager'",),
+)  # fmt: skip

@@ -1,0 +1,42 @@
+"""pao run_variant_ab: the arms of a table, vLLM and SGLang alike, measured by one client in shared blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.evidence.given import read_given
+from profile_and_optimize.ops.base import Op, Result, Safety, Say
+from profile_and_optimize.ops.drafting import TuneRequest, checked, checked_engines, draft, measure
+from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.optimize.arms_tsv import MOST_BYTES, parse_arms, several_levers
+
+
+class VariantRequest(TuneRequest):
+    arms: str = Field(description="arms.tsv: arm, engine, flags, env, lever; the first row per engine is its baseline")
+
+
+def run(req: VariantRequest, say: Say) -> Result:
+    path = Path(req.arms)
+    arms = parse_arms(read_given(path, MOST_BYTES), path.name)
+    notes = tuple(several_levers(arms))
+    for note in notes:
+        say(note)
+    found = variants(req, arms, f"run_variant_ab {path.name}", say)
+    return Result(found.data, found.text, (*found.warnings, *notes), found.refusal)
+
+
+def variants(req: TuneRequest, arms: tuple[Arm, ...], how: str, say: Say) -> Result:
+    engines = checked_engines(",".join(a.engine for a in arms))
+    model = checked(req.model, engines)
+    world = make_world(engines, say, req.python)
+    return measure(req, draft(req, model, arms, world), world, how)
+
+
+OP = Op(
+    "run_variant_ab", "Measure the arms of an arms.tsv, across engines too: one client, one champion.", Safety.WRITES_ARTIFACTS,
+    VariantRequest, run, positional=("arms",), mcp_name="run_variant_ab",
+    examples=("pao run_variant_ab arms.tsv --model ./my-model --budget-minutes 60",),
+)  # fmt: skip

@@ -1,0 +1,71 @@
+"""verify's look at report.pdf: the pages are derived again and their digest held against the one in the file; where the same
+libraries are installed, the file is drawn again and compared byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.analysis.decide import decide
+from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.evidence.reading import read_bytes
+from profile_and_optimize.report.pages.build import report_of
+from profile_and_optimize.report.pages.campaign import source_of
+from profile_and_optimize.report.pages.model import Report
+from profile_and_optimize.report.pages.record import PDF, RECORD, Record, read_record, record_bytes
+from profile_and_optimize.report.pdf.stamp import drawn_with, expected, page_count, read_stamp
+from profile_and_optimize.report.words import plain
+
+# Drawing takes some hundredths of a second a page; verify stays quick on large runs.
+MOST_CELLS = 100
+HOW = "(re-derive with: pao report_render RUN)"
+
+
+def check_pdf(run: Path, ev: Evidence, warnings: list[str], facts: dict[str, Any]) -> list[str]:
+    """Each problem as a line; nothing where the run has no PDF. What could only be compared in part is a warning."""
+    there = [name for name in (PDF, RECORD) if (run / name).is_file()]
+    if len(there) == 1:
+        return [f"{there[0]}: the other one, {PDF if there[0] == RECORD else RECORD}, is missing {HOW}"]
+    record = read_record(run)
+    if record is None:
+        return []
+    report = report_of(source_of(ev, decide(ev), record.options))
+    data = read_bytes(run / PDF)
+    problems = (
+        [f"{RECORD}: not what the records give {HOW}"]
+        if read_bytes(run / RECORD) != record_bytes(report, record)
+        else []
+    )
+    problems += _stamp(data, report)
+    return problems or _drawn_again(data, report, record, warnings, facts)
+
+
+def _stamp(data: bytes, report: Report) -> list[str]:
+    seen, pages = read_stamp(data), page_count(data)
+    problems = [
+        f"{PDF}: its {name} are not those of the pages that the records give {HOW}"
+        for name, true in expected(report).items()
+        if seen[name] != true
+    ]
+    if pages != len(report.pages):
+        problems.append(f"{PDF}: {pages} pages, the records give {len(report.pages)} {HOW}")
+    return problems
+
+
+def _drawn_again(data: bytes, report: Report, record: Record, warnings: list[str], facts: dict[str, Any]) -> list[str]:
+    reason = _not_comparable(report, record)
+    facts["pdf"] = "digest and stamp compared" if reason else "drawn again"
+    if reason:
+        warnings.append(f"{PDF}: only its digest and its stamp were compared, it was not drawn again: {reason}")
+        return []
+    from profile_and_optimize.report.pdf.write import pdf_of
+
+    facts["derived_files"] = facts.get("derived_files", 0) + 2
+    return [] if pdf_of(report) == data else [f"{PDF}: not what its pages look like when they are drawn {HOW}"]
+
+
+def _not_comparable(report: Report, record: Record) -> str:
+    if report.cells > MOST_CELLS:
+        return f"{report.cells} cells, more than {MOST_CELLS}"
+    here = drawn_with()
+    return "" if record.drawn_with == here else f"drawn with {plain(record.drawn_with)}, here is {here}"

@@ -1,0 +1,1 @@
+"""What is sent: suites of workloads as data, where their texts come from, and the prompts drawn from them."""
