@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from profile_and_optimize.cli.main import run as pao
+from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.tree import walk
 from profile_and_optimize.ops.campaigns import create
+from profile_and_optimize.ops.config import load_config, plan_of
 from profile_and_optimize.ops.node import has_experts
 from profile_and_optimize.ops.sources import check_sources
 from profile_and_optimize.optimize.arms_tsv import parse_arms
@@ -82,6 +84,29 @@ def test_one_controlled_change_is_judged_by_latency(capsys: pytest.CaptureFixtur
 def test_wrong_use_is_refused_with_a_line(capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], says: str) -> None:
     assert pao([*argv, "--dry-run"]) == 2
     assert says in capsys.readouterr().err
+
+
+CONFIG = """
+name: both
+model: m
+workloads: [{name: w, isl: 16, osl: 4}]
+cells:
+  - {cell_id: base, role: baseline, engine: mock, flags: {itl-ms: 2}}
+  - {cell_id: other, engine: fake}
+engine_flags: {mock: {ttft-ms: 1}, fake: [--slow]}
+"""
+
+
+def test_flags_of_one_engine_go_to_its_cells_alone(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    arms = {a.id: a.flags for a in plan_of(load_config(tmp_path / "c.yaml"), at=0.0).arms}
+    assert arms == {"base": ("--ttft-ms", "1", "--itl-ms", "2"), "other": ("--slow",)}
+
+
+def test_flags_of_an_engine_that_no_cell_has_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("fake: [", "sglang: ["))
+    with pytest.raises(WrongUse, match="no cell has the engine sglang"):
+        plan_of(load_config(tmp_path / "c.yaml"), at=0.0)
 
 
 def plan_in(tmp_path: Path) -> tuple[Path, Plan]:

@@ -22,6 +22,7 @@ from profile_and_optimize.ops.campaigns import create, evidence_and_decision, op
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.worlds import auth_headers, make_world
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.report.pages.source import Options
 from profile_and_optimize.workloads.suites import points_of_suite
 
 
@@ -72,12 +73,13 @@ def outcome(path: Path) -> Result:
     ev, d = evidence_and_decision(path)
     write_aggregates(ev, d)
     write_champion(ev, d)
-    write_report(ev, d)
+    write_report(ev, d, Options())
     effect = d.effects["b"]
     data: dict[str, Any] = {
         **decision_json(ev, d),
         "path": str(path),
         "report": str(path / "report.html"),
+        "pdf": str(path / "report.pdf"),
         "call": effect.call.value,
     }
     lost = d.failed.get("b") or d.failed.get("a-again")

@@ -85,6 +85,7 @@ class CampaignConfig(_Strict):
     tokenizer: str | None = None
     common_flags: list[str] | dict[str, Any] = Field(default_factory=list)
     common_env: dict[str, str] = Field(default_factory=dict)
+    engine_flags: dict[str, list[str] | dict[str, Any]] = Field(default_factory=dict)
     client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
     race: bool | None = None
     race_rounds: int = Field(default=RACE_ROUNDS, ge=1, le=20)
@@ -145,13 +146,15 @@ def plan_of(config: CampaignConfig, *, at: float, say: Callable[[str], None] = l
     Raises WrongUse, and Unreachable where a data set is not to be had.
     """
     local_engines = {c.engine or config.engine for c in config.cells}
+    if strange := sorted(config.engine_flags.keys() - local_engines):
+        raise WrongUse(f"no cell has the engine {', '.join(strange)}", where="engine_flags", next="correct the file")
     real = bool(local_engines - {"mock", "endpoint", "fake"})
     model = check_model(config.model) if real else config.model
     fixed = fixed_by_config(config)
     _require_one_osl(fixed["points"], config.client)
     for cell in config.cells:
         if real:
-            flags = (*fixed["common_flags"], *flag_list(cell.flags))
+            flags = (*fixed["common_flags"], *_flags(cell, config))
             require_fit(
                 fixed["points"],
                 max_length(model, flags),
@@ -179,7 +182,7 @@ def _require_one_osl(points: tuple[Point, ...], client: str) -> None:
 def fixed_by_config(config: CampaignConfig) -> dict[str, Any]:
     """The fields of the draft that the file fixes by itself, whatever lies beside it."""
     fixed: dict[str, Any] = {
-        "slug": slug(config.name), "focus": config.focus, "arms": tuple(_arm(c, config.engine) for c in config.cells),
+        "slug": slug(config.name), "focus": config.focus, "arms": tuple(_arm(c, config) for c in config.cells),
         "points": chosen_points(points_of(_entries(config), config), config.data), "blocks": config.blocks or 0,
         "suite": config.suite or ("own" if config.workloads else "demo"),
         "alpha": config.alpha, "margin": config.margin, "budget_s": config.budget_minutes * 60,
@@ -272,8 +275,13 @@ def _entry(spec: WorkloadSpec) -> Entry:
     return found
 
 
-def _arm(c: CellConfig, engine: str) -> Arm:
+def _flags(c: CellConfig, config: CampaignConfig) -> tuple[str, ...]:
+    """The cell's own after those that all cells of its engine have."""
+    return (*flag_list(config.engine_flags.get(c.engine or config.engine, [])), *flag_list(c.flags))
+
+
+def _arm(c: CellConfig, config: CampaignConfig) -> Arm:
     return Arm(
-        c.cell_id, c.engine or engine, Role(c.role), flag_list(c.flags), tuple(sorted(c.env.items())), c.lever, c.predicts,
+        c.cell_id, c.engine or config.engine, Role(c.role), _flags(c, config), tuple(sorted(c.env.items())), c.lever, c.predicts,
         c.predicted, checked_url(c.url) if c.url else "",
     )  # fmt: skip

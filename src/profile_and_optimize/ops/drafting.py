@@ -150,11 +150,13 @@ def outcome(path: Path) -> Result:
     manifest = read_json(path / MANIFEST)
     places = {
         "report": str(path / "report.html"),
+        "pdf": str(path / "report.pdf"),
         "champion": str(path / "CHAMPION.md"),
         "serve": str(path / "serve.sh"),
     }
-    text = "\n".join([
-        (path / "report.txt").read_text().rstrip(), "", f"page      {places['report']}", f"champion  {places['champion']}",
-        f"start it  {places['serve']}", f"root      {manifest['root']}", f"check it  pao verify {path}",
-    ])  # fmt: skip
+    lines = [
+        ("page", places["report"]), ("to print", places["pdf"]), ("champion", places["champion"]), ("start it", places["serve"]),
+        ("root", manifest["root"]), ("check it", f"pao verify {path}"),
+    ]  # fmt: skip
+    text = "\n".join([(path / "report.txt").read_text().rstrip(), "", *(f"{name:<10}{value}" for name, value in lines)])
     return Result({**decision_json(ev, d), "path": str(path), **places, "root": manifest["root"]}, text, ev.damaged)
