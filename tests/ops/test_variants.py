@@ -20,7 +20,7 @@ from profile_and_optimize.optimize.arms_tsv import parse_arms
 from profile_and_optimize.testing.synthetic import synthetic_plan
 
 TABLE = "arm\tengine\tflags\tenv\tlever\nv0\tmock\t\t\tits own defaults\nv1\tmock\t--itl-ms 9\t\tfaster\n"
-SMALL = ("--model", "mock", "--blocks", "2", "--requests", "6", "--concurrency", "2")
+SMALL = ("--model", "mock", "--suite", "demo-short", "--blocks", "2", "--requests", "6", "--concurrency", "2")
 
 
 @pytest.fixture(autouse=True)
