@@ -72,8 +72,8 @@ def campaign(asked: argparse.Namespace, space: Path, engines: tuple[str, str], s
     more = [f"--{n}={v}" for n in ("concurrency", "questions") if (v := getattr(asked, n)) is not None]
     argv = [
         str(PAO), "optimize", "--model", str(Path(asked.model).resolve()), "--engines", ",".join(engines),
-        "--suite", asked.suite, "--max-arms", "3", "--blocks", str(asked.blocks), "--seed", str(seed), "--name", "-".join(engines), "--campaigns-dir", str(space),
-        "--budget-minutes", "600", "--json", *more,
+        "--suite", asked.suite, "--max-arms", "3", "--blocks", str(asked.blocks), "--seed", str(seed),
+        "--name", "-".join(engines), "--campaigns-dir", str(space), "--budget-minutes", "600", "--json", *more,
     ]  # fmt: skip
     print(" ".join(argv), file=sys.stderr, flush=True)
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True)
