@@ -1,5 +1,5 @@
 # make demo    from nothing to a checked champion on this machine
-# make check   format, lint, types, fast tests (under a minute)
+# make check   format, lint, types, fast tests
 # make test    everything that CI runs
 PYTHON ?= python3.11
 VENV := .venv

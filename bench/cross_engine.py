@@ -87,7 +87,9 @@ def campaign(asked: argparse.Namespace, space: Path, engines: tuple[str, str], s
 
 def holds(ran: list[Ran]) -> bool:
     forth, back = (r.other["effect"]["call"] for r in ran)
-    return back == MIRROR[forth] and len({r.picked for r in ran}) == 1 and all(r.verified for r in ran)
+    # A tie goes to the incumbent, which is another one each time; UNKNOWN twice is no answer.
+    picked = forth == "SAME" or len({r.picked for r in ran}) == 1
+    return back == MIRROR[forth] and forth != "UNKNOWN" and picked and all(r.verified for r in ran)
 
 
 def table(asked: argparse.Namespace, ran: list[Ran]) -> str:
