@@ -17,7 +17,8 @@ KINDS = set(ROOMS[4])
 # What a kind offers to others besides `base`: value types and pure readers, no implementation.
 OPEN = {
     "engines.base", "engines.calls", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls",
-    "clients.arrivals", "clients.base", "clients.prompts", "evals.exact_match",
+    "engines.formats", "engines.kernels",
+    "clients.arrivals", "clients.base", "clients.prompts", "evals.exact_match", "quant.checkpoint",
 }  # fmt: skip
 
 

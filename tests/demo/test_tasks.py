@@ -6,7 +6,20 @@ import re
 
 import jinja2
 import pytest
-from demo.tasks import HELDOUT, KINDS, Part, Task, distinct, draw, filler, heldout, part_of, read_tasks
+from demo.tasks import (
+    HELDOUT,
+    KINDS,
+    MORE,
+    Part,
+    Task,
+    distinct,
+    draw,
+    filler,
+    heldout,
+    more_heldout,
+    part_of,
+    read_tasks,
+)  # fmt: skip
 from demo.tokenizer import ALPHABET, MARKERS, build_tokenizer, chat_prompt, is_printable, save_tokenizer
 from demo.words import whole_words
 from tokenizers.decoders import DecodeStream
@@ -66,8 +79,23 @@ def test_heldout_has_400_questions_or_more_and_as_many_of_each_kind():
 
 def test_heldout_answers_are_right():
     assert all(
-        task == Task(task.question, independent_answer(task.question), task.kind) for task in read_tasks(HELDOUT)
+        task == Task(task.question, independent_answer(task.question), task.kind)
+        for task in (*read_tasks(HELDOUT), *read_tasks(MORE))
     )
+
+
+def test_the_further_heldout_questions_are_what_their_seed_gives_and_were_never_trained_on():
+    more = read_tasks(MORE)
+    assert more == more_heldout() and len(more) + len(heldout()) == 2000
+    assert not {task.question for task in more} & {task.question for task in heldout()}
+    assert all(part_of(task.question) is Part.HELDOUT for task in more) and len({t.question for t in more}) == len(more)
+
+
+def test_a_leading_slice_of_the_further_questions_has_the_mix_of_them_all():
+    more = more_heldout()
+    for kind in KINDS:
+        share = sum(task.kind == kind for task in more) / len(more)
+        assert abs(sum(task.kind == kind for task in more[:380]) / 380 - share) < 0.01
 
 
 def test_every_word_is_one_token_with_a_space_before_it_and_one_without(tokenizer):

@@ -39,6 +39,15 @@ def test_a_verb_goes_before_its_class_and_the_stricter_list_before_the_other(own
     assert own_policy("deny: [read_only]").decides(of(Safety.READ_ONLY)) == "deny"
 
 
+def test_a_request_that_submits_jobs_is_of_that_class_whatever_its_verb(work: Path, own_policy: Make) -> None:
+    op = all_ops()["optimize"]
+    jobs = op.request(model="m", quant_target="int8")
+    assert jobs.submits and not op.request(model="m").submits
+    assert load_policy(None, work).decides(op, submits=True) == "ask" and load_policy(None, work).decides(op) == "allow"
+    assert own_policy("deny: [submits_jobs]").decides(op, submits=True) == "deny"
+    assert own_policy("allow: [optimize]").decides(op, submits=True) == "allow"
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("deny: [campain_run]", "no such verb or safety class: campain_run"),
     ("alow: []", "unknown key 'alow'"),

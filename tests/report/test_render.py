@@ -178,11 +178,12 @@ def test_all_candidates_failed(evidence: Evidence) -> None:
 
 def test_accuracy_has_n_and_interval(evidence: Evidence) -> None:
     """19 of 20 right: Clopper-Pearson gives 75.1% to 99.9%; the same answers on both sides lose and win nothing."""
-    answers = [{"question": str(i), "expected": "4", "said": "4" if i else "5"} for i in range(20)]
-    asked = {"questions_sha256": "q", "answers": answers}
+    answers = [{"task": "", "question": str(i), "expected": "4", "said": "4" if i else "5"} for i in range(20)]
+    asked = {"questions_sha256": "q", "questions": 20, "answers": answers}
     files = render(dataclasses.replace(evidence, accuracy={"baseline": asked, "fast": dict(asked)}))
     assert "fast: 19 of 20 right, 95.0% (75.1% to 99.9%)" in files["report.txt"]
-    assert "(lost 0, won 0)" in files["report.txt"] and "baseline: 19 of 20 right" in files["report.txt"]
+    assert "fast: 19 of 20 right, 95.0% (75.1% to 99.9%), net loss +0.00" in files["report.txt"]
+    assert "baseline: 19 of 20 right" in files["report.txt"]
     assert 'href="cells/fast/raw/accuracy.json"' in files["report.html"]
 
 

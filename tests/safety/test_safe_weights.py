@@ -14,7 +14,8 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.engines.base import ServeSpec
 from profile_and_optimize.engines.vllm import VllmEngine
-from profile_and_optimize.ops.model import check_model, model_digest
+from profile_and_optimize.evidence.modelfolder import model_digest
+from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.toolenv.find import ToolEnv
 
 SAFE = (2).to_bytes(8, "little") + b"{}"

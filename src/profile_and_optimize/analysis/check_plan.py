@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
 
+from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, no_ship, questions_digest
 from profile_and_optimize.campaign.asked import asked_by_plan
 from profile_and_optimize.campaign.evidence_of import CALIBRATION, DRAFT, FINALISTS, Evidence
 from profile_and_optimize.campaign.history import session_sd
@@ -15,13 +15,13 @@ from profile_and_optimize.campaign.session import schedule_of
 from profile_and_optimize.campaign.timing import freeze
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.context import UNKNOWN
-from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
 from profile_and_optimize.stats.columns import Records
+from profile_and_optimize.stats.noninferiority import counting_order
 
 PLAN = "plan.json"
 
@@ -58,7 +58,7 @@ def _frozen(ev: Evidence) -> Iterator[str]:
 
 
 def _as_frozen(ev: Evidence, draft: Plan, failed: set[str]) -> Iterator[str]:
-    expected, _ = freeze(draft, failed, ev.admissions, session_sd(ev.history) if ev.history else None)
+    expected, _ = freeze(draft, failed, ev.admissions, session_sd(ev.history) if ev.history else None, ev.checkpoints)
     differ = [f.name for f in fields(Plan) if getattr(ev.frozen, f.name) != getattr(expected, f.name)]
     if differ:
         yield f"{', '.join(differ)} not as the draft and the admissions give them"
@@ -96,7 +96,7 @@ def _cells(ev: Evidence) -> Iterator[Remark]:
             [redact(f) for f in (*ev.frozen.common_flags, *arm.flags)], command["argv"]
         ):
             yield Remark(f"cells/{arm.id}/commands/serve.json", "does not hold the flags of the plan")
-    yield from _answers(ev.accuracy)
+    yield from _answers(ev)
 
 
 def _within(flags: Sequence[str], argv: Sequence[str]) -> bool:
@@ -104,17 +104,46 @@ def _within(flags: Sequence[str], argv: Sequence[str]) -> bool:
     return not flags or any(list(argv[i : i + len(flags)]) == list(flags) for i in range(len(argv) - len(flags) + 1))
 
 
-def _answers(accuracy: Mapping[str, Mapping[str, Any]]) -> Iterator[Remark]:
-    """The digest of the questions follows from the answers, and all cells were asked the same."""
-    asked = {}
+def _answers(ev: Evidence) -> Iterator[Remark]:
+    """The digest of the questions follows from the answers, all cells were asked the same, those that left for their answers
+    are those whose answers say so, and nobody was asked beyond what decided."""
+    accuracy, frozen = ev.accuracy, ev.frozen
+    base = accuracy.get(frozen.baseline.id)
     for cell, found in sorted(accuracy.items()):
         where = f"cells/{cell}/raw/accuracy.json"
-        text = "\0".join(f"{a['question']}\1{a['expected']}" for a in found["answers"])
-        asked[cell] = digest(text.encode())
-        if asked[cell] != found["questions_sha256"]:
-            yield Remark(where, "its questions and expected answers are not those of its digest")
-        if asked[cell] != next(iter(asked.values())):
-            yield Remark(where, f"other questions than {next(iter(asked))} was asked")
+        if (
+            base is None
+            or questions_digest(base) != base["questions_sha256"]
+            or len(base["answers"]) != base["questions"]
+        ):
+            yield Remark(where, "the baseline's questions and expected answers are not those of its digest")
+            return
+        told = [a["question"] for a in base["answers"]]
+        if [told[i] for i in counting_order(told)] != told:
+            yield Remark(where, "the questions were not asked in the order in which they count")
+        asked = [(a["task"], a["question"], a["expected"]) for a in found["answers"]]
+        first = [(a["task"], a["question"], a["expected"]) for a in base["answers"]][: len(asked)]
+        if found["questions_sha256"] != base["questions_sha256"] or asked != first:
+            yield Remark(where, f"other questions than {frozen.baseline.id} was asked, or another order")
+        elif cell != frozen.baseline.id:
+            yield from (Remark(where, text) for text in _stopped(ev, cell))
+
+
+def _stopped(ev: Evidence, cell: str) -> Iterator[str]:
+    """Was it asked up to the look that decided, and did it leave just when it was shown to lose?"""
+    n, planned = len(ev.accuracy[cell]["answers"]), ev.accuracy[cell]["questions"]
+    if ev.frozen.twin is not None and cell == ev.frozen.twin.id:
+        if n != planned:
+            yield f"{n} of {planned} questions were asked of the baseline's twin"
+        return
+    found = accuracy_of(ev.frozen, ev.accuracy, cell)
+    if found is None:
+        return
+    if n != (found.decided_at or planned):
+        yield f"asked {n} questions; the looks say {found.decided_at or planned}"
+    left = ev.failed_arms.get(cell, "").startswith(NO_SHIP)
+    if left != (found.call == "fail") or (left and ev.failed_arms[cell] != no_ship(found)):
+        yield f"its answers say {found.call}, the journal says {ev.failed_arms.get(cell) or 'that it stayed'}"
 
 
 class Places:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from profile_and_optimize.analysis import across
+from profile_and_optimize.analysis import across, checkpoints
 from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis import machine_gates as m
 from profile_and_optimize.campaign.evidence_of import Evidence
-from profile_and_optimize.campaign.looks import aa_effects, looks, vetoed
+from profile_and_optimize.campaign.looks import aa_effects, looks, rival_name, vetoed
 from profile_and_optimize.campaign.selection import Judged, Selection, select
 from profile_and_optimize.core.context import UNKNOWN, context_from_json, differences
 from profile_and_optimize.core.plan import Plan
@@ -22,7 +22,8 @@ LENGTHS = 0.02
 
 @dataclass(frozen=True)
 class Decision:
-    """`pick` is an arm id. `effects` are of the candidates on the primary endpoint; `aa` the baseline against itself."""
+    """`pick` is an arm id. `effects` are of the candidates on the primary endpoint; `aa` the baseline against itself; `rivals`
+    quantized arms of ours against the vendor's, by `rival_name`."""
 
     pick: str
     tier: Tier
@@ -36,6 +37,7 @@ class Decision:
     mismatches: Mapping[str, tuple[str, ...]]
     decided_at: Mapping[str, int]
     raced: Mapping[str, float | None]
+    rivals: Mapping[str, Effect] = field(default_factory=dict)
 
     @property
     def open_gates(self) -> tuple[g.Gate, ...]:
@@ -48,19 +50,22 @@ def decide(ev: Evidence) -> Decision:
     found = looks(plan, selection)
     effects = {a: _failed(e, ev.failed_arms.get(a)) for a, e in found.effects.items()}
     mismatches = incomparable(plan, selection)
-    effects = {a: _refused(e, mismatches.get(a, ())) for a, e in effects.items()}
+    pairs = {rival_name(*p): p for p in plan.rivals}
+    effects = {a: _refused(e, _mismatched(mismatches, pairs.get(a, (a,)))) for a, e in effects.items()}
     twins = aa_effects(plan, selection)
     aa = max(twins, key=_away_from_zero, default=None)
     veto = vetoed(twins)
     if veto:
         why = "vetoed: the baseline differed from itself in this campaign"
         effects = {a: _held_back(e, why) for a, e in effects.items()}
-    pick = _pick(plan, effects)
+    rivals = {name: effects.pop(name) for name in pairs}
+    pick = _pick(plan, effects, rivals)
     checks = _gates(ev, plan, selection, effects, aa, pick)
     tier = Tier.VERDICT if all(x.passed for x in checks) else Tier.DRAFT
     return Decision(
         pick, tier, _why(plan, pick, effects), effects, aa, veto, checks, ev.failed_arms, selection, mismatches,
         found.decided_at, {a.id: ev.race.last.estimates.get(a.id) if ev.race and ev.race.last else None for a in plan.raced},
+        rivals,
     )  # fmt: skip
 
 
@@ -75,6 +80,7 @@ def _gates(
         g.aa_gate(plan, aa),
         g.suite_gate(pick, plan, selection),
         g.accuracy_gate(pick, plan, ev.accuracy),
+        *([checkpoints.checkpoint_gate(pick, plan, ev.checkpoints)] if ev.checkpoints else []),
         g.slo_gate(pick, plan, selection),
         g.failure_gate(pick, plan, used),
         g.blocks_gate(plan, selection),
@@ -157,13 +163,27 @@ def _failures(plan: Plan, used: Sequence[Judged], arm_id: str) -> Iterator[str]:
             yield f"{who} failed {share:.1%} of its requests (limit {plan.failure_rate_limit:.0%})"
 
 
-def _pick(plan: Plan, effects: Mapping[str, Effect]) -> str:
-    """The BETTER arm with the largest estimate; the incumbent when there is none."""
-    better = [(e.estimate or 0.0, a) for a, e in effects.items() if e.call is Call.BETTER]
-    return max(better)[1] if better else plan.baseline.id
+def _mismatched(mismatches: Mapping[str, tuple[str, ...]], arms: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text for a in arms for text in mismatches.get(a, ()))
+
+
+def _pick(plan: Plan, effects: Mapping[str, Effect], rivals: Mapping[str, Effect]) -> str:
+    """The BETTER arm with the largest estimate; the incumbent when there is none. Among quantized checkpoints the vendor's
+    is the incumbent: one of ours takes its place only when shown to be better than that one too."""
+    better = {a: e.estimate or 0.0 for a, e in effects.items() if e.call is Call.BETTER}
+    if not better:
+        return plan.baseline.id
+    best = max(better, key=lambda a: (better[a], a))
+    against = rivals.get(rival_name(best, plan.vendor))
+    tied = plan.vendor in better and against is not None and against.call is not Call.BETTER
+    return plan.vendor if tied else best
 
 
 def _why(plan: Plan, pick: str, effects: Mapping[str, Effect]) -> str:
+    if pick == plan.vendor and [
+        a for a, e in effects.items() if a != pick and (e.estimate or 0) > (effects[pick].estimate or 0)
+    ]:
+        return f"{ratio_words(effects[pick])}; nothing of ours was shown to be better than the vendor's, which a tie goes to"
     if pick == plan.baseline.id:
         tied = across.ties(plan, effects)
         between = f"; a tie between engines, which goes to the incumbent: {', '.join(tied)} is the same" if tied else ""
@@ -219,6 +239,7 @@ def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
         "why": d.why,
         "baseline": ev.plan.baseline.id,
         "engines": across.ranks_json(ev.plan, d.effects),
+        "rivals": {name: effect_json(e) for name, e in sorted(d.rivals.items())},
         "arms": [arm_json(ev, d, a.id) for a in ev.plan.all_arms],
         "aa_vetoed": d.vetoed,
         "gates": [x.to_json() for x in d.gates],

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from profile_and_optimize.campaign.accuracy import accuracy_of, right_answers, useless
 from profile_and_optimize.campaign.looks import not_lost, wants_more, workload_effects
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.selection import Judged, Selection
@@ -19,13 +20,12 @@ from profile_and_optimize.core.trial import Validity
 from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.evidence.journal import Event
 from profile_and_optimize.evidence.trialfile import trial_path
-from profile_and_optimize.stats.accuracy import paired_loss, score
+from profile_and_optimize.stats.accuracy import score
 from profile_and_optimize.stats.distributions import t_isf
 from profile_and_optimize.stats.quantile import quantile_interval
 from profile_and_optimize.stats.steady import NO_STEADY_STATE, TOO_FEW
 from profile_and_optimize.stats.summary import samples
 
-USEFUL_BASELINE = 0.5
 SLO_LEVEL = 0.05
 # The fewest values of which the largest bounds the p99 at one-sided 95%: 0.99^299 < 5%.
 P99_VALUES = 299
@@ -77,26 +77,24 @@ def suite_gate(pick: str, plan: Plan, selection: Selection) -> Gate:
 
 
 def accuracy_gate(pick: str, plan: Plan, accuracy: Mapping[str, Mapping[str, Any]]) -> Gate:
-    """The pick's net loss of right answers against the baseline, on the same questions, is below the margin."""
-    base, arm = accuracy.get(plan.baseline.id), accuracy.get(pick)
-    if base is None or arm is None:
+    """The pick's net loss of right answers against the baseline, on the same questions, is below the tolerance."""
+    base, own = accuracy.get(plan.baseline.id), accuracy.get(pick)
+    if base is None or own is None:
         return Gate("accuracy", None, "no accuracy questions were asked; give --questions FILE.jsonl")
-    if base["questions_sha256"] != arm["questions_sha256"]:
-        return Gate("accuracy", False, "baseline and pick answered different questions")
-    right = [[a["said"].strip() == a["expected"].strip() for a in side["answers"]] for side in (base, arm)]
-    loss, own = paired_loss(*right), score(right[1])
-    if loss is None or own is None:
-        return Gate("accuracy", None, "baseline and pick answered different numbers of questions")
-    if sum(right[0]) < USEFUL_BASELINE * len(right[0]):
-        known = f"the baseline itself answers {sum(right[0])} of {len(right[0])}"
-        return Gate("accuracy", None, f"{known}: these questions cannot show a loss")
-    words = f"{own.right} of {own.n} right ({own.lower:.1%} to {own.upper:.1%})"
+    share = score(right_answers(own))
+    words = (
+        f"{share.right} of {share.n} right ({share.lower:.1%} to {share.upper:.1%})"
+        if share
+        else "nothing was answered"
+    )
+    if nothing := useless(base):
+        return Gate("accuracy", None, nothing)
     if pick == plan.baseline.id:
         return Gate("accuracy", True, f"the pick is the baseline: {words}")
-    passed = loss.upper <= plan.accuracy_margin
-    return Gate(
-        "accuracy", passed, f"{words}; net loss at most {max(0.0, loss.upper):.1%} (margin {plan.accuracy_margin:.0%})"
-    )
+    found = accuracy_of(plan, accuracy, pick)
+    if found is None:
+        return Gate("accuracy", False, "baseline and pick answered different questions")
+    return Gate("accuracy", {"pass": True, "fail": False}.get(found.call), f"{words}; {found.reason}")
 
 
 def failure_share(trials: Iterable[Judged], arm: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 from profile_and_optimize.analysis.atlas import normalized, rows
 from profile_and_optimize.analysis.decide import Decision, decision_json
 from profile_and_optimize.analysis.imported import documents, imported_rows, status_of_cell
+from profile_and_optimize.analysis.three_way import three_way
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.names import canonical
@@ -33,13 +34,15 @@ def aggregates(ev: Evidence, d: Decision) -> dict[str, bytes]:
 
 
 def choice(ev: Evidence, d: Decision) -> dict[str, bytes]:
-    """champion_select.json and verdict.json."""
+    """champion_select.json and verdict.json; quant_compare.json where arms serve checkpoints of their own."""
     full = decision_json(ev, d)
     verdict = {
         "schema": 1, "run_id": full["run_id"], "tier": full["tier"], "pick": full["pick"], "baseline": full["baseline"],
         "baseline_named": True, "missing": [g.to_json() for g in d.open_gates],
     }  # fmt: skip
-    return {"champion_select.json": pretty(full), "verdict.json": pretty(verdict)}
+    compared = three_way(ev, d)
+    quantized = {"quant_compare.json": pretty(compared)} if compared else {}
+    return {"champion_select.json": pretty(full), "verdict.json": pretty(verdict), **quantized}
 
 
 def by_line(cell: dict[str, Any]) -> bytes:

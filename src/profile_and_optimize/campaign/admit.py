@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.campaign import PRODUCER
+from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, no_ship, questions_digest
 from profile_and_optimize.campaign.book import Book
+from profile_and_optimize.campaign.checkpoints import keep
+from profile_and_optimize.campaign.evidence_of import failed_arms
 from profile_and_optimize.campaign.history import write_history
 from profile_and_optimize.campaign.session import PROBE_WAVES, Seat, drive, probe_slice, serving
 from profile_and_optimize.campaign.timing import seconds_per_session
@@ -18,28 +21,29 @@ from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calib
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable
-from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import EngineFailed, Server
-from profile_and_optimize.evals.exact_match import Question, answer_all, load_questions
+from profile_and_optimize.evals.exact_match import Answered, Question, answer_all, load_questions
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import redact, without
+from profile_and_optimize.stats.noninferiority import Answer, counting_order, looks
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
 
 ANSWER_TOKENS = 24
-# 200 questions without a loss bound the net loss at 1.8%, inside the default margin of 2%.
-MOST_QUESTIONS = 200
+# Of more, the first so many: an arm that loses one point and one that loses none are told apart well before.
+MOST_QUESTIONS = 4000
 
 
 def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
     """Admit every arm that is neither admitted nor failed yet. Raises GateRefused when the baseline cannot serve."""
     write_history(folder, plan, world.host().get("node", UNKNOWN))
-    questions = load_questions(Path(plan.questions), MOST_QUESTIONS) if plan.questions else ()
+    questions = drawn(load_questions(Path(plan.questions), MOST_QUESTIONS)) if plan.questions else ()
     for arm in sorted(plan.arms, key=lambda a: (a.role is not Role.BASELINE, a.role is Role.AA, a.id)):
         if (folder.path / f"cells/{arm.id}/admission.json").exists() or _has_failed(folder, arm):
             continue
         try:
+            keep(folder, plan, arm)
             _admit(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), arm, questions)
         except (EngineFailed, Unreachable) as e:
             _fail(folder, arm, e, world.secrets)
@@ -49,6 +53,11 @@ def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
                     f"the baseline cannot serve: {e.message}", where=f"cell {arm.id}", next=e.next or "read its log"
                 ) from e
     _need_something_to_compare(folder, plan)
+
+
+def drawn(questions: Sequence[Question]) -> tuple[Question, ...]:
+    """In the order in which they count: files are sorted by subject, and a look has to see a fair draw of all."""
+    return tuple(questions[i] for i in counting_order([q.question for q in questions]))
 
 
 def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
@@ -70,7 +79,7 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
         seat = _calibrated(seat, server)
         smoke = _smoke(seat, server)
         probe_s = {} if arm.role is Role.AA else _probe(seat, server, arm)
-        if questions and arm.role is not Role.AA:
+        if questions and (arm.role is not Role.AA or any(a.checkpoint for a in seat.plan.arms)):
             _ask_questions(seat, server, arm, questions)
         stopping = seat.world.now()
     stopped = seat.world.now()
@@ -135,21 +144,56 @@ def _probe_prompts(seat: Seat, arm: Arm, point: Point, count: int) -> Drawn:
 
 
 def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
-    seat.say(f"  {arm.id}: {len(questions)} accuracy questions")
+    """All of them of the baseline and of its twin, whose differences are the floor; of another arm as many as it takes to
+    answer for it. Raises EngineFailed for an arm that was shown to lose right answers."""
+    asked_of = Answers(seat, server, arm, questions)
+    if arm.role is not Role.CANDIDATE:
+        asked_of.ask(len(questions))
+    else:
+        for n in looks(len(questions)):
+            asked_of.ask(n)
+            found = accuracy_of(seat.plan, {**_accuracy_so_far(seat), arm.id: asked_of.data()}, arm.id)
+            if found is None or found.call != "unknown":
+                break
+    seat.folder.write_json(f"cells/{arm.id}/raw/accuracy.json", asked_of.data(), producer="evals exact_match")
+    found = accuracy_of(seat.plan, _accuracy_so_far(seat), arm.id)
+    seat.say(f"  {arm.id}: {len(asked_of.answered)} of {len(questions)} accuracy questions" + _said(found, arm))
+    if arm.role is Role.CANDIDATE and found is not None and found.call == "fail":
+        raise EngineFailed(no_ship(found), where=f"cell {arm.id}")
 
-    def ask(question: str) -> str:
-        said = seat.world.ask(
-            server.url, server.model, question, api=seat.plan.points[0].workload.api, max_tokens=ANSWER_TOKENS
-        ).text
+
+def _said(found: Answer | None, arm: Arm) -> str:
+    return f": {found.call}" if found is not None and arm.role is Role.CANDIDATE else ""
+
+
+def _accuracy_so_far(seat: Seat) -> dict[str, Any]:
+    names = {a.id: f"cells/{a.id}/raw/accuracy.json" for a in seat.plan.arms}
+    return {a: seat.folder.read_json(name) for a, name in names.items() if (seat.folder.path / name).exists()}
+
+
+class Answers:
+    """The answers of one arm, asked for in their order, some now and some later."""
+
+    def __init__(self, seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
+        self._seat, self._server, self._questions = seat, server, questions
+        self.answered: tuple[Answered, ...] = ()
+
+    def ask(self, n: int) -> None:
+        """Up to the n-th question."""
+        self.answered += answer_all(self._questions[len(self.answered) : n], self._one)
+
+    def _one(self, question: str) -> str:
+        world, api = self._seat.world, self._seat.plan.points[0].workload.api
+        said = world.ask(self._server.url, self._server.model, question, api=api, max_tokens=ANSWER_TOKENS).text
         # Nothing but our own credentials: a right answer may well look like one of somebody else.
-        return without(said, seat.world.secrets)
+        return without(said, world.secrets)
 
-    answered = answer_all(questions, ask)
-    data = {
-        "questions_sha256": digest("\0".join(f"{q.question}\1{q.answer}" for q in questions).encode()),
-        "answers": [asdict(a) for a in answered],
-    }
-    seat.folder.write_json(f"cells/{arm.id}/raw/accuracy.json", data, producer="evals exact_match")
+    def data(self) -> dict[str, Any]:
+        every = [{"task": q.task, "question": q.question, "expected": q.answer} for q in self._questions]
+        return {
+            "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
+            "answers": [asdict(a) for a in self.answered],
+        }  # fmt: skip
 
 
 def session_seconds(folder: RunFolder, plan: Plan) -> dict[str, float]:
@@ -166,7 +210,10 @@ def _fail(folder: RunFolder, arm: Arm, error: PaoError, secrets: Sequence[str]) 
 
 
 def _need_something_to_compare(folder: RunFolder, plan: Plan) -> None:
-    if not [a for a in plan.candidates if not _has_failed(folder, a)]:
+    reasons = failed_arms(folder.journal.events)
+    # An arm that lost right answers has its answer: that is a result, and the report says it.
+    answered = [a for a in plan.candidates if reasons.get(a.id, NO_SHIP).startswith(NO_SHIP)]
+    if not answered:
         raise GateRefused(
             "no candidate can serve, so there is nothing to compare",
             where=str(folder.path),

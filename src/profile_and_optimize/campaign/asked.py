@@ -20,7 +20,8 @@ def asked_by_plan(plan: Plan, arm: Arm, point: Point) -> dict[str, str]:
     return {
         "engine": arm.engine, "flags": " ".join((*plan.common_flags, *arm.flags)) or "engine defaults",
         "env": " ".join(f"{k}={v}" for k, v in (*plan.common_env, *arm.env)) or "none",
-        "model": plan.model if arm.engine != "endpoint" else "", "base_model_digest": plan.model_digest, "suite": plan.suite,
+        "model": plan.model if arm.engine != "endpoint" else "", "base_model_digest": plan.model_digest,
+        "checkpoint_digest": plan.digest_of(arm), "suite": plan.suite,
         "workload": workload.asked, "load": point.load, "cache_mode": workload.cache_mode,
         "url": arm.url,
     }  # fmt: skip

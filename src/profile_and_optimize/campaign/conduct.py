@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profile_and_optimize.campaign import PRODUCER, client_errors
+from profile_and_optimize.campaign import PRODUCER, checkpoints, client_errors
 from profile_and_optimize.campaign.admit import admit_all, session_seconds
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import failed_arms, load_evidence, read_plan
@@ -58,7 +58,8 @@ def _frozen(folder: RunFolder, draft: Plan) -> tuple[Plan, Cost]:
     alive = [a.id for a in draft.arms if a.id not in failed]
     admissions = {a: folder.read_json(f"cells/{a}/admission.json") for a in alive}
     history = read_history(folder.path)
-    return freeze(draft, failed, admissions, session_sd(history) if history else None)
+    kept = {a.id: folder.read_json(checkpoints.place(a.id)) for a in draft.arms if checkpoints.is_kept(folder, a)}
+    return freeze(draft, failed, admissions, session_sd(history) if history else None, kept)
 
 
 def run(folder: RunFolder, plan: Plan, world: World) -> Selection:

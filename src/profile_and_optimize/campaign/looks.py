@@ -33,8 +33,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """`effects` of the candidates as the looks so far leave them; `decided_at` the number of blocks at which a call fell.
-    `steps` are the looks one by one."""
+    """`effects` of the candidates, and of the pairs among them that are compared, as the looks so far leave them;
+    `decided_at` the number of blocks at which a call fell. `steps` are the looks one by one."""
 
     effects: Mapping[str, Effect]
     decided_at: Mapping[str, int]
@@ -51,7 +51,9 @@ def looks(plan: Plan, selection: Selection) -> Looks:
 
 def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Looks:
     """As `looks`, from the groups with their tables y[block][arm] of the primary endpoint."""
-    candidates = [a.id for a in plan.candidates]
+    # A contrast of two candidates is one more claim that could be wrong, so it is counted as one.
+    pairs = {rival_name(a, b): (a, b) for a, b in plan.rivals}
+    candidates = [*(a.id for a in plan.candidates), *pairs]
     effects = calls({}, candidates, alpha=plan.alpha, margin=plan.margin)
     decided: dict[str, int] = {}
     steps: list[Step] = []
@@ -61,6 +63,7 @@ def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Loo
             # A group that stopped earlier keeps the blocks it has: its arms' calls have fallen, or will not.
             first = {b: table[b] for b in sorted(table)[:n]}
             found |= {a: c for a, c in contrasts(first, plan.baseline.id).items() if a in group and a in candidates}
+            found |= _between(first, {n: p for n, p in pairs.items() if set(p) <= set(group)})
         shares = {a: share_of_look(c.blocks, plan.blocks, c.arms_in_block) for a, c in found.items()}
         won = [a for a in decided if effects[a].call is Call.BETTER]
         fresh = calls(found, candidates, alpha=plan.alpha, margin=plan.margin, shares=shares, won=won)
@@ -73,6 +76,17 @@ def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Loo
                 if effects[arm].call is not Call.UNKNOWN:
                     decided[arm] = effects[arm].blocks
     return Looks(effects, decided, tuple(steps))
+
+
+def rival_name(ours: str, theirs: str) -> str:
+    """What the contrast of two candidates is called among the effects; no cell can have this id."""
+    return f"{ours} over {theirs}"
+
+
+def _between(table: Table, pairs: Mapping[str, tuple[str, str]]) -> dict[str, Contrast]:
+    """The contrasts of candidates with each other, by name."""
+    found = {name: contrasts(table, theirs).get(ours) for name, (ours, theirs) in pairs.items()}
+    return {name: replace(c, arm=name) for name, c in found.items() if c is not None}
 
 
 def _doubt(plan: Plan, tables: Sequence[Table]) -> str:
@@ -162,9 +176,10 @@ def wants_more(plan: Plan, selection: Selection, group: tuple[str, ...]) -> bool
         return False
     found = looks(plan, selection)
     mine = [a.id for a in plan.candidates if a.id in group and a.id not in selection.failed]
+    mine += [rival_name(*p) for p in plan.rivals if set(p) <= {*mine}]
     if have == 0 or found.undecided(mine):
         return bool(mine)
-    better = [a for a in mine if found.effects[a].call is Call.BETTER]
+    better = [a for a in mine if a in group and found.effects[a].call is Call.BETTER]
     if better and vetoed(aa_effects(plan, selection)):
         return have < plan.blocks
     unclear = [a for a in better if None in [not_lost(plan, e) for e in workload_effects(plan, selection, a).values()]]

@@ -20,6 +20,8 @@ _WRITTEN_BY = (
         (),
     ),
     (r"cells/[^/]+/raw/accuracy\.json", "evals exact_match", ()),
+    (r"cells/[^/]+/raw/checkpoint\.json", "campaign", ()),
+    (r"quantize/[^/]+\.json", "optimize", ()),
     (r"cells/[^/]+/raw/[br]\d[^/]+\.json", "campaign", ("plan.json",)),
     (r"cells/[^/]+/raw/log-[^/]+\.txt", "engine", ()),
 )

@@ -57,7 +57,7 @@ class Seat:
 
 def serve_spec(plan: Plan, arm: Arm, world: World, log: Path, port: int) -> ServeSpec:
     return ServeSpec(
-        arm=arm, model=plan.model, served_name="model" if arm.engine != "endpoint" else plan.model, port=port, log=log,
+        arm=arm, model=plan.model_of(arm), served_name="model" if arm.engine != "endpoint" else plan.model, port=port, log=log,
         common_flags=plan.common_flags, common_env=plan.common_env, cores=world.engine_cores,
     )  # fmt: skip
 

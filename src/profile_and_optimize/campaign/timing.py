@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.plan import MAX_ARMS_IN_BLOCK, Plan
 from profile_and_optimize.stats.sequential import FIRST_LOOK, first_look
 
@@ -76,12 +77,18 @@ def seconds_per_session(plan: Plan, admissions: Mapping[str, Mapping[str, Any]])
 
 
 def freeze(
-    draft: Plan, failed: Collection[str], admissions: Mapping[str, Mapping[str, Any]], node_sd: float | None
+    draft: Plan,
+    failed: Collection[str],
+    admissions: Mapping[str, Mapping[str, Any]],
+    node_sd: float | None,
+    checkpoints: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Plan, Cost]:
     """The plan that a draft becomes once every arm was admitted or has failed, and what its blocks cost.
 
     `node_sd`: the noise of one session as this node's earlier A/A arms showed it, which a race then expects.
+    `checkpoints` are the kept records of what the arms serve in the model's place, by arm.
     """
+    draft = replace(draft, arms=tuple(_digested(a, checkpoints) for a in draft.arms))
     alive = draft.less(frozenset(a.id for a in draft.arms if a.id in failed))
     cost = round_cost(alive, seconds_per_session(alive, admissions))
     # What admission took, not the wall clock since the folder was made: that may be yesterday.
@@ -89,6 +96,11 @@ def freeze(
     blocks = draft.blocks if draft.blocks > 0 else affordable_blocks(cost, draft.budget_s - spent)
     race_sd = min(max(node_sd, LEAST_RACE_SD), MOST_RACE_SD) if node_sd else draft.race_sd
     return replace(alive, blocks=blocks, gap_limit_s=max(draft.gap_limit_s, 3 * cost.round_s), race_sd=race_sd), cost
+
+
+def _digested(arm: Arm, checkpoints: Mapping[str, Mapping[str, Any]]) -> Arm:
+    found = checkpoints.get(arm.id)
+    return arm if found is None else replace(arm, checkpoint_digest=found["digest"])
 
 
 def _minutes(seconds: float) -> str:

@@ -30,7 +30,11 @@ def reference(ctx: click.Context, folder: str) -> None:
 def pages(program: click.Command) -> dict[str, str]:
     """Every page by its file's name."""
     # By name, as the rooms `cli` and `mcp` stand side by side.
-    return {"cli.md": page(program), "mcp.md": import_module("profile_and_optimize.mcp.reference").page()}
+    modules = {
+        "mcp.md": "profile_and_optimize.mcp.reference",
+        "quantization.md": "profile_and_optimize.quant.reference",
+    }
+    return {"cli.md": page(program)} | {name: import_module(module).page() for name, module in modules.items()}
 
 
 def page(program: click.Command) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.core.names import checked_id
+from profile_and_optimize.core.names import checked_id, not_an_option
 from profile_and_optimize.core.settings import refuse_settings
 
 
@@ -22,7 +22,8 @@ class Arm:
 
     `lever` says in words what this arm changes, `predicts` what it should move and why, `predicted` the expected
     range of the primary endpoint as ratios to the baseline (0.9, 1.2), written before anything is measured.
-    For the endpoint engine `url` is the server's root.
+    For the endpoint engine `url` is the server's root. `checkpoint` is a folder with other weights of the campaign's model,
+    such as quantized ones ("": the model itself), `checkpoint_digest` its content, known from admission on.
     """
 
     id: str
@@ -34,11 +35,15 @@ class Arm:
     predicts: str = ""
     predicted: tuple[float, float] | None = None
     url: str = ""
+    checkpoint: str = ""
+    checkpoint_digest: str = ""
 
     def __post_init__(self) -> None:
         checked_id(self.id, "cell id")
         checked_id(self.engine, "engine")
         refuse_settings(self.flags, self.env, f"cell {self.id}")
+        if self.checkpoint:
+            not_an_option(self.checkpoint, f"checkpoint of cell {self.id}")
         if self.predicted is not None and not 0 < self.predicted[0] <= self.predicted[1]:
             raise WrongUse(f"cell {self.id}: predicted {self.predicted} is not a range of ratios")
         if self.role is Role.AA and self.lever:
@@ -59,6 +64,10 @@ def check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
     if len(twins) > 1:
         raise WrongUse("at most one A/A cell")
     for twin in twins:
-        if (twin.engine, twin.flags, twin.env, twin.url) != (base[0].engine, base[0].flags, base[0].env, base[0].url):
-            raise WrongUse(f"A/A cell {twin.id!r} must equal the baseline in engine, flags and environment")
+        if _serves(twin) != _serves(base[0]):
+            raise WrongUse(f"A/A cell {twin.id!r} must equal the baseline in engine, flags, environment and checkpoint")
     return arms
+
+
+def _serves(arm: Arm) -> tuple[object, ...]:
+    return arm.engine, arm.flags, arm.env, arm.url, arm.checkpoint

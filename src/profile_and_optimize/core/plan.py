@@ -33,7 +33,8 @@ class Plan:
     `margin` and `non_inferiority` are ratios (0.01 is 1%). `groups` are the arm ids of each kind of block, the
     baseline first. `primary` names the metrics whose log ratios are averaged. `gap_limit_s`: a block whose
     sessions lie further apart than this was broken by a gap. `failed` are arms
-    that did not pass admission: they stay visible and take no part."""
+    that did not pass admission: they stay visible and take no part. `vendor` is the arm whose checkpoint somebody else
+    made of the same model: the incumbent among the quantized ones."""
 
     slug: str
     model: str
@@ -63,6 +64,7 @@ class Plan:
     race_sd: float = 0.02
     raced: tuple[Arm, ...] = ()
     slo: tuple[tuple[str, float], ...] = ()
+    vendor: str = ""
 
     def __post_init__(self) -> None:
         checked_id(self.slug, "campaign")
@@ -87,6 +89,8 @@ class Plan:
             raise WrongUse(
                 f"two workloads with the same name and load: {', '.join(sorted(k for k in set(keys) if keys.count(k) > 1))}"
             )
+        if self.vendor and not any(a.id == self.vendor and a.checkpoint for a in self.all_arms):
+            raise WrongUse(f"the vendor's arm {self.vendor!r} serves no checkpoint of its own")
         if not 0 <= self.budget_s < 1e9:
             raise WrongUse("the budget must be a number of minutes")
 
@@ -101,6 +105,21 @@ class Plan:
     @property
     def candidates(self) -> tuple[Arm, ...]:
         return tuple(a for a in self.arms if a.role is Role.CANDIDATE)
+
+    @property
+    def rivals(self) -> tuple[tuple[str, str], ...]:
+        """(ours, the vendor's) of every quantized arm of ours that stands in a block with the vendor's: compared with each
+        other too, and counted in the family of tests."""
+        group = next((g for g in self.groups if self.vendor in g), ())
+        ours = [a.id for a in self.candidates if a.checkpoint and a.id != self.vendor and a.id in group]
+        return tuple((a, self.vendor) for a in ours)
+
+    def model_of(self, arm: Arm) -> str:
+        return arm.checkpoint or self.model
+
+    def digest_of(self, arm: Arm) -> str:
+        """The content digest of the weights that an arm serves."""
+        return arm.checkpoint_digest if arm.checkpoint else self.model_digest
 
     @property
     def all_arms(self) -> tuple[Arm, ...]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from profile_and_optimize.core.names import not_an_option
+from profile_and_optimize.core.settings import Settings
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
+from profile_and_optimize.engines.formats import NVFP4, W4A16_NVFP4, format_of
 from profile_and_optimize.engines.installed import Installed, safe_weights
 from profile_and_optimize.engines.prometheus import scrape
+from profile_and_optimize.toolenv import plugins
 from profile_and_optimize.toolenv.find import ToolEnv
 
 # The compiled graph that 0.32.0 saves ahead of time does not load again on CPU ("'function' object has no attribute
 # 'finalize_loading'") and every start compiles afresh (86 s instead of 33 s at 120M parameters); the older cache works.
 CPU_ENV = (("VLLM_USE_AOT_COMPILE", "0"), ("VLLM_NO_USAGE_STATS", "1"), ("VLLM_CPU_KVCACHE_SPACE", "2"))
+# Formats that a CPU serves through our plugin alone.
+EMULATED = (NVFP4, W4A16_NVFP4)
 
 
 class VllmEngine:
@@ -39,7 +45,16 @@ class VllmEngine:
             "--served-model-name", spec.served_name, *spec.common_flags, *spec.arm.flags, *safe_weights(spec),
         )  # fmt: skip
         cpu = CPU_ENV if self.is_cpu else ()
-        return Command(argv, (*self.installed.settings(model), *cpu, *spec.common_env, *spec.arm.env))
+        given = (*spec.common_env, *spec.arm.env)
+        return Command(argv, (*self.installed.settings(model), *cpu, *given, *self._plugin(model, dict(given))))
+
+    def _plugin(self, model: str, given: Mapping[str, str]) -> Settings:
+        """For an NVFP4 checkpoint on a CPU, which has no kernel for it, the plugin that gives it one. No other server gets
+        it: what is served without stays a release."""
+        if not self.is_cpu or format_of(model) not in EMULATED:
+            return ()
+        paths = (str(plugins.folder_of(plugins.VLLM_NVFP4_CPU)), given.get("PYTHONPATH", ""))
+        return (("PYTHONPATH", ":".join(filter(None, paths))),)
 
     @property
     def is_cpu(self) -> bool:

@@ -15,8 +15,11 @@ from profile_and_optimize.evidence.given import read_given
 
 @dataclass(frozen=True, slots=True)
 class Question:
+    """`task` is the kind it belongs to, "" where the file names none."""
+
     question: str
     answer: str
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Answered:
     question: str
     expected: str
     said: str
+    task: str = ""
 
     @property
     def right(self) -> bool:
@@ -33,13 +37,14 @@ class Answered:
 
 
 def load_questions(path: Path, limit: int | None = None) -> tuple[Question, ...]:
-    """Lines of {"question", "answer"}. Raises WrongUse naming file and line."""
+    """Lines of {"question", "answer"}, and "task" or "kind" where there are several. Raises WrongUse naming file and line."""
     found = []
     for number, line in enumerate(read_given(path).splitlines(), start=1):
         try:
             row = orjson.loads(line)  # refuses what no text can hold, half surrogates among it
-            found.append(Question(str(row["question"]), str(row["answer"])))
-        except (ValueError, KeyError, TypeError) as e:
+            task = row.get("task", row.get("kind", ""))
+            found.append(Question(str(row["question"]), str(row["answer"]), str(task)))
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise WrongUse(
                 "not a question with its answer", where=f"{path}:{number}", next='{"question": "...", "answer": "..."}'
             ) from e
@@ -54,4 +59,4 @@ def answer_all(
     """Every question once, `concurrency` at a time, in the order given. What `ask` raises goes through."""
     with ThreadPoolExecutor(concurrency) as pool:
         said = list(pool.map(lambda q: ask(q.question), questions))
-    return tuple(Answered(q.question, q.answer, s) for q, s in zip(questions, said, strict=True))
+    return tuple(Answered(q.question, q.answer, s, q.task) for q, s in zip(questions, said, strict=True))

@@ -53,13 +53,15 @@ class Policy:
     def workspace(self) -> Path:
         return self.roots[0]
 
-    def decides(self, op: Op) -> Decision:
-        """A verb by name goes before its class; of two lists the stricter one holds; else by safety class."""
-        for key in (op.verb, op.safety.value):
+    def decides(self, op: Op, *, submits: bool = False) -> Decision:
+        """A verb by name goes before its class; of two lists the stricter one holds; else by safety class. A request that
+        `submits` jobs is of that class, whatever its verb's."""
+        safety = Safety.SUBMITS_JOBS if submits and op.safety in _QUIET else op.safety
+        for key in (op.verb, safety.value):
             for decision in _STRICTEST_FIRST:
                 if key in getattr(self.file, decision):
                     return decision
-        return "allow" if op.safety in (Safety.READ_ONLY, Safety.WRITES_ARTIFACTS) else "ask"
+        return "allow" if safety in _QUIET else "ask"
 
     def holds(self, path: Path) -> bool:
         """Does `path`, links resolved, lie in one of the folders? A loop of links lies nowhere."""
@@ -86,6 +88,7 @@ class Policy:
 
 
 _STRICTEST_FIRST: tuple[Decision, ...] = ("deny", "ask", "allow")
+_QUIET = (Safety.READ_ONLY, Safety.WRITES_ARTIFACTS)
 
 
 def _interpreter(path: Path) -> Path:

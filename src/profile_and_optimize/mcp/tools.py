@@ -27,7 +27,7 @@ from profile_and_optimize.mcp.answers import Answer, answer, failed, safe_text
 from profile_and_optimize.mcp.checks import check_request, policy_words, refuse_hostile
 from profile_and_optimize.mcp.consent import PLANS, QUESTION, RESOLVED, agreed, question_of, require_can_ask
 from profile_and_optimize.mcp.job import module_of
-from profile_and_optimize.mcp.policy import Policy
+from profile_and_optimize.mcp.policy import Decision, Policy
 from profile_and_optimize.mcp.running import run_job
 from profile_and_optimize.ops.base import Acknowledged, Op, Request, parse_request
 
@@ -143,16 +143,23 @@ def admit(policy: Policy, op: Op, arguments: Mapping[str, Any]) -> Admitted:
             "a model cannot give this: a person is asked, or the owner's policy decides", where=theirs[0],
             next="call again without it",
         )  # fmt: skip
-    if policy.decides(op) == "deny":
-        raise GateRefused(
-            "the owner's policy denies it", where=op.verb, next=f"the owner can allow it in {policy_words(policy)}"
-        )
+    _decided(policy, op)
     refuse_hostile(arguments)
     request = parse_request(op, dict(arguments))
     check_request(policy, op, request)
-    shows_only = isinstance(request, Acknowledged) and request.dry_run
-    asks = policy.decides(op) == "ask" and not shows_only
+    shows_only = (isinstance(request, Acknowledged) or request.submits) and getattr(request, "dry_run", False)
+    asks = _decided(policy, op, submits=request.submits) == "ask" and not shows_only
     return Admitted(request, question_of(op, request, policy) if asks else "")
+
+
+def _decided(policy: Policy, op: Op, *, submits: bool = False) -> Decision:
+    """Raises GateRefused for what the policy denies."""
+    found = policy.decides(op, submits=submits)
+    if found == "deny":
+        raise GateRefused(
+            "the owner's policy denies it", where=op.verb, next=f"the owner can allow it in {policy_words(policy)}"
+        )
+    return found
 
 
 def _values(op: Op, request: Request) -> dict[str, Any]:

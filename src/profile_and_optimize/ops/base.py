@@ -29,6 +29,11 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @property
+    def submits(self) -> bool:
+        """Does this very request submit jobs, though its verb need not?"""
+        return False
+
 
 class Acknowledged(Request):
     """For ops that submit jobs. `dry_run` shows every command and changes nothing, and needs no acknowledgement."""

@@ -19,8 +19,9 @@ from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import LEAST_OPEN, WARMUP_SLOTS, Point, Workload
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.given import read_given
+from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.fits import max_length, require_fit
-from profile_and_optimize.ops.model import check_model, model_digest
+from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.workloads.spec import WorkloadSpec
 from profile_and_optimize.workloads.suites import Entry, chosen_points, entries_of, found_points, named
 
@@ -49,6 +50,7 @@ class CellConfig(_Strict):
     predicts: str = ""
     predicted: tuple[float, float] | None = None
     url: str = ""
+    checkpoint: str = ""
 
 
 class SloConfig(_Strict):
@@ -90,6 +92,8 @@ class CampaignConfig(_Strict):
     race: bool | None = None
     race_rounds: int = Field(default=RACE_ROUNDS, ge=1, le=20)
     slo: SloConfig = Field(default_factory=SloConfig)
+    vendor: str = ""
+    tolerance_points: float = Field(default=2.0, gt=0, le=100)
     cells: list[CellConfig]
 
 
@@ -189,7 +193,7 @@ def fixed_by_config(config: CampaignConfig) -> dict[str, Any]:
         "common_flags": flag_list(config.common_flags), "common_env": tuple(sorted(config.common_env.items())),
         "client": config.client,
         "race_rounds": rounds_of(config.race, config.race_rounds, len([c for c in config.cells if c.role == "candidate"])),
-        "slo": config.slo.limits(),
+        "slo": config.slo.limits(), "vendor": config.vendor, "accuracy_margin": config.tolerance_points / 100,
     }  # fmt: skip
     return fixed | ({} if config.seed is None else {"seed": config.seed})
 
@@ -283,5 +287,5 @@ def _flags(c: CellConfig, config: CampaignConfig) -> tuple[str, ...]:
 def _arm(c: CellConfig, config: CampaignConfig) -> Arm:
     return Arm(
         c.cell_id, c.engine or config.engine, Role(c.role), _flags(c, config), tuple(sorted(c.env.items())), c.lever, c.predicts,
-        c.predicted, checked_url(c.url) if c.url else "",
+        c.predicted, checked_url(c.url) if c.url else "", check_model(c.checkpoint) if c.checkpoint else "",
     )  # fmt: skip

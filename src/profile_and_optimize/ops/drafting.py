@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -15,8 +17,9 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
-from profile_and_optimize.evidence.folder import read_json, workspace
+from profile_and_optimize.evidence.folder import RunFolder, read_json, workspace
 from profile_and_optimize.evidence.manifest import MANIFEST
+from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.base import Request, Result
 from profile_and_optimize.ops.campaigns import (
     command_line,
@@ -28,21 +31,34 @@ from profile_and_optimize.ops.campaigns import (
 )
 from profile_and_optimize.ops.config import RACE_ROUNDS, SloConfig, fresh_seed, rounds_of
 from profile_and_optimize.ops.fits import max_length, require_fit
-from profile_and_optimize.ops.model import check_model, model_digest
+from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.worlds import engine_table
 from profile_and_optimize.optimize.phases import road, walk
+from profile_and_optimize.optimize.quantized import Quantize
 from profile_and_optimize.workloads.data import given_files
 from profile_and_optimize.workloads.suites import chosen_points, found_points, suite_points
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What a campaign with checkpoints of its own fixes besides its arms: the vendor's arm ("" where there is none), and the
+    most points of accuracy that a checkpoint may lose."""
+
+    vendor: str
+    tolerance_points: float
+
+    def fields(self) -> dict[str, Any]:
+        return {"vendor": self.vendor, "accuracy_margin": self.tolerance_points / 100}
+
 
 # Engines that serve no model of the user's, so that none is looked at.
 PRETEND = frozenset({"mock", "fake"})
 
 
-class TuneRequest(Request):
+class MeasureRequest(Request):
     """What every verb asks that measures arms which it starts itself."""
 
-    model: str | None = Field(default=None, description="a model folder, or a Hugging Face id")
     focus: Literal["throughput", "latency", "mixed"] = Field(default="throughput", description="what is compared")
     budget_minutes: float = Field(
         default=30.0, gt=0, le=1e6, description="the blocks are fixed from it before the first"
@@ -66,6 +82,10 @@ class TuneRequest(Request):
     campaigns_dir: str | None = None
 
 
+class TuneRequest(MeasureRequest):
+    model: str | None = Field(default=None, description="a model folder, or a Hugging Face id")
+
+
 def checked_engines(names: str) -> tuple[str, ...]:
     """The engines of a comma-separated list, each once. Raises WrongUse naming those there are."""
     found = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
@@ -83,23 +103,32 @@ def checked(model: str | None, engines: tuple[str, ...]) -> str:
     return model if set(engines) <= PRETEND else check_model(model)
 
 
-def draft(req: TuneRequest, model: str, arms: tuple[Arm, ...], world: World) -> Plan:
+def draft(
+    req: MeasureRequest, model: str, arms: tuple[Arm, ...], world: World, quantized: Quantized | None = None
+) -> Plan:
     """The plan before admission, its blocks left to the budget."""
     engines = tuple(dict.fromkeys(a.engine for a in arms))
     for engine in engines:
         _need_compiler(engine, world, model)
     real = not set(engines) <= PRETEND
     return Plan(
-        slug=slug(req.name or Path(model).name), model=model, focus=req.focus, arms=arms, points=_points(req, model, arms, world),
+        slug=slug(req.name or Path(model).name), **(quantized.fields() if quantized else {}),
+        model=model, focus=req.focus, arms=arms, points=_points(req, model, arms, world),
         blocks=req.blocks or 0, seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
-        budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=_questions(req),
+        budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=_questions(req, model),
         model_digest=model_digest(model),
-        race_rounds=rounds_of(None, RACE_ROUNDS, len([a for a in arms if a.role is Role.CANDIDATE])),
+        race_rounds=_race_rounds(arms, quantized),
         slo=SloConfig(ttft_ms=req.slo_ttft_ms, tpot_ms=req.slo_tpot_ms).limits(),
     )  # fmt: skip
 
 
-def _points(req: TuneRequest, model: str, arms: tuple[Arm, ...], world: World) -> tuple[Point, ...]:
+def _race_rounds(arms: tuple[Arm, ...], quantized: Quantized | None) -> int:
+    """None with a vendor's checkpoint: ours is compared with it in one block, and a race might part them."""
+    candidates = len([a for a in arms if a.role is Role.CANDIDATE])
+    return rounds_of(False if quantized and quantized.vendor else None, RACE_ROUNDS, candidates)
+
+
+def _points(req: MeasureRequest, model: str, arms: tuple[Arm, ...], world: World) -> tuple[Point, ...]:
     """Of the suite, with its data found. Raises WrongUse naming the workloads that do not fit into the model."""
     bare = chosen_points(suite_points(req.suite, req.concurrency, req.requests), given_files(req.data))
     for arm in arms:
@@ -117,25 +146,27 @@ def _need_compiler(engine: str, world: World, model: str) -> None:
             )
 
 
-def _questions(req: TuneRequest) -> str:
+def _questions(req: MeasureRequest, model: str) -> str:
     """The given file, or the model folder's own eval.jsonl; empty when there is none."""
-    own = Path(req.model or "") / "eval.jsonl"
+    own = Path(model) / "eval.jsonl"
     if req.questions:
         if not Path(req.questions).is_file():
             raise WrongUse(
                 "no such file", where=f"--questions {req.questions}", next='a line is {"question": "...", "answer": "..."}'
             )  # fmt: skip
         return str(Path(req.questions).absolute())
-    return str(own.absolute()) if req.model and own.is_file() else ""
+    return str(own.absolute()) if own.is_file() else ""
 
 
-def measure(req: TuneRequest, plan: Plan, world: World, how: str) -> Result:
-    """The whole road over a new run of this plan; with --dry-run, its commands."""
+def measure(
+    req: MeasureRequest, plan: Plan, world: World, how: str, prepare: Callable[[RunFolder], Quantize] | None = None
+) -> Result:
+    """The whole road over a new run of this plan; with --dry-run, its commands. `prepare` makes phase 4 in the new run."""
     if req.dry_run:
         return _dry(plan, world)
     path = create(plan, workspace(req.campaigns_dir), source_text(plan, how))
     with opened(path) as folder:
-        walk(road(None), folder, world)
+        walk(road(None, prepare(folder) if prepare else None, any(a.checkpoint for a in plan.arms)), folder, world)
     return outcome(path)
 
 

@@ -1,16 +1,13 @@
-"""What a model argument points at, and its content digest."""
+"""What a model argument points at."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import not_an_option
 
-FULL_DIGEST_BYTES = 16 * 10**9
-SAMPLE = 1 << 20
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
 
@@ -34,20 +31,6 @@ def check_model(model: str) -> str:
     )
 
 
-def model_digest(model: str) -> str:
-    """sha256 over names, sizes and bytes of config, tokenizer and weights; above 16 GB the weights are sampled, and it says so."""
-    path = Path(model)
-    if not path.is_dir():
-        return "unknown"
-    files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja") and p.is_file())
-    sampled = sum(p.stat().st_size for p in files) > FULL_DIGEST_BYTES
-    total = hashlib.sha256()
-    for p in files:
-        total.update(f"{p.name}\0{p.stat().st_size}\0".encode())
-        total.update(_bytes_digest(p, sampled))
-    return ("sampled-sha256:" if sampled else "sha256:") + total.hexdigest()
-
-
 def _check_weights(folder: Path) -> None:
     """Raises WrongUse for weights that only come as pickles, and for pickles under the name of safetensors.
 
@@ -67,15 +50,6 @@ def _check_weights(folder: Path) -> None:
         size = int.from_bytes(head[:8], "little")
         if head[8:] != b"{" or size > path.stat().st_size - 8:
             raise WrongUse("not a safetensors file, whatever its name says", where=str(path), next="download it again")
-
-
-def _bytes_digest(path: Path, sampled: bool) -> bytes:
-    with open(path, "rb") as f:
-        if not sampled or path.stat().st_size <= 2 * SAMPLE:
-            return hashlib.file_digest(f, "sha256").digest()
-        head = f.read(SAMPLE)
-        f.seek(-SAMPLE, 2)
-        return hashlib.sha256(head + f.read(SAMPLE)).digest()
 
 
 def _readable_json(path: Path) -> None:

@@ -8,20 +8,24 @@ from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.evidence.folder import find_run, workspace
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.evidence.folder import RunFolder, find_run, workspace
+from profile_and_optimize.ops import quant_arms
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import opened, plan_at
-from profile_and_optimize.ops.drafting import TuneRequest, checked, checked_engines, draft, measure, outcome
+from profile_and_optimize.ops.drafting import Quantized, checked, checked_engines, draft, measure, outcome
 from profile_and_optimize.ops.node import facts
+from profile_and_optimize.ops.quant_arms import QuantRequest
 from profile_and_optimize.ops.worlds import make_world
 from profile_and_optimize.optimize.levers import arms, chosen, find_levers, left_out
 from profile_and_optimize.optimize.phases import road, walk
+from profile_and_optimize.optimize.quantized import Quantize
 
 # Baseline, A/A arm and two levers; every further engine adds its own defaults.
 ARMS = 4
 
 
-class OptimizeRequest(TuneRequest):
+class OptimizeRequest(QuantRequest):
     engines: str = Field(default="vllm", description="one or more, the incumbent first: vllm,sglang")
     levers: str | None = Field(
         default=None, description="these levers, not the first that exist here; pao levers lists them"
@@ -36,32 +40,60 @@ def run(req: OptimizeRequest, say: Say) -> Result:
         raise WrongUse("only a campaign that ran can be extended", where="--extend", next="--resume RUN --extend 4")
     if req.resume:
         return _go_on(req, say)
+    req.require_ack()
     engines = checked_engines(req.engines)
     model = checked(req.model, engines)
     world = make_world(engines, say, req.python)
-    return measure(req, draft(req, model, arms_of(req, engines, model, world), world), world, "optimize")
+    about = facts(world, engines[0], model)
+    jobs = quant_arms.jobs_of(req, model, engines[0], about, say)
+    made = quant_arms.arms_of(req, jobs, engines[0], req.focus, about)
+    quantized = Quantized(quant_arms.VENDOR if req.vendor else "", req.tolerance_points) if made else None
+    plan = draft(req, model, arms_of(req, engines, model, world, made), world, quantized)
+    _need_questions(plan)
+
+    def prepare(folder: RunFolder) -> Quantize:
+        quant_arms.keep_jobs(folder, jobs)
+        return quant_arms.phase(jobs, req.ptq_python)
+
+    return measure(req, plan, world, "optimize", prepare if jobs else None)
+
+
+def _need_questions(plan: Plan) -> None:
+    """Raises WrongUse for checkpoints that nobody could tell from ones that lost their answers."""
+    if any(a.checkpoint for a in plan.arms) and not plan.questions:
+        raise WrongUse(
+            "without questions nobody can tell whether a checkpoint kept its answers", where="--questions",
+            next='give a JSONL of {"question": "...", "answer": "..."}, or put eval.jsonl into the model\'s folder',
+        )  # fmt: skip
 
 
 def _go_on(req: OptimizeRequest, say: Say) -> Result:
     path = find_run(req.resume or "", workspace(req.campaigns_dir))
-    world = make_world({a.engine for a in plan_at(path).arms}, say, req.python)
+    plan = plan_at(path)
+    world = make_world({a.engine for a in plan.arms}, say, req.python)
+    jobs = quant_arms.kept_jobs(path, plan)
+    quantize = quant_arms.phase(jobs, req.ptq_python) if jobs and not (path / conduct.PLAN).exists() else None
     with opened(path) as folder:
         if req.extend:
             conduct.extend(folder, conduct.admit(folder, world), req.extend)
-        walk(road(None), folder, world)
+        walk(road(None, quantize, any(a.checkpoint for a in plan.all_arms)), folder, world)
     return outcome(path)
 
 
-def arms_of(req: OptimizeRequest, engines: tuple[str, ...], model: str, world: World) -> tuple[Arm, ...]:
-    """The arms that exist here; what was left out is said by name. Raises WrongUse for an engine without levers alone."""
+def arms_of(
+    req: OptimizeRequest, engines: tuple[str, ...], model: str, world: World, checkpoints: tuple[Arm, ...] = ()
+) -> tuple[Arm, ...]:
+    """The arms that exist here, checkpoints before levers; what was left out is said by name. Raises WrongUse for an engine
+    without levers alone."""
     about = {e: facts(world, e, model) for e in engines}
     found = {e: find_levers(e, about[e], world.engine(e).flags()) for e in engines}
     for engine in engines:
         for line in left_out(found[engine]):
             world.say(f"skipped for {engine}: {line}")
     levers = chosen(req.levers, engines, found) if req.levers else {e: found[e].here for e in engines}
-    most = 100 if req.levers else req.max_arms or ARMS + len(engines) - 1
-    made = arms(engines, req.focus, about, levers, most)
+    most = 100 if req.levers else max(2, (req.max_arms or ARMS + len(engines) - 1) - len(checkpoints))
+    tuned = arms(engines, req.focus, about, levers, most)
+    made = (*tuned[:2], *checkpoints, *tuned[2:])
     if len(made) < 3:
         raise WrongUse(
             f"no lever of {engines[0]} exists here", where="--engines", next="pao levers, or a campaign file"
@@ -75,5 +107,6 @@ OP = Op(
     examples=(
         "pao optimize --model ./my-model --engines vllm --focus throughput --budget-minutes 30",
         "pao optimize --model ./my-model --engines vllm,sglang --budget-minutes 60",
+        "pao optimize --model ./my-model --quant-target int8,nvfp4 --questions questions.jsonl --i-understand-this-submits-jobs",
     ),
 )  # fmt: skip

@@ -61,7 +61,7 @@ def _row(name: str, env: ToolEnv | None) -> dict[str, str | None]:
         return {"tool": name, "version": None, "python": None, "source": None, "lock": None}
     return {
         "tool": name,
-        "version": env.version(name),
+        "version": env.version(name) or env.version(spec_of(name).distribution),
         "python": str(env.python),
         "source": env.source,
         "lock": env.lock_digest,

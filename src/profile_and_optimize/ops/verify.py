@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ from profile_and_optimize.report.pages.record import PDF
 
 MOST_SHOWN = 40
 ROOT_FILE_BYTES = 1 << 26
+# A run that is no campaign, by the file that it is about. The module has `look(run) -> (problems, facts)`, which opens only
+# what the run holds, and `words(facts) -> lines`.
+OTHER_RUNS = {
+    "evaluation.json": "profile_and_optimize.ops.verify_evaluation",
+    "gate.json": "profile_and_optimize.ops.verify_gate",
+    "serve_matrix.json": "profile_and_optimize.ops.verify_matrix",
+}
+PLANS = frozenset({"plan.json", "draft.json"})
 _ROOT = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
 _DATA = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.S)
 # Whatever a hostile run makes of a step: a line, never a traceback.
@@ -136,6 +145,9 @@ def _look_at(path: Path, published: Roots | None) -> Findings:
     found.step(MANIFEST, lambda: check_manifest(path, journal, tree))
     if published is not None:
         found.step(MANIFEST, lambda: _against(path, journal, published, found.facts))
+    if kind := other_kind(tree):
+        found.step(kind, lambda: _other(path, kind, journal, found.facts))
+        return found
     try:
         made_by = _made_by(path)
         same = made_by in ("", __version__)
@@ -146,6 +158,20 @@ def _look_at(path: Path, published: Roots | None) -> Findings:
     found.facts |= {"rendered_by": made_by}
     _inside(path, ev, tree, same, found)
     return found
+
+
+def other_kind(tree: Tree) -> str:
+    """The file that makes this run another thing than a campaign; "" for a campaign."""
+    if PLANS & tree.files.keys():
+        return ""
+    return next((name for name in OTHER_RUNS if name in tree.files), "")
+
+
+def _other(path: Path, kind: str, journal: Reading, facts: dict[str, Any]) -> list[str]:
+    facts |= {"kind": kind, "evidence_root": evidence_root(journal.events), "root": _root(path)}
+    problems, told = import_module(OTHER_RUNS[kind]).look(path)
+    facts |= told
+    return list(problems)
 
 
 def _inside(path: Path, ev: Evidence, tree: Tree, same: bool, found: Findings) -> None:
@@ -298,6 +324,10 @@ ANCHORS = {
 
 def text_of(path: Path, facts: dict[str, Any]) -> str:
     matched = facts["against"]["matched"] if "against" in facts else None
+    if "kind" in facts:
+        lines = import_module(OTHER_RUNS[facts["kind"]]).words(facts)
+        ends = [f"root {facts['root']}", ANCHORS[matched]]
+        return "\n".join([f"{path.name}: everything holds", *(f"  {line}" for line in (*lines, *ends))])
     return "\n".join([
         f"{path.name}: everything holds",
         f"  {facts['trials']} trials, {facts['requests']} requests re-read",

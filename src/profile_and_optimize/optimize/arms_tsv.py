@@ -1,8 +1,9 @@
 """arms.tsv: the arms of a variant A/B as a table people keep. One lever an arm; the first row per engine is its baseline.
 
-    arm <TAB> engine <TAB> flags <TAB> env <TAB> lever [<TAB> predicts <TAB> predicted]
+    arm <TAB> engine <TAB> flags <TAB> env <TAB> lever [<TAB> predicts <TAB> predicted <TAB> checkpoint]
 
-`flags` and `env` are written as in a shell (quotes are read, nothing is run); `predicted` is a range of ratios, 1.05..1.2.
+`flags` and `env` are written as in a shell (quotes are read, nothing is run); `predicted` is a range of ratios, 1.05..1.2;
+`checkpoint` a folder that is served in the model's place.
 Lines that begin with # and empty ones are skipped. The first row of all is the campaign's baseline.
 """
 
@@ -17,7 +18,7 @@ from profile_and_optimize.core.cell import Arm, Role, check_arms
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.settings import options
 
-COLUMNS = ("arm", "engine", "flags", "env", "lever", "predicts", "predicted")
+COLUMNS = ("arm", "engine", "flags", "env", "lever", "predicts", "predicted", "checkpoint")
 NEEDED = 5
 MOST_BYTES = 1 << 20
 TWIN = "baseline-again"
@@ -44,11 +45,13 @@ def parse_arms(data: bytes, where: str) -> tuple[Arm, ...]:
 def _arm(cells: Sequence[str], where: str) -> Arm:
     if not NEEDED <= len(cells) <= len(COLUMNS):
         raise WrongUse(f"{len(cells)} columns", where=where, next=f"{NEEDED} to {len(COLUMNS)}, parted by tabs")
-    name, engine, flags, env, lever, predicts, predicted = (*(c.strip() for c in cells), "", "")[: len(COLUMNS)]
+    filled = (*(c.strip() for c in cells), "", "", "")[: len(COLUMNS)]
+    name, engine, flags, env, lever, predicts, predicted, checkpoint = filled
     try:
         return Arm(
             name, engine, Role.CANDIDATE, tuple(shlex.split(flags)), tuple(sorted(_setting(s) for s in shlex.split(env))),
             lever=lever, predicts=predicts, predicted=_range(predicted),
+            checkpoint=checkpoint,
         )  # fmt: skip
     except (WrongUse, ValueError) as e:
         raise WrongUse(str(getattr(e, "message", e)), where=where, next="correct the line") from e
@@ -77,7 +80,7 @@ def arms_tsv(arms: Sequence[Arm]) -> str:
         if arm.role is not Role.AA:
             cells = (
                 arm.id, arm.engine, shlex.join(arm.flags), shlex.join(f"{k}={v}" for k, v in arm.env), arm.lever, arm.predicts,
-                f"{arm.predicted[0]:g}..{arm.predicted[1]:g}" if arm.predicted else "",
+                f"{arm.predicted[0]:g}..{arm.predicted[1]:g}" if arm.predicted else "", arm.checkpoint,
             )  # fmt: skip
             lines.append("\t".join(" ".join(c.split("\t")).replace("\n", " ") for c in cells))
     return "\n".join(lines) + "\n"
@@ -95,4 +98,4 @@ def several_levers(arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _named(arm: Arm) -> set[tuple[str, str]]:
-    return {*options(arm.flags), *arm.env}
+    return {*options(arm.flags), *arm.env, ("checkpoint", arm.checkpoint)}

@@ -1,4 +1,5 @@
-"""The phase objects of `optimize` that exist so far: 0 scaffold, 1 baseline, 3 tune, 8 bench, 8.4 champion, 8.5 synthesize."""
+"""The phase objects of `optimize` that exist so far: 0 scaffold, 1 baseline, 3 tune, 8 bench, 8.4 champion, 8.5 synthesize; 4
+and 5 are in `quantized`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from profile_and_optimize.core.errors import GateRefused
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.quantized import Quantize, Validate
 from profile_and_optimize.report.pages.source import Options
 
 
@@ -127,8 +129,12 @@ class Synthesize:
         return GateResult(True, "next levers in HANDOFF.md, configuration in known_good_config.json")
 
 
-def road(draft: Plan | None) -> tuple[Phase, ...]:
-    return (Scaffold(draft), Baseline(), Tune(), Bench(), Champion(), Synthesize())
+def road(draft: Plan | None, quantize: Quantize | None = None, checkpoints: bool = False) -> tuple[Phase, ...]:
+    """Phases 4 and 5 where arms serve checkpoints of their own. What is to be quantized is made before anything is measured,
+    so that one campaign holds every arm: shared blocks, and one family of tests."""
+    made: tuple[Phase, ...] = (quantize,) if quantize else ()
+    judged: tuple[Phase, ...] = (Validate(),) if checkpoints else ()
+    return (Scaffold(draft), *made, Baseline(), Tune(), *judged, Bench(), Champion(), Synthesize())
 
 
 def walk(phases: tuple[Phase, ...], folder: RunFolder, world: World) -> None:

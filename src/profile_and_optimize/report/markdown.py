@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from profile_and_optimize.report.arms import FAILED, ArmView
+from profile_and_optimize.report.quantized import Quantized
 from profile_and_optimize.report.view import GateView, View
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|!~&])")
@@ -45,6 +46,7 @@ def champion(v: View) -> str:
          "`serve.manifest.json` holds the same as data."],
         ["## Effects", "", f"{light(v.endpoint[0].upper() + v.endpoint[1:])}. Margin {v.margin}.", "", *_effects(v)],
         *([["## The best of each engine", "", *_engines(v)]] if v.engines else []),
+        *([["## Checkpoints", "", *_quantized(v.quantized)]] if v.quantized else []),
         ["## Measured against", "", f"{light(v.baseline)}, on the same node, in the same blocks; suite `{_code(v.place.suite)}`."],
         ["## Applies to", "", *bullets(v.applies, ""), "", "Says nothing about:", "", *bullets(v.applies_not, "")],
         ["## Evidence", "", f"- run `{_code(v.run_id)}`, {v.stamp}", f"- evidence root `{v.root}`", f"- check it: `{_code(v.verify)}`"],
@@ -71,6 +73,25 @@ def _effect_row(a: ArmView) -> tuple[str, ...]:
 def _engines(v: View) -> list[str]:
     rows = [(e.engine, e.version, e.delivery, arm, effect) for e in v.engines for arm, effect in e.top]
     return table(("engine", "version", "delivery", "arm", "effect"), rows)
+
+
+def _quantized(q: Quantized) -> list[str]:
+    heads = (
+        "checkpoint",
+        "role",
+        "format",
+        "size",
+        "KL to base",
+        "net loss",
+        "accuracy gate",
+        "median TPOT",
+        "median rate",
+        "speed",
+    )
+    rows = [(r.arm, r.role, r.form, r.size, r.kl, r.loss, r.gate, r.tpot, r.rate, r.effect) for r in q.rows]
+    said = [f"{s.ours}: {s.verdict} ({s.tier}): {s.why}" + "".join(f"; open: {o}" for o in s.open) for s in q.verdicts]
+    between = [f"{name}: {effect}" for name, effect in q.between]
+    return [*table(heads, rows), "", *bullets((*said, *between, f"kernels: {q.kernels}"), "")]
 
 
 def handoff(v: View) -> str:

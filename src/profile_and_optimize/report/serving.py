@@ -28,7 +28,8 @@ def serve_script(ev: Evidence, d: Decision) -> str:
 def _header(ev: Evidence, d: Decision) -> list[str]:
     return [
         "#!/usr/bin/env bash", f"# {d.pick}: the pick of {plain(ev.run.name)}, tier {d.tier.value}",
-        f"# model: {plain(ev.plan.model)}", f"# evidence root: {ev.root}", f"# check it: {verify_command(ev.run.name)}",
+        f"# model: {plain(ev.plan.model_of(ev.plan.arm(d.pick)))}", f"# evidence root: {ev.root}",
+        f"# check it: {verify_command(ev.run.name)}",
         "# Measured on one node under one load; CHAMPION.md says which.",
     ]  # fmt: skip
 
@@ -92,7 +93,7 @@ def serve_manifest(ev: Evidence, d: Decision) -> dict[str, Any]:
     """serve.sh as data."""
     command, arm = ev.commands.get(d.pick, {}), ev.plan.arm(d.pick)
     return {
-        "schema": 1, "run_id": ev.run.name, "pick": d.pick, "tier": d.tier.value, "model": ev.plan.model,
+        "schema": 1, "run_id": ev.run.name, "pick": d.pick, "tier": d.tier.value, "model": ev.plan.model_of(arm),
         "engine": arm.engine, "url": arm.url or None, "argv": list(command.get("argv", ())), "port_placeholder": PORT,
         "env": dict(command.get("env", {})), "cores": list(command.get("cores", ())),
         "engine_context": _context(ev, d), "evidence_root": ev.root,

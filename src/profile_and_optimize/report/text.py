@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from profile_and_optimize.report.accuracy import AccuracyRow
 from profile_and_optimize.report.arms import BASELINE, FAILED, ArmView
 from profile_and_optimize.report.view import View
 from profile_and_optimize.report.words import count, width
@@ -23,6 +24,7 @@ def report(v: View) -> str:
         _imported(v),
         _blocks(v),
         _accuracy(v),
+        _quantized(v),
         _limits(v),
         _cost(v),
         _foot(v),
@@ -134,8 +136,33 @@ def _blocks(v: View) -> list[str]:
 def _accuracy(v: View) -> list[str]:
     if not v.accuracy:
         return ["Accuracy: unknown, no questions were asked (--questions FILE.jsonl)"]
-    lines = [f"{a.arm}: {a.right} right, {a.share} ({a.interval}), net loss {a.loss}" for a in v.accuracy]
-    return ["Accuracy (95% intervals)", *(x for line in lines for x in wrap(line, "  ", hang=2))]
+    lines = [x for a in v.accuracy for x in wrap(_accuracy_words(a), "  ", hang=2)]
+    return [f"Accuracy (95% intervals of the share; net loss paired, tolerance {v.tolerance})", *lines]
+
+
+def _accuracy_words(a: AccuracyRow) -> str:
+    gate = f": {a.call}" if a.call else ""
+    more = "".join(f", {x}" for x in (a.needed, a.flips and f"flips {a.flips}") if x)
+    return f"{a.arm}: {a.right} right, {a.share} ({a.interval}), net loss {a.loss}{gate}{more}"
+
+
+def _quantized(v: View) -> list[str]:
+    if v.quantized is None:
+        return []
+    heads = ("  CHECKPOINT", "FORMAT", "SIZE", "KL", "ACCURACY", "TPOT", "RATE")
+    rows = [(f"  {cut(r.arm, 20)}", cut(r.form, 24), r.size, r.kl, r.gate, r.tpot, r.rate) for r in v.quantized.rows]
+    lines = [
+        "Checkpoints: size as a ratio to the base, KL of the reloaded answers to the base's, medians",
+        *grid(heads, rows),
+    ]
+    lines += [
+        x for r in v.quantized.rows if r.loss for x in wrap(f"{r.arm}: loss {r.loss}; speed {r.effect}", "  ", hang=2)
+    ]
+    lines += [x for name, effect in v.quantized.between for x in wrap(f"{name}: {effect}", "  ", hang=2)]
+    for s in v.quantized.verdicts:
+        lines += wrap(f"{s.ours}: {s.verdict.upper()} [{s.tier}]: {s.why}", "  ", hang=2)
+        lines += [x for o in s.open for x in wrap(f"open: {o}", "    ", hang=2)]
+    return [*lines, *wrap(f"kernels: {v.quantized.kernels}", "  ")]
 
 
 def _limits(v: View) -> list[str]:

@@ -13,6 +13,7 @@ from profile_and_optimize.analysis.across import EngineRank, ranks
 from profile_and_optimize.analysis.atlas import rows as atlas_rows
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.analysis.gates import Gate
+from profile_and_optimize.campaign.accuracy import NO_SHIP
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
@@ -23,6 +24,7 @@ from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows,
 from profile_and_optimize.report.cost import Fact, Unused, cost_facts, unused_trials
 from profile_and_optimize.report.forest import Forest, forest
 from profile_and_optimize.report.imported import ImportedRow, imported_views
+from profile_and_optimize.report.quantized import Quantized, quantized
 from profile_and_optimize.report.status import coverage_line, missing_parts, omitted_parts
 from profile_and_optimize.report.words import UNKNOWN, count, coverage, effect_words, plain, stamp_words, verify_command
 from profile_and_optimize.report.workloads import Column, WorkloadView, columns, workload_views
@@ -96,6 +98,8 @@ class View:
     gaps: tuple[Gaps, ...]
     mismatches: tuple[str, ...]
     accuracy: tuple[AccuracyRow, ...]
+    tolerance: str
+    quantized: Quantized | None
     cost: tuple[Fact, ...]
     blocks_out: tuple[str, ...]
     unused: tuple[Unused, ...]
@@ -138,7 +142,8 @@ def view(ev: Evidence, d: Decision) -> View:
         forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), columns=columns(),
         workloads=workload_views(ev, d, arms, rows), imported=imported_views(ev), context=context_rows(rows), gaps=gap_views(rows),
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
-        accuracy=accuracy_rows(ev), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
+        accuracy=accuracy_rows(ev), tolerance=f"{100 * plan.accuracy_margin:g} points",
+        quantized=quantized(ev, d), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
         omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
         applies=_applies(place), applies_not=APPLIES_NOT,
@@ -171,6 +176,9 @@ def _decision_words(plan: Plan, d: Decision) -> tuple[str, str]:
             f"{d.pick} does better than {base} by {effect_words(e)} on {what}: a {coverage(e)} interval over "
             f"n = {count(n, 'paired block')}, and all of it lies above the {100 * plan.margin:g}% margin."
         )
+    if d.failed and not plan.candidates and all(r.startswith(NO_SHIP) for r in d.failed.values()):
+        told = "; ".join(f"{a}: {plain(r)}" for a, r in sorted(d.failed.items()))
+        return "The baseline stands", f"Every candidate was shown to lose right answers, so none was measured. {told}."
     if not d.selection.blocks:
         return "Nothing can be said yet", "No block is whole, so no arm was compared; the baseline stays until one is."
     if d.vetoed:
@@ -193,6 +201,7 @@ TODO = {
     "A/A arm": "find what made the baseline differ from itself (other load on the node, clocks, a warm cache), then repeat",
     "no workload lost": "run more blocks, or look at the workload that lost: serve it with the baseline",
     "accuracy": "ask the same questions of baseline and pick: --questions FILE.jsonl",
+    "checkpoint proven": "quantize it here (pao quantize), so that its coverage and round trip are on record",
     "SLO": "lower the load or change the arm, and measure again; more sessions narrow the interval",
     "failed requests": "read the errors of the pick's failed requests in its raw files and its log",
     "all looks taken": "let the campaign run on: pao campaign_run RUN, or pao optimize --resume RUN",

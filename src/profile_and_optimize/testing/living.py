@@ -7,7 +7,7 @@ Everything follows from the plan's seed; nothing waits.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import ClientRun, RawResponse, RequestRecord
 from profile_and_optimize.engines.base import Counters, Server, ServeSpec
+from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.testing.fakes import FakeClient, FakeClock, FakeEngine, fake_ask, fake_world
 from profile_and_optimize.testing.synthetic import SPEEDS, synthetic_plan
@@ -141,7 +142,7 @@ def _chunk(data: str) -> bytes:
 
 def living_run(
     path: Path, plan: Plan | None = None, *, speeds: Mapping[str, float] | None = None, noise: float = 0.005,
-    error_every: int = 0, clock: LivingClock | None = None,
+    error_every: int = 0, clock: LivingClock | None = None, ask: Callable[..., Answer] = fake_ask,
 ) -> Path:  # fmt: skip
     """Run a campaign on these fakes into `path` and give the path back."""
     clock = clock or LivingClock()
@@ -150,7 +151,7 @@ def living_run(
     client = LivingClient(noise=noise, error_every=error_every, clock=clock, books=books)
     world = replace(
         fake_world(engine, client, clock),
-        ask=fake_ask,
+        ask=ask,
         guard=Guard(LivingMachine(clock), sleep=clock.take, limit_s=0.0),
     )
     folder = RunFolder(path, world.now)

@@ -15,17 +15,20 @@ FOLDER = Path(__file__).parent / "overlays"
 
 def digest_of_overlay(name: str) -> str:
     """12 hex digits over names and bytes of its files; "" for no overlay."""
-    if not name:
-        return ""
+    return digest_of_folder(FOLDER / name) if name else ""
+
+
+def digest_of_folder(folder: Path) -> str:
+    """The same of any folder of ours. Raises FileNotFoundError for one without files."""
     whole = hashlib.sha256()
-    for path in _files(name):
-        whole.update(f"{path.relative_to(FOLDER / name).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    for path in _files(folder):
+        whole.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return whole.hexdigest()[:12]
 
 
 def lay(name: str, site: Path) -> None:
     """Copy its files into a site folder. A file that is there already is not ours to replace: FileExistsError."""
-    for path in _files(name):
+    for path in _files(FOLDER / name):
         target = site / path.relative_to(FOLDER / name)
         if target.exists():
             raise FileExistsError(target)
@@ -35,11 +38,11 @@ def lay(name: str, site: Path) -> None:
 
 def pieces(name: str) -> tuple[str, ...]:
     """What lies at the top of it, such as a package or a .pth file."""
-    return tuple(sorted({path.relative_to(FOLDER / name).parts[0] for path in _files(name)})) if name else ()
+    return tuple(sorted({path.relative_to(FOLDER / name).parts[0] for path in _files(FOLDER / name)})) if name else ()
 
 
-def _files(name: str) -> list[Path]:
-    found = [path for path in (FOLDER / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+def _files(folder: Path) -> list[Path]:
+    found = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     if not found:
-        raise FileNotFoundError(FOLDER / name)
+        raise FileNotFoundError(folder)
     return sorted(found)

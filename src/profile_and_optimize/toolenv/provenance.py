@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.toolenv.find import ToolEnv
+from profile_and_optimize.toolenv.plugins import label as plugin_label
 from profile_and_optimize.toolenv.record import Install, content_digest, differing, files_of, owner, signature, text_of
 
 RELEASE, SOURCE, OVERLAY, LOCAL_WHEEL, UNKNOWN = "release", "source", "overlay", "local wheel", "unknown"
@@ -175,8 +176,8 @@ _PATH = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"
 
 def _altered(seen: Mapping[str, Any], env: Mapping[str, str], own: str, module: str) -> Iterator[str]:
     """What could change the package without touching its files."""
-    if env.get("PYTHONPATH"):
-        yield f"PYTHONPATH={env['PYTHONPATH']}"
+    for path in filter(None, env.get("PYTHONPATH", "").split(":")):
+        yield plugin_label(path) or f"PYTHONPATH={path}"
     yield from (c for c in seen["custom"] if not Path(c).is_relative_to(Path(seen["stdlib"])))
     for site in map(Path, seen["sites"]):
         pth = [p.name for p in sorted(site.glob("*.pth")) if p.name not in _HARMLESS_PTH]

@@ -206,7 +206,60 @@ GUIDELLM = Spec(
     serves=False,
 )
 
-SPECS = {spec.name: spec for spec in (VLLM_CPU, SGLANG_CPU, TRANSFORMERS_CPU, AIPERF, GUIDELLM)}
+# Both quantizers and the model code they were written for, in one environment: ModelOpt's own extra wants a transformers
+# below 5.15 and a newer llm-compressor one above it, so the versions here are the ones inside both ranges.
+PTQ = Spec(
+    name="ptq",
+    variant="cpu",
+    requirement="nvidia-modelopt==0.47.0",
+    torch="torch==2.13.0+cpu",
+    module="modelopt.torch.quantization, modelopt.torch.export, llmcompressor",
+    # A third quantizer that llm-compressor imports for its own modifier alone.
+    drop=("auto-round", "py-cpuinfo"),
+    stub=None,
+    python_min=(3, 11),
+    python_below=(3, 14),
+    glibc_min=(2, 28),
+    # Measured: Debian 12, x86_64, Python 3.11, 2 cores shared with other work: venv 5 s, install 62 s, check 8 s;
+    # 1.73 GB installed, 2.11 GB at the peak.
+    download_bytes=382_000_000,
+    env_bytes=1_730_000_000,
+    work_s=75.0,
+    memory_floor_bytes=1_500_000_000,
+    memory_wanted_bytes=4_000_000_000,
+    needs=(),
+    instead="a checkpoint that is quantized already (pao quantize writes one; vendors publish them)",
+    serves=False,
+    also=("llmcompressor==0.13.0", "transformers==5.14.1", "compressed-tensors==0.18.0", "accelerate==1.14.0"),
+)
+
+EVAL = Spec(
+    name="eval",
+    variant="any",
+    requirement="lm-eval[api]==0.4.13",
+    # The models are asked over HTTP: nothing here computes.
+    torch=None,
+    module="lm_eval.api.task, lm_eval.tasks",
+    # Three come as source alone, which no hash of a wheel covers, and are used by a few tasks only: those say what they lack.
+    drop=("rouge-score", "word2number", "sqlitedict", "nltk", "absl-py"),
+    stub=None,
+    python_min=(3, 11),
+    python_below=(3, 14),
+    glibc_min=(2, 28),
+    # Measured: Debian 12, x86_64, Python 3.11, 2 cores with a load of 5 beside it: venv 3 s, install 64 s, check 1 s;
+    # 0.78 GB installed, 0.94 GB at the peak. Bytes by package are in the lock.
+    download_bytes=162_000_000,
+    env_bytes=783_000_000,
+    work_s=70.0,
+    # Measured: 0.18 GB with questions of our own; a data set from the hub comes on top.
+    memory_floor_bytes=300_000_000,
+    memory_wanted_bytes=1_000_000_000,
+    needs=(),
+    instead="the questions of a campaign (--questions FILE.jsonl, exact match), which need no tool",
+    serves=False,
+)
+
+SPECS = {spec.name: spec for spec in (VLLM_CPU, SGLANG_CPU, TRANSFORMERS_CPU, AIPERF, GUIDELLM, PTQ, EVAL)}
 
 
 def spec_of(tool: str) -> Spec:

@@ -22,7 +22,7 @@ ASKS = {
     "primary test": "the pick is called BETTER; where the baseline stands, no candidate is left UNKNOWN",
     "A/A arm": "the interval of the baseline against itself, at alpha on each side, includes 0",
     "no workload lost": "per workload and focus metric, the lower end of the pick's interval lies above 1 / (1 + non-inferiority)",
-    "accuracy": "the upper bound (95% one-sided) of the pick's net loss of right answers is at most the accuracy margin",
+    "accuracy": "the bound of the pick's net loss of right answers, which holds at all looks together, is below the tolerance",
     "SLO": "a t-interval (5% a side, on the logs, over the pick's sessions) of upper bounds of their p99 ends at most at the limit",
     "failed requests": "failed / asked, over all trials that count, of the pick and of the baseline, is at most the limit",
     "all looks taken": "every kind of block has all its blocks, or a look answered for all its arms",

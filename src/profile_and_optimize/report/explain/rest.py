@@ -8,16 +8,17 @@ from functools import partial
 from typing import Any
 
 from profile_and_optimize.analysis.decide import percent
+from profile_and_optimize.campaign.accuracy import accuracy_of, pairs, right_answers
 from profile_and_optimize.campaign.race import Race
 from profile_and_optimize.campaign.selection import first_usable
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.trialfile import trial_path
-from profile_and_optimize.report.accuracy import AccuracyRow, right_answers
+from profile_and_optimize.report.accuracy import AccuracyRow
 from profile_and_optimize.report.cost import Fact
 from profile_and_optimize.report.explain.number import Case, Number, Place, Rest, Story, Table, Value, left_out, shown
 from profile_and_optimize.report.words import plain
-from profile_and_optimize.stats.accuracy import paired_loss, score
+from profile_and_optimize.stats.accuracy import score
 from profile_and_optimize.stats.race import DRAWS
 
 CHOICE = "champion_select.json"
@@ -62,35 +63,31 @@ def _accuracy_story(case: Case, row: AccuracyRow) -> Story:
 
 def _wrong(found: Mapping[str, Any]) -> tuple[Table, ...]:
     """The first wrong answers; what a model said is data, whatever it says."""
-    pairs = zip(found["answers"], right_answers(found), strict=True)
+    told = zip(found["answers"], right_answers(found), strict=True)
     rows = [
-        (i, plain(a["expected"])[:60], plain(a["said"])[:60])
-        for i, (a, right) in enumerate(pairs, start=1)
-        if not right
+        (i, plain(a["expected"])[:60], plain(a["said"])[:60]) for i, (a, right) in enumerate(told, start=1) if not right
     ]
     title = f"Wrong answers ({len(rows)}), the first ones, as the model gave them"
     return (Table(title, ("question", "expected", "said"), tuple(rows[:MOST_WRONG])),) if rows else ()
 
 
 def _loss_story(case: Case, row: AccuracyRow) -> Story:
-    base, mine = case.ev.accuracy.get(case.view.baseline), case.ev.accuracy[row.arm]
-    same = base is not None and base["questions_sha256"] == mine["questions_sha256"]
-    loss = paired_loss(right_answers(base), right_answers(mine)) if base is not None and same else None
-    if row.arm == case.view.baseline or loss is None:
-        why = (
-            "it is the baseline"
-            if row.arm == case.view.baseline
-            else "baseline and arm did not answer the same questions"
-        )
+    plan, base, mine = case.ev.frozen, case.ev.accuracy.get(case.view.baseline), case.ev.accuracy[row.arm]
+    told = accuracy_of(plan, case.ev.accuracy, row.arm)
+    if row.arm == case.view.baseline or base is None or told is None:
+        other = "baseline and arm did not answer the same questions"
+        why = "it is the baseline" if row.arm == case.view.baseline else other
         return Story((f"there is no loss to bound: {why}",), files=(row.source,), arms=(row.arm,))
+    both = pairs(base, mine)
+    lost, won = (sum(sign * (p.base - p.candidate) > 0 for p in both) for sign in (1, -1))
     return Story(
         formula=(
-            f"lost = {loss.lost} questions that only {case.view.baseline} got right, won = {loss.won} that only {row.arm} did",
-            f"most lost = 97.5% quantile of Beta({loss.lost + 1}, {loss.n - loss.lost}) = {shown(loss.most_lost)}",
-            f"least won = 2.5% quantile of Beta({loss.won}, {loss.n - loss.won + 1}) = {shown(loss.least_won)} (0 where none was won)",
-            f"net loss at most most lost - least won = {shown(loss.upper)}, shown as at least 0: {row.loss}",
+            f"lost = {lost} questions that only {case.view.baseline} got right, won = {won} that only {row.arm} did",
+            f"loss = (lost - won) / asked, kind by kind and weighed by their questions: {row.loss}",
+            f"its ends bound it at every look together; the looks are at {', '.join(map(str, told.look_at))} questions",
+            f"tolerance {100 * plan.accuracy_margin:g} points: {told.call}, {told.reason}",
         ),
-        values=(Value("lost", loss.lost, "questions"), Value("won", loss.won, "questions"), Value("asked", loss.n, "questions")),
+        values=(Value("lost", lost, "questions"), Value("won", won, "questions"), Value("asked", told.n, "questions")),
         tables=_wrong(mine), files=(row.source, f"cells/{case.view.baseline}/raw/accuracy.json"),
         arms=(row.arm, case.view.baseline), see=("gate.accuracy",),
     )  # fmt: skip

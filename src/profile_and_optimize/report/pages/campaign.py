@@ -137,4 +137,5 @@ def _facts(v: View, d: Decision, rows: Sequence[Mapping[str, Any]]) -> tuple[tup
         ("Model", v.place.model or UNKNOWN), ("Node", f"{v.place.node}, {v.place.hardware}"),
         ("Suite", f"{v.place.suite}: {v.place.loads}"),
         ("Measured against", f"{v.baseline}, same node, same blocks; margin {v.margin}"), *under_test,
+        *((f"Checkpoint {s.ours}", f"{s.verdict} ({s.tier}): {s.why}") for s in (v.quantized.verdicts if v.quantized else ())),
     )  # fmt: skip

@@ -1,0 +1,163 @@
+"""lm-eval, driven as a process of its own tool environment: our worker there asks, here its rows become values."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.core.errors import BrokeMidway
+from profile_and_optimize.engines.base import Command
+from profile_and_optimize.engines.process import Managed, real_error
+from profile_and_optimize.evals.base import Asking, Failed, Outcome, Shown, TaskRun, Wanted
+from profile_and_optimize.evals.samples import Sample
+from profile_and_optimize.evidence.redact import redact, without
+from profile_and_optimize.toolenv.find import ToolEnv
+
+WORKER = Path(__file__).with_name("worker")
+LOG = "lm-eval.log"
+POLL_S, SAY_EVERY_S = 0.2, 10.0
+TRIES, STALL_S = 6, 300.0  # of a request (see worker/asking.py); beyond them, what reading a task may take
+PASSED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+KEY = "OPENAI_API_KEY"
+# Only for tasks whose data is not here.
+FOR_THE_HUB = (
+    "HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE",
+    "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LmEval:
+    """`secrets` are credentials of ours in every spelling; no text that comes back keeps one."""
+
+    env: ToolEnv
+    secrets: tuple[str, ...] = ()
+    stall_s: float = STALL_S
+
+    @property
+    def version(self) -> str:
+        return self.env.version("lm_eval") or "unknown"
+
+    def run(self, wanted: tuple[Wanted, ...], asking: Asking, workdir: Path, say: Callable[[str], None]) -> Outcome:
+        """Raises BrokeMidway when the process hangs, or dies before any task was asked."""
+        out = workdir / "out"
+        out.mkdir(parents=True)
+        job = workdir / "job.json"
+        job.write_text(json.dumps(job_of(wanted, asking, out)))
+        command = Command((str(self.env.python), "-I", str(WORKER), str(job)), self._environment(wanted, workdir))
+        ended = self._wait(command, workdir / LOG, asking.timeout_s * TRIES + self.stall_s, say)
+        return self._outcome(wanted, out, workdir / LOG, ended)
+
+    def log(self, workdir: Path) -> str:
+        path = workdir / LOG
+        return redact(path.read_text(errors="replace"), self.secrets) if path.exists() else ""
+
+    def _environment(self, wanted: Sequence[Wanted], workdir: Path) -> tuple[tuple[str, str], ...]:
+        """A home and caches of its own and no hub, unless a task's data has to come from there."""
+        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+        quiet |= {KEY: os.environ[KEY]} if KEY in os.environ else {}
+        if any(w.needs_hub for w in wanted):
+            return tuple({**{k: os.environ[k] for k in FOR_THE_HUB if k in os.environ}, **quiet}.items())
+        home = {"HOME": str(workdir / "home"), "HF_HOME": str(workdir / "home/hf"), "HF_HUB_OFFLINE": "1"}
+        return tuple({**home, "HF_DATASETS_OFFLINE": "1", **quiet}.items())
+
+    def _wait(self, command: Command, log: Path, stall_s: float, say: Callable[[str], None]) -> int:
+        """The exit status. The process tree is stopped whatever happens."""
+        managed = Managed(command, log, (), {k: os.environ[k] for k in PASSED if k in os.environ})
+        progress = _Progress(log, say)
+        try:
+            while not managed.ended:
+                time.sleep(POLL_S)
+                progress.look()
+                if time.monotonic() - progress.heard > stall_s:
+                    raise BrokeMidway(f"lm-eval said nothing for {stall_s:.0f} s", next="look at the server's log")
+        finally:
+            managed.stop()
+        return managed.exit_code or 0
+
+    def _outcome(self, wanted: Sequence[Wanted], out: Path, log: Path, ended: int) -> Outcome:
+        runs: list[TaskRun] = []
+        failed: list[Failed] = []
+        for number, w in enumerate(wanted):
+            path = out / f"{number}.json"
+            if not path.exists():
+                why = redact(real_error(log), self.secrets) or "no message"
+                failed.append(Failed(w.name, "broke", f"lm-eval ended with {ended}: {why}", "read the log of the run"))
+                continue
+            told = json.loads(path.read_text())
+            if "failed" in told:
+                words = [redact(str(told["failed"][k]), self.secrets) for k in ("code", "message", "next")]
+                failed.append(Failed(w.name, *words))
+            else:
+                runs += [self._task(w, one) for one in told["tasks"]]
+        if ended and not runs and all(f.code == "broke" for f in failed):
+            raise BrokeMidway(failed[0].message, next="pao tools install eval")
+        return Outcome(tuple(runs), tuple(failed))
+
+    def _task(self, w: Wanted, told: dict[str, Any]) -> TaskRun:
+        name, rows = str(told["task"]), told["rows"]
+        samples = tuple(
+            Sample(name, r["id"], tuple(r["scores"]), self._text(r["expected"]), tuple(map(self._text, r["said"]))) for r in rows
+        )  # fmt: skip
+        shown = tuple(Shown(name, r["id"], self._text(r["asked"]), tuple(map(self._text, r["answers"]))) for r in rows)
+        return TaskRun(
+            name, told["metric"], told["kind"], told["fewshot"], told["cut"], told["version"], samples, shown, w.name
+        )
+
+    def _text(self, text: str) -> str:
+        """Without our own credentials; what only looks like one may be a right answer. No half of a pair of surrogates."""
+        return without(text.encode("utf-8", "replace").decode(), self.secrets)
+
+
+def job_of(wanted: Sequence[Wanted], asking: Asking, out: Path) -> dict[str, Any]:
+    """What the worker reads."""
+    return {
+        "schema": 1, "out": str(out), "url": asking.url, "model": asking.model, "api": asking.api, "limit": asking.limit,
+        "fewshot": asking.fewshot, "samples": asking.samples, "temperature": asking.temperature, "max_tokens": asking.max_tokens,
+        "metric": asking.metric, "concurrency": asking.concurrency, "timeout_s": asking.timeout_s, "seed": asking.seed,
+        "tasks": [_entry(w) for w in wanted],
+    }  # fmt: skip
+
+
+def _entry(w: Wanted) -> dict[str, Any]:
+    if w.questions:
+        rows = [{"question": q.question, "answer": q.answer} for q in w.questions]
+        return {"name": w.name, "rows": rows, "format": w.format, "until": list(w.until), "max_tokens": w.max_tokens}
+    return {"name": w.name, "load": w.load, "splits": {split: str(path) for split, path in w.splits}}
+
+
+class _Progress:
+    """Follows the worker's log. `heard` is when it last said anything."""
+
+    def __init__(self, log: Path, say: Callable[[str], None]) -> None:
+        self.log, self.say, self.at = log, say, 0
+        self.heard = self.said = time.monotonic()
+        self.stage = ""
+
+    def look(self) -> None:
+        if not self.log.exists():
+            return
+        with self.log.open("rb") as file:
+            file.seek(self.at)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.at += len(whole)
+        for line in whole.splitlines():
+            self.heard = time.monotonic()
+            if line.startswith(b"PAO "):
+                self._tell(json.loads(line[4:]))
+
+    def _tell(self, told: dict[str, Any]) -> None:
+        new = told["stage"] != self.stage or told.get("done") == told.get("of")
+        if not new and self.heard - self.said < SAY_EVERY_S:
+            return
+        self.stage, self.said = told["stage"], self.heard
+        if "done" in told:
+            self.say(f"{told['stage']}: {told['done']} of {told['of']} answered, {told['left_s']} s left")
+        else:
+            self.say(f"{told['stage']}: {told['says']}")

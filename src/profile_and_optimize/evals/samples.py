@@ -1,0 +1,118 @@
+"""Answers scored question by question: the lines of samples.jsonl, and the share of right ones with its interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.core.names import digest
+from profile_and_optimize.evidence.reading import read_bytes, strict_json
+from profile_and_optimize.stats.accuracy import score as share_right
+from profile_and_optimize.stats.distributions import t_ppf
+
+FIELDS = {"task": str, "id": str, "scores": list, "expected": str, "said": list}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question of a task. `id` is a digest of the question itself, the same in every run that asks it. `scores` (each from
+    0 to 1) and `said` (the answer as it was scored) hold one value per sample."""
+
+    task: str
+    id: str
+    scores: tuple[float, ...]
+    expected: str
+    said: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.scores or len(self.scores) != len(self.said):
+            raise ValueError(f"{self.task} {self.id}: {len(self.scores)} scores of {len(self.said)} answers")
+        if bad := [s for s in self.scores if not 0.0 <= s <= 1.0]:
+            raise ValueError(f"{self.task} {self.id}: {bad[0]!r} is no score from 0 to 1")
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.scores)
+
+    @property
+    def equal(self) -> tuple[bool, ...]:
+        """Is the answer the expected one, but for white space around both?"""
+        return tuple(said.strip() == self.expected.strip() for said in self.said)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.task, "id": self.id, "scores": list(self.scores), "expected": self.expected, "said": list(self.said),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The mean score of a task's questions as a share, with its 95% interval; None where one question cannot give one."""
+
+    n: int
+    score: float
+    lower: float | None
+    upper: float | None
+
+
+def scored(samples: Sequence[Sample]) -> Scored | None:
+    """Clopper-Pearson where every question is right or wrong as a whole, else Student-t over the questions' means, held
+    within 0 and 1. None when nothing was asked."""
+    means = [s.mean for s in samples]
+    if not means:
+        return None
+    if set(means) <= {0.0, 1.0}:
+        found = share_right([m == 1.0 for m in means])
+        assert found is not None
+        return Scored(found.n, found.share, found.lower, found.upper)
+    n, mean = len(means), fmean(means)
+    if n == 1:
+        return Scored(n, mean, None, None)
+    half = t_ppf(0.975, n - 1) * stdev(means) / math.sqrt(n)
+    return Scored(n, mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def questions_digest(samples: Iterable[Sample]) -> str:
+    """Over the questions in the order asked, whatever was answered."""
+    return digest("\n".join(s.id for s in samples).encode())
+
+
+def by_task(samples: Iterable[Sample]) -> dict[str, tuple[Sample, ...]]:
+    """In the order in which the tasks come."""
+    found: dict[str, list[Sample]] = {}
+    for s in samples:
+        found.setdefault(s.task, []).append(s)
+    return {task: tuple(those) for task, those in found.items()}
+
+
+def encode_samples(samples: Iterable[Sample]) -> bytes:
+    lines = (json.dumps(s.to_json(), ensure_ascii=False, allow_nan=False) for s in samples)
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def read_samples(path: Path) -> tuple[Sample, ...]:
+    """Raises Corrupted naming file and line: no such line, or a question that stands twice in a task."""
+    found: dict[tuple[str, str], Sample] = {}
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
+        try:
+            sample = _sample(strict_json(line))
+            if (sample.task, sample.id) in found:
+                raise ValueError("this question stands twice")
+            found[sample.task, sample.id] = sample
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise Corrupted(f"not a sample: {e}", where=f"{path}:{number}", next="evaluate again") from e
+    return tuple(found.values())
+
+
+def _sample(row: Any) -> Sample:
+    if row.keys() != FIELDS.keys() or any(type(row[k]) is not kind for k, kind in FIELDS.items()):
+        raise ValueError(f"its fields are not {', '.join(FIELDS)}")
+    if any(type(s) not in (int, float) for s in row["scores"]) or any(type(s) is not str for s in row["said"]):
+        raise ValueError("scores are numbers, answers are texts")
+    return Sample(row["task"], row["id"], tuple(map(float, row["scores"])), row["expected"], tuple(row["said"]))

@@ -1,0 +1,110 @@
+"""What `--tasks` and `--data` name: tasks of lm-eval, YAML files, files of questions, the demo model's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import orjson
+
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import slug
+from profile_and_optimize.evals.base import Wanted
+from profile_and_optimize.evals.exact_match import load_questions
+from profile_and_optimize.evidence.given import read_given
+
+DEMO = "demo"
+# What the demo model was trained on, where the server applies no template (demo/tokenizer.py); its longest answer has 12 tokens.
+DEMO_FORMAT, DEMO_END, DEMO_TOKENS = "<|user|>{question}<|end|><|assistant|>", "<|end|>", 24
+DEMO_FILES = ("heldout.jsonl", "heldout_more.jsonl")
+# lm-eval has several forms of a data set; this one is meant where its plain name is given.
+ALIASES = {"gpqa_diamond": "gpqa_diamond_cot_zeroshot", "gpqa": "gpqa_main_cot_zeroshot"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,119}")
+
+
+def wanted_tasks(text: str, data: Mapping[str, str], *, chat: bool) -> tuple[Wanted, ...]:
+    """Raises WrongUse for a name that is none, a file that cannot be read, data that belongs to no task, and a task twice."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    found = tuple(_with_data(_wanted(part, chat), data.get(part)) for part in parts)
+    names = [w.name for w in found]
+    if not found:
+        raise WrongUse("no task", where="--tasks", next="--tasks gsm8k,FILE.jsonl")
+    if twice := [n for n in names if names.count(n) > 1]:
+        raise WrongUse(f"{twice[0]!r} stands there twice", where="--tasks", next="name each task once")
+    if strange := sorted(set(data) - set(parts)):
+        raise WrongUse(f"data for {strange[0]!r}, which is no task of --tasks", where="--data", next="correct the name")
+    return found
+
+
+def _wanted(part: str, chat: bool) -> Wanted:
+    if part == DEMO:
+        return demo(chat=chat)
+    if part.endswith(".jsonl"):
+        return questions(slug(Path(part).stem), Path(part), chat=chat)
+    if part.endswith((".yaml", ".yml")):
+        read_given(Path(part))
+        return Wanted(slug(Path(part).stem), load=str(Path(part).absolute()), source=Path(part).name)
+    if not _NAME.fullmatch(part):
+        raise WrongUse(
+            f"{part[:80]!r} is no task", where="--tasks", next="a name of lm-eval's, FILE.yaml or FILE.jsonl"
+        )
+    load = ALIASES.get(part, part)
+    return Wanted(part, load=load, source=f"lm-eval task {load}")
+
+
+def questions(name: str, path: Path, *, chat: bool) -> Wanted:
+    """A file of questions and answers, scored by exact match. Without a chat template an answer of one line ends with it:
+    a base model goes on with a question of its own."""
+    read = load_questions(path)
+    lines = any("\n" in q.answer.strip() for q in read)
+    return Wanted(name, questions=read, until=() if chat or lines else ("\n",), source=path.name)
+
+
+def demo(*, chat: bool) -> Wanted:
+    read = tuple(q for path in demo_files() for q in load_questions(path))
+    form, until = ("{question}", ()) if chat else (DEMO_FORMAT, (DEMO_END,))
+    return Wanted(
+        DEMO, questions=read, format=form, until=until, max_tokens=DEMO_TOKENS, source=" and ".join(DEMO_FILES)
+    )
+
+
+def demo_files() -> tuple[Path, ...]:
+    """The held-out questions of the demo model: in the installed package, else in the repository that holds it."""
+    room = Path(str(resources.files(__package__)))
+    for folder in (room / "data", room.parents[2] / "demo"):
+        if all((folder / name).is_file() for name in DEMO_FILES):
+            return tuple(folder / name for name in DEMO_FILES)
+    raise WrongUse("the demo model's questions are not here", where="--tasks demo", next="give --tasks FILE.jsonl")
+
+
+def _with_data(w: Wanted, place: str | None) -> Wanted:
+    """With a local copy of its data set: a JSONL file, or a folder with a file per split."""
+    if place is None:
+        return w
+    if w.questions:
+        raise WrongUse(f"{w.name} has its own questions", where="--data", next="leave it out")
+    path = Path(place)
+    splits = {p.stem: p for p in sorted(path.glob("*.jsonl"))} if path.is_dir() else {"": path}
+    if not splits:
+        raise WrongUse("no .jsonl file in this folder", where=place, next="test.jsonl, train.jsonl: one per split")
+    for file in splits.values():
+        _require_rows(file)
+    return replace(
+        w, splits=tuple((k, v.absolute()) for k, v in splits.items()), source=f"{w.source}, data {path.name}"
+    )
+
+
+def _require_rows(path: Path) -> None:
+    """Raises WrongUse naming the line that is no JSON object, and for a file without any."""
+    lines = [(n, line) for n, line in enumerate(read_given(path).splitlines(), start=1) if line.strip()]
+    for number, line in lines:
+        try:
+            if not isinstance(orjson.loads(line), dict):
+                raise ValueError("no object")
+        except ValueError as e:
+            raise WrongUse(f"not a JSON object: {e}", where=f"{path}:{number}", next="one JSON object a line") from e
+    if not lines:
+        raise WrongUse("no lines", where=str(path), next="one JSON object a line")

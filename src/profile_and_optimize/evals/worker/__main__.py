@@ -1,0 +1,91 @@
+"""Asks a server the questions of lm-eval's tasks. Run as `python -I FOLDER JOB.json` by the Python that has lm-eval;
+imports nothing of ours but the files beside it.
+
+lm-eval gives the tasks: data, prompts, extraction, metrics (scoring.py). The asking is done here (asking.py), because its
+own endpoint models follow redirects, send one seed with every sample, and lose a whole run to one failed request.
+
+Writes per entry of the job `OUT/NUMBER.json`, {"name", "tasks": [...]} or {"name", "failed": {"code", "message", "next"}},
+each whole or not there. A line `PAO {...}` on stdout is progress; all other output is a log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from told import Refused, tell
+
+HUB = "https://huggingface.co"
+LOOK_S = 4.0
+
+
+def main() -> int:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    out = Path(job["out"])
+    if any(not entry.get("splits") and not entry.get("rows") for entry in job["tasks"]) and not hub_answers():
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # what is kept from the hub still reads
+    from scoring import evaluate  # after the settings above: the hub's library reads them once
+
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for number, entry in enumerate(job["tasks"]):
+        tell(stage=entry["name"], says="reading the task")
+        try:
+            told: dict[str, Any] = {"name": entry["name"], "tasks": evaluate(job, entry)}
+        except Refused as e:
+            told = {"name": entry["name"], "failed": {"code": e.code, "message": str(e), "next": e.then}}
+        except Exception as e:  # whatever a task's own code does
+            told = {"name": entry["name"], "failed": explained(entry, e)}
+        write(out / f"{number}.json", told)
+    return 0
+
+
+def write(path: Path, value: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, ensure_ascii=True, default=str))
+    os.replace(part, path)
+
+
+def hub_answers() -> bool:
+    """Is there anybody at the hub's address? Its library would try for half a minute a task."""
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
+        return True
+    parts = urlsplit(os.environ.get("HF_ENDPOINT") or HUB)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 443), LOOK_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def explained(entry: dict[str, Any], e: Exception) -> dict[str, str]:
+    """A failed task in words: its data cannot be had, it needs a package, or its own code failed."""
+    kind, text = type(e).__name__, " ".join(str(e).split())[:300]
+    gated = any(word in text.lower() for word in ("gated", "authenticated", "401", "403"))
+    away = kind in (
+        "ConnectionError",
+        "OfflineModeIsEnabled",
+        "DatasetNotFoundError",
+        "LocalEntryNotFoundError",
+        "HfHubHTTPError",
+    )
+    if (away or "Hub" in text) and not entry.get("splits"):
+        what = "needs an account at the hub" if gated else "cannot be reached from here"
+        then = f"--data {entry['name']}=FILE.jsonl, a local copy with the same fields" + (
+            ", or set HF_TOKEN" if gated else ""
+        )
+        return {"code": "data", "message": f"its data {what}: {text}", "next": then}
+    if isinstance(e, ModuleNotFoundError):
+        then = f"install {e.name} into an environment of yours with lm_eval[api], and give its Python as --python"
+        return {"code": "needs", "message": f"it needs the package {e.name}", "next": then}
+    then = f"compare the fields of its data: {kind} {text}" if entry.get("splits") else "read the log of the run"
+    return {"code": "task", "message": f"{kind}: {text}", "next": then}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

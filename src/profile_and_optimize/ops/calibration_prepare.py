@@ -1,0 +1,67 @@
+"""pao calibration_prepare: a corpus as the samples that a quantizer takes, with what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.names import not_an_option
+from profile_and_optimize.evidence.folder import workspace
+from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.corpus import corpus_of, warnings_of
+from profile_and_optimize.quant.job import Heldout, require_tokenizer
+from profile_and_optimize.quant.prepare import Wanted, our_python, own_python_will_do, prepared
+from profile_and_optimize.toolenv.find import find, from_python
+
+
+class PrepareRequest(Request):
+    model: str = Field(description="folder of the model, whose tokenizer is used")
+    calib: str | None = Field(
+        default=None, description="a file, or a data set's name; default builtin, Python's own library"
+    )
+    samples: int = Field(default=512, description="calibration samples")
+    seq_len: int = Field(default=2048, description="tokens of each")
+    chat: bool = Field(default=False, description="through the chat template; plain text is the default, for a reason")
+    out: str | None = Field(default=None, description="folder to write; default checkpoints/MODEL-calibration")
+    seed: int = Field(default=0, ge=0, description="for the choice of samples")
+    python: str | None = Field(default=None, description="the bin/python of your own environment with transformers")
+
+
+def run(req: PrepareRequest, say: Say) -> Result:
+    base = Path(not_an_option(req.model, "--model")).absolute()
+    require_tokenizer(base)
+    corpus = corpus_of(req.calib, say)
+    out = Path(req.out) if req.out else workspace().absolute().parent / "checkpoints" / f"{base.name}-calibration"
+    wanted = Wanted(base, out.absolute(), corpus.calibration(req.samples, req.seq_len, req.chat), Heldout(), req.seed)
+    made = prepared(wanted, say, _python(req, wanted))
+    lengths = made["lengths"]
+    text = "\n".join((
+        f"{wanted.out}",
+        f"{made['samples']} samples, {made['tokens']} tokens of {made['documents']} documents of {made['source']}",
+        f"lengths {lengths['min']} to {lengths['max']} tokens, median {lengths['median']}",
+        f"{made['heldout_samples']} samples held out, {made['heldout_tokens']} tokens",
+        f"sha256 {made['sha256']}",
+        f"next: pao quantize --model {base} --target nvfp4 --calib {wanted.out / 'calib.jsonl'} --samples {req.samples} "
+        f"--seq-len {req.seq_len} --dry-run",
+    ))  # fmt: skip
+    return Result({"out": str(wanted.out), "calibration": dict(made)}, text, warnings_of(corpus, req.chat))
+
+
+def _python(req: PrepareRequest, wanted: Wanted) -> Path:
+    if req.python:
+        return from_python(Path(req.python), "ptq").python
+    if own_python_will_do(wanted):
+        return our_python()
+    env = find("ptq")
+    if env is None:
+        raise WrongUse("chat templates and Parquet files want the ptq environment", next="pao tools install ptq")
+    return env.python
+
+
+OP = Op(
+    "calibration_prepare", "Tokenize a corpus into calibration samples, and say what they are.", Safety.WRITES_ARTIFACTS,
+    PrepareRequest, run, mcp_name="calibration_prepare",
+    examples=("pao calibration_prepare --model ./my-model --calib texts.jsonl --samples 256 --seq-len 1024",),
+)  # fmt: skip

@@ -1,0 +1,188 @@
+"""gate.json: what follows from two evaluations, a tolerance and a plan. `verify` makes it again from the copies in the run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from profile_and_optimize.evals.samples import Sample, by_task, scored
+from profile_and_optimize.ops.gating.sides import Side, pair_id
+from profile_and_optimize.stats.noninferiority import OPEN, PASS, Answer, Pair, answer, counting_order
+
+TIGHT = 400
+MOST_CHOICES = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was asked of the gate. `runs` names the evaluations with their roots; `earlier` are gates of the same pair before this
+    one; `other_mode` one that asked it with the other form of prompt; `instruct` says why the model wants a chat template, "" if
+    nothing tells so."""
+
+    tolerance: float
+    planned: int
+    alpha: float
+    runs: dict[str, dict[str, str]]
+    earlier: tuple[dict[str, Any], ...] = ()
+    other_mode: str = ""
+    instruct: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "earlier": list(self.earlier)}
+
+
+def terms_of(raw: dict[str, Any]) -> Terms:
+    return Terms(**{**raw, "earlier": tuple(raw["earlier"])})
+
+
+def gate_document(terms: Terms, base: Side, candidate: Side, floor: Side | None) -> dict[str, Any]:
+    """Everything that gate.json says."""
+    found = answer(
+        pairs_of(base, candidate), tolerance=terms.tolerance, planned=terms.planned, alpha=terms.alpha,
+        floor=pairs_of(base, floor) if floor else None,
+    )  # fmt: skip
+    guessing = {t: why for t, s in by_task(base.samples).items() if (why := cannot_show(s, terms.tolerance))}
+    if found.call == PASS and len(guessing) == len(base.tasks):
+        why = f"{next(iter(guessing.values()))}: these questions cannot show a loss"
+        found = replace(found, call=OPEN, decided_at=None, reason=why)
+    twice = floor_of(base, floor, terms) if floor else None
+    doubts = [*_doubts(terms, base, candidate)]
+    return {
+        "schema": 1, "call": found.call, "tier": "DRAFT" if found.call == OPEN or doubts else "VERDICT", "reason": found.reason,
+        "doubts": doubts,
+        "answer": _numbers(found), "all_questions": whole(base, candidate), "floor": twice,
+        "warnings": [*doubts, *_warnings(terms, base, candidate, found, guessing), *_floor_warnings(twice, terms)],
+        "pair": pair_id(base, candidate), "sides": _sides(base, candidate, floor), "asked": terms.to_json(),
+    }  # fmt: skip
+
+
+def encoded(document: dict[str, Any]) -> bytes:
+    """The bytes of gate.json, as `RunFolder.write_json` writes them."""
+    return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def pairs_of(one: Side, two: Side) -> tuple[Pair, ...]:
+    """In the order in which they count, whatever order they were asked in."""
+    other = {(s.task, s.id): s.mean for s in two.samples}
+    order = counting_order([f"{s.task}\0{s.id}" for s in one.samples])
+    mine = [one.samples[i] for i in order]
+    return tuple(Pair(s.task, s.mean, other[s.task, s.id]) for s in mine)
+
+
+def _numbers(found: Answer) -> dict[str, Any]:
+    told = asdict(found)
+    for name in ("call", "reason", "floor"):  # said once, above
+        del told[name]
+    tasks = [{**asdict(t), "flips": t.flips} for t in found.tasks]
+    return {**told, "tasks": tasks, "look_at": list(found.look_at)}
+
+
+def whole(base: Side, candidate: Side) -> list[dict[str, Any]]:
+    """Every task over all its questions, and all of them together, whenever the gate decided."""
+    pairs = pairs_of(base, candidate)
+    names = [*sorted(base.tasks), ""] if len(base.tasks) > 1 else list(base.tasks)
+    return [_whole(name, [p for p in pairs if name in ("", p.task)]) for name in names]
+
+
+def _whole(task: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+    n = len(pairs)
+    lost, won = sum(p.candidate < p.base for p in pairs), sum(p.candidate > p.base for p in pairs)
+    base, candidate = sum(p.base for p in pairs) / n, sum(p.candidate for p in pairs) / n
+    return {
+        "task": task or "all tasks", "n": n, "base": base, "candidate": candidate, "loss": base - candidate, "lost": lost, "won": won,
+        "flips": (lost + won) / n,
+    }  # fmt: skip
+
+
+def floor_of(base: Side, floor: Side, terms: Terms) -> dict[str, Any]:
+    """The base against itself: how many questions flip by themselves, and is one run worse than the other?"""
+    pairs = pairs_of(base, floor)
+    there = answer(pairs, tolerance=terms.tolerance, planned=len(pairs), alpha=terms.alpha)
+    back = answer(
+        [Pair(p.task, p.candidate, p.base) for p in pairs],
+        tolerance=terms.tolerance,
+        planned=len(pairs),
+        alpha=terms.alpha,
+    )
+    return {
+        **_whole("", pairs),
+        "task": "base twice",
+        "itself": "fail" if "fail" in (there.call, back.call) else "holds",
+    }
+
+
+def cannot_show(samples: Sequence[Sample], tolerance: float) -> str:
+    """Why a loss in this task would not be seen, "" when it would: the base guesses, or is hardly ever right.
+
+    Guessing is judged against always giving the most frequent answer, where there are few different ones to choose from.
+    """
+    told = scored(samples)
+    lower = told.lower if told is not None and told.lower is not None else 0.0
+    counts = Counter(s.expected.strip() for s in samples)
+    few = len(counts) <= MOST_CHOICES and len(samples) >= 4 * len(counts) and len(counts) > 1
+    chance = max(counts.values()) / len(samples) if few else 0.0
+    task = samples[0].task
+    if few and lower <= chance:
+        return f"{task}: the base cannot be told from always giving one answer ({chance:.1%} right)"
+    return f"{task}: the base is hardly ever right" if lower <= tolerance else ""
+
+
+def _sides(base: Side, candidate: Side, floor: Side | None) -> dict[str, Any]:
+    named = {"base": base, "candidate": candidate, **({"floor": floor} if floor else {})}
+    fields = ("model", "model_digest", "served_model", "endpoint", "engine", "chat", "sampling", "lm_eval")
+    return {name: {f: side.told.get(f) for f in fields} for name, side in named.items()}
+
+
+def _doubts(terms: Terms, base: Side, candidate: Side) -> Iterator[str]:
+    """What keeps a decided gate a DRAFT."""
+    for name, side in (("base", base), ("candidate", candidate)):
+        if not side.known:
+            yield f"which weights the {name} is stays unknown: it was asked at an endpoint, as {side.model}"
+    if terms.earlier:
+        last = terms.earlier[-1]
+        yield (
+            f"this pair was gated {len(terms.earlier)} times before (last {last['run']}: {last['call']}, {last['planned']} planned): "
+            f"{terms.alpha:.0%} holds for one plan, all together for {terms.alpha * (len(terms.earlier) + 1):.0%}"
+        )
+
+
+def _warnings(terms: Terms, base: Side, candidate: Side, found: Answer, guessing: dict[str, str]) -> Iterator[str]:
+    yield from guessing.values()
+    for name, side in (("base", base), ("candidate", candidate)):
+        yield from (f"{name}: {line}" for line in side.told.get("warnings") or ())
+    if base.serving != candidate.serving:
+        yield f"base and candidate were not served alike, so the loss is that of the serving as well: {_apart(base, candidate)}"
+    if base.said == candidate.said:
+        yield "every answer is the same word for word: was the candidate really asked?"
+    if found.decided_at is not None and found.n > found.decided_at:
+        yield f"decided after {found.decided_at} questions; the {found.n - found.decided_at} after them change nothing"
+    yield from _instruct_warnings(terms, base)
+
+
+def _apart(base: Side, candidate: Side) -> str:
+    one, two = base.serving, candidate.serving
+    return ", ".join(k for k in sorted({*one, *two}) if one.get(k) != two.get(k))
+
+
+def _instruct_warnings(terms: Terms, base: Side) -> Iterator[str]:
+    """What the comparison of an instruct model takes: no examples, with and without its chat template, enough questions."""
+    if not terms.instruct:
+        return
+    shots = [t for t, r in base.tasks.items() if r.get("fewshot")]
+    if shots:
+        yield f"an instruct model ({terms.instruct}) is compared without examples: --fewshot 0 for {', '.join(shots)}"
+    if not terms.other_mode:
+        mode, other = ("with", "without") if base.told.get("chat") else ("without", "with")
+        yield f"an instruct model ({terms.instruct}), asked {mode} its chat template only: gate it {other} as well"
+    if len(base.samples) < TIGHT:
+        yield f"{len(base.samples)} questions; a tight comparison of an instruct model takes {TIGHT}"
+
+
+def _floor_warnings(twice: dict[str, Any] | None, terms: Terms) -> Iterator[str]:
+    if twice is None:
+        yield "without --floor nobody knows how many questions flip by themselves: pao evaluate the base once more"
+    elif twice["itself"] == "fail":
+        yield f"the base does not reproduce itself: two runs of it differ by more than {100 * terms.tolerance:g} points"

@@ -1,0 +1,115 @@
+"""The evaluations that a gate compares: read from their runs or from the copies in the gate's own, and what sets them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.core.errors import Corrupted, WrongUse
+from profile_and_optimize.core.names import digest_of
+from profile_and_optimize.evals.samples import Sample, by_task, questions_digest, read_samples
+from profile_and_optimize.evidence.reading import read_json
+
+UNKNOWN = "unknown"
+# How a question was put, per task and for the whole run: where these differ, the scores answer different questions.
+OF_TASK = ("metric", "n", "questions_sha256", "fewshot", "version", "kind")
+OF_RUN = ("chat", "lm_eval")
+OF_SAMPLING = ("samples", "temperature", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One evaluation: what evaluation.json says, and its questions with their scores."""
+
+    told: dict[str, Any]
+    samples: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the samples are not those that it tells of."""
+        found = {t: (len(s), questions_digest(s)) for t, s in by_task(self.samples).items()}
+        said = {r["task"]: (r["n"], r["questions_sha256"]) for r in self.told["tasks"]}
+        if found != said:
+            raise ValueError("its samples are not those of its evaluation.json")
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return {r["task"]: r for r in self.told["tasks"]}
+
+    @property
+    def model(self) -> str:
+        """A digest where there is one, else the name behind its endpoint, which is no proof of anything."""
+        known = self.told.get("model_digest", UNKNOWN)
+        return str(known if known != UNKNOWN else f"{self.told.get('served_model')} at {self.told.get('endpoint')}")
+
+    @property
+    def known(self) -> bool:
+        return bool(self.told.get("model_digest", UNKNOWN) != UNKNOWN)
+
+    @property
+    def serving(self) -> dict[str, Any]:
+        """What chose how it is served; what a server measures of itself differs from start to start."""
+        return {k: v for k, v in (self.told.get("engine") or {}).items() if k in ("name", "engine_version", "flags")}
+
+    @property
+    def said(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        return sorted((s.task, s.id, s.said) for s in self.samples)
+
+
+def read_side(evaluation: Path, samples: Path) -> Side:
+    """Raises Corrupted naming the file."""
+    told = read_json(evaluation)
+    try:
+        if told["schema"] != 1 or not told["tasks"]:
+            raise ValueError("not an evaluation of schema 1 with a task that has a score")
+        return Side(told, read_samples(samples))
+    except (ValueError, TypeError, KeyError) as e:
+        raise Corrupted(f"not an evaluation: {e}", where=str(evaluation), next="pao evaluate") from e
+
+
+def differences(one: Side, two: Side) -> Iterator[str]:
+    """Everything that was asked in another way, as a line."""
+    if set(one.tasks) != set(two.tasks):
+        yield f"tasks: {', '.join(sorted(one.tasks))} against {', '.join(sorted(two.tasks))}"
+    for task in sorted(set(one.tasks) & set(two.tasks)):
+        yield from _differ(one.tasks[task], two.tasks[task], OF_TASK, f"{task}: ")
+    yield from _differ(one.told, two.told, OF_RUN, "")
+    drawn = (*OF_SAMPLING, "seed") if any(r.get("fewshot") for r in one.told["tasks"]) else OF_SAMPLING
+    yield from _differ(one.told.get("sampling") or {}, two.told.get("sampling") or {}, drawn, "sampling: ")
+
+
+def _differ(one: dict[str, Any], two: dict[str, Any], names: tuple[str, ...], where: str) -> Iterator[str]:
+    yield from (f"{where}{n} {one.get(n)!r} against {two.get(n)!r}"[:200] for n in names if one.get(n) != two.get(n))
+
+
+def same_served(one: Side, two: Side) -> bool:
+    """The same weights by the same engine with the same flags. Behind an endpoint nobody can tell, so False."""
+    return one.known and one.model == two.model and one.serving == two.serving
+
+
+def require_comparable(base: Side, candidate: Side, floor: Side | None) -> None:
+    """Raises WrongUse with every difference, for a candidate that is the base, and for a floor that is not."""
+    for name, side in (("candidate", candidate), ("floor", floor)):
+        lines = list(differences(base, side)) if side is not None else []
+        if lines:
+            raise WrongUse(
+                f"base and {name} were not asked the same: {'; '.join(lines)}",
+                next="pao evaluate both with the same tasks and options",
+            )
+    if same_served(base, candidate):
+        raise WrongUse(
+            "the candidate is the base: the same weights, engine and flags", where="--candidate",
+            next="evaluate the candidate; two runs of the base are --base and --floor",
+        )  # fmt: skip
+    if floor is not None and floor.known and base.known and not same_served(base, floor):
+        raise WrongUse(
+            "the floor is the base asked once more; this is another model or engine", where="--floor",
+            next="pao evaluate the base again, and give that run",
+        )  # fmt: skip
+
+
+def pair_id(base: Side, candidate: Side) -> str:
+    """Which comparison this is, whenever and with however many questions it is made."""
+    sides = [[s.model, s.serving] for s in (base, candidate)]
+    return digest_of({"sides": sides, "tasks": sorted(base.tasks), "chat": base.told.get("chat")})

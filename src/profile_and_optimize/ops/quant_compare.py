@@ -1,0 +1,84 @@
+"""pao quant_compare: base, our checkpoint and the vendor's in one campaign, and which of them to ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.evidence.folder import read_json
+from profile_and_optimize.ops.base import Op, Result, Safety, Say
+from profile_and_optimize.ops.drafting import MeasureRequest, Quantized, checked, checked_engines, draft, measure
+from profile_and_optimize.ops.model import check_model
+from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.quant.checkpoint import read_checkpoint
+
+OURS, VENDOR = "ours", "vendor"
+
+
+class CompareRequest(MeasureRequest):
+    base: str = Field(description="the model folder that the checkpoints were made of")
+    ours: str = Field(description="our checkpoint of it")
+    vendor: str | None = Field(default=None, description="somebody else's checkpoint of it: the incumbent of the two")
+    engine: str = Field(default="vllm", description="what serves all of them")
+    tolerance_points: float = Field(
+        default=1.0, gt=0, le=100, description="the most points of accuracy that may be lost"
+    )
+
+
+def run(req: CompareRequest, say: Say) -> Result:
+    engines = checked_engines(req.engine)
+    if len(engines) != 1:
+        raise WrongUse("one engine serves all of them", where="--engine", next="--engine vllm")
+    if not Path(req.base).is_dir():
+        raise WrongUse("a checkpoint is compared with the folder it was made of", where=f"--base {req.base}")
+    model = checked(req.base, engines)
+    arms = arms_of(req, engines[0])
+    world = make_world(engines, say, req.python)
+    plan = draft(req, model, arms, world, Quantized(VENDOR if req.vendor else "", req.tolerance_points))
+    if not plan.questions:
+        raise WrongUse(
+            "without questions nobody can tell whether a checkpoint kept its answers", where="--questions",
+            next='give a JSONL of {"question": "...", "answer": "..."}, or put eval.jsonl into the base\'s folder',
+        )  # fmt: skip
+    found = measure(req, plan, world, "quant_compare")
+    if req.dry_run:
+        return found
+    compared = read_json(Path(found.data["path"]) / "quant_compare.json")
+    told = compared["verdicts"][0]
+    line = f"{told['verdict'].upper()} [{told['tier']}]: {told['why']}"
+    return Result({**found.data, "quant_compare": compared}, f"{found.text}\n{line}", found.warnings)
+
+
+def arms_of(req: CompareRequest, engine: str) -> tuple[Arm, ...]:
+    """Base, its twin, ours and the vendor's. Raises WrongUse for a folder that holds no quantized checkpoint."""
+    made = [Arm("baseline", engine, Role.BASELINE), Arm("baseline-again", engine, Role.AA)]
+    made.append(_arm(OURS, engine, req.ours, "--ours"))
+    if req.vendor:
+        made.append(_arm(VENDOR, engine, req.vendor, "--vendor"))
+    return tuple(made)
+
+
+def _arm(name: str, engine: str, folder: str, option: str) -> Arm:
+    path = check_model(folder)
+    found = read_checkpoint(Path(path))
+    if found.quant_method is None:
+        raise WrongUse(
+            "its config.json names no quantization", where=f"{option} {folder}", next="pao quantize makes one"
+        )
+    return Arm(
+        name, engine, Role.CANDIDATE, lever=f"{found.quant_method} {found.algo}", checkpoint=path,
+        predicts="fewer bytes to read for every token; whether its arithmetic is faster hangs on the kernel",
+    )  # fmt: skip
+
+
+OP = Op(
+    "quant_compare", "Compare a base with our checkpoint and a vendor's: answers, speed, and which to ship.",
+    Safety.WRITES_ARTIFACTS, CompareRequest, run, mcp_name="quant_compare",
+    examples=(
+        "pao quant_compare --base ./my-model --ours ./my-model-nvfp4 --questions questions.jsonl --budget-minutes 30",
+        "pao quant_compare --base ./my-model --ours ./my-model-nvfp4 --vendor ./vendor-nvfp4 --budget-minutes 60",
+    ),
+)  # fmt: skip

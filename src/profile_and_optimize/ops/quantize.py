@@ -1,0 +1,209 @@
+"""pao quantize: a quantized checkpoint of a base, with the records that prove what it is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from profile_and_optimize.core.names import not_an_option
+from profile_and_optimize.engines.process import available_cores
+from profile_and_optimize.evidence.folder import workspace
+from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
+from profile_and_optimize.ops.corpus import Corpus, corpus_of, warnings_of
+from profile_and_optimize.quant.bundle import place_of, write_bundle
+from profile_and_optimize.quant.checkpoint import UNKNOWN, Checkpoint
+from profile_and_optimize.quant.gaps import count_words, gaps_of
+from profile_and_optimize.quant.job import Job, base_config, new_job
+from profile_and_optimize.quant.run import base_bytes, environment, existing, export_bytes, quantized, side_bytes, steps
+from profile_and_optimize.quant.targets import served_words
+from profile_and_optimize.quant.vendor import Scope, vendor_scope
+
+__all__ = ["OP", "default_out", "quantized"]
+
+
+class QuantizeRequest(Acknowledged):
+    model: str = Field(description="folder of the unquantized base, with its tokenizer")
+    backend: Literal["modelopt", "llm-compressor"] = "modelopt"
+    target: str = Field(
+        description="what the weights become: nvfp4, fp8, w4a16_nvfp4, int8, w4a16, ... (docs/quantization.md)"
+    )
+    calib: str | None = Field(
+        default=None,
+        description="calibration text: a file, or a data set's name; default builtin, Python's own library",
+    )
+    samples: int = Field(default=512, description="calibration samples")
+    seq_len: int = Field(default=2048, description="tokens of each")
+    chat: bool = Field(default=False, description="through the chat template; plain text is the default, for a reason")
+    exclude_pattern: str | None = Field(
+        default=None, description="modules that stay as they are, too: patterns, with commas"
+    )
+    match_vendor: str | None = Field(
+        default=None, description="a vendor's quantized checkpoint, whose own list of exclusions is taken"
+    )
+    out: str | None = Field(
+        default=None, description="where the checkpoint appears; default checkpoints/MODEL-TARGET-BACKEND"
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1, le=1024, description="of computation; default half of the cores")
+    seed: int = Field(default=0, ge=0, description="for the choice of samples")
+    python: str | None = Field(default=None, description="the bin/python of your own environment with the quantizers")
+    trust_remote_code: bool = Field(default=False, description="run the Python code that the model folder brings")
+    render_only: bool = Field(default=False, description="write the bundle to run elsewhere, and start nothing")
+
+
+def run(req: QuantizeRequest, say: Say) -> Result:
+    if not req.render_only:
+        req.require_ack()
+    corpus = corpus_of(req.calib, say)
+    scope = vendor_scope(Path(req.match_vendor)) if req.match_vendor else None
+    job = job_of(req, corpus, scope)
+    python = Path(req.python) if req.python else None
+    told = (*warnings_of(corpus, req.chat), *_faulty(scope), *_gaps(job))
+    if req.dry_run:
+        return _dry_run(job, python, told)
+    if req.render_only:
+        return _rendered(job, acknowledged=req.i_understand_this_submits_jobs, warnings=told)
+    was_there = existing(job) is not None
+    made = quantized(job, say, python)
+    return _shown(job, made, told, reused=was_there)
+
+
+def job_of(req: QuantizeRequest, corpus: Corpus, scope: Scope | None) -> Job:
+    base = Path(not_an_option(req.model, "--model"))
+    patterns = [p.strip() for p in (req.exclude_pattern or "").split(",") if p.strip()]
+    return new_job(
+        base, Path(req.out) if req.out else default_out(base, req.target, req.backend), backend=req.backend,
+        target=req.target, calibration=corpus.calibration(req.samples, req.seq_len, req.chat), exclude=patterns,
+        vendor_exclude=scope.exclude if scope else None, seed=req.seed, threads=req.threads or default_threads(),
+        device=req.device, trust_remote_code=req.trust_remote_code,
+    )  # fmt: skip
+
+
+def default_out(base: Path, target: str, backend: str) -> Path:
+    """In a folder `checkpoints` beside the workspace of campaigns: both outlive a run, and neither holds the other."""
+    return workspace().absolute().parent / "checkpoints" / f"{base.absolute().name}-{target}-{backend}"
+
+
+def default_threads() -> int:
+    """Half of the cores: the other half of a shared pair slows every matrix product down more than it helps."""
+    return max(1, len(available_cores()) // 2)
+
+
+def _faulty(scope: Scope | None) -> tuple[str, ...]:
+    if scope is None or not scope.faulty:
+        return ()
+    return (
+        f"the vendor's list has entries that name nothing, which are left aside: {', '.join(map(ascii, scope.faulty))}",
+    )
+
+
+def _gaps(job: Job) -> tuple[str, ...]:
+    """What is known not to serve it, said before the work and again at its end."""
+    return tuple(f"known gap: {g.words()}" for g in gaps_of(base_config(job.base), job.target))
+
+
+def _dry_run(job: Job, python: Path | None, warnings: tuple[str, ...]) -> Result:
+    env = environment(job, python)
+    commands = [
+        {"step": s.name, "argv": list(s.command.argv), "env": dict(s.command.env)} for s in steps(job, env.python)
+    ]
+    room = {"base_bytes": base_bytes(job), "export_bytes_at_most": export_bytes(job), "side_bytes": side_bytes(job)}
+    lines = [
+        f"{job.family.model_type}: {count_words(base_config(job.base))}; family {job.family.name}",
+        f"stays unquantized: {', '.join(job.exclude)}",
+        f"served by: {served_words(job.scheme)}",
+        f"disk: {_size(room['export_bytes_at_most'])} at most for the export, {_size(room['side_bytes'])} beside it",
+        *(shlex.join([*(f"{k}={v}" for k, v in s["env"].items()), *s["argv"]]) for s in commands),  # type: ignore[attr-defined]
+        f"result: {job.out}",
+    ]
+    return Result({"job": job.to_json(), "commands": commands, "room": room}, "\n".join(lines), warnings)
+
+
+def _rendered(job: Job, *, acknowledged: bool, warnings: tuple[str, ...]) -> Result:
+    folder = write_bundle(job, place_of(job, acknowledged=acknowledged))
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    text = f"{folder}\n  {', '.join(names)}\nnext: read {folder / 'README.md'}"
+    return Result({"bundle": str(folder), "files": names, "job": job.to_json()}, text, warnings)
+
+
+def _shown(job: Job, made: Checkpoint, warnings: tuple[str, ...], *, reused: bool) -> Result:
+    coverage, trip, calibration = (
+        _record(job.out / name) for name in ("coverage.json", "roundtrip.json", "calibration.json")
+    )
+    seconds = _record(job.out / "quantize.json").get("seconds", {})
+    data = {
+        "checkpoint": made.to_json(), "job_digest": job.digest, "reused": reused, "coverage": coverage, "roundtrip": trip,
+        "calibration": calibration, "seconds": seconds, "bundle": str(job.bundle),
+    }  # fmt: skip
+    lines = [
+        f"{job.target} by {job.backend}: {made.folder}" + ("  (was there already)" if reused else ""),
+        _sizes(made, coverage),
+        _answers(trip),
+        f"calibration    {calibration.get('samples', UNKNOWN)} samples, {calibration.get('tokens', UNKNOWN)} tokens of "
+        f"{calibration.get('source', UNKNOWN)}",
+        _checks(coverage),
+        f"served by      {served_words(job.scheme)}",
+        f"next: pao quant_compare --base {shlex.quote(str(job.base))} --ours {shlex.quote(str(job.out))}, or "
+        f"pao optimize --model {shlex.quote(str(job.base))} --quant-target {job.target}",
+    ]
+    return Result(data, "\n".join(lines), warnings)
+
+
+def _record(file: Path) -> Mapping[str, Any]:
+    found = read_json(file) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sizes(made: Checkpoint, coverage: Mapping[str, Any]) -> str:
+    sizes = coverage.get("bytes") or {}
+    share, bits = coverage.get("quantized_share"), made.bits_per_weight
+    parts = [
+        f"{_size(sizes.get('base'))} -> {_size(made.bytes)}",
+        f"{bits:.2f} bits a quantized weight" if bits is not None else "bits a weight unknown",
+        f"{share:.1%} of the weights quantized" if isinstance(share, int | float) else "share unknown",
+    ]
+    return "size           " + ", ".join(parts)
+
+
+def _answers(trip: Mapping[str, Any]) -> str:
+    kl, top = trip.get("kl_base") or {}, trip.get("top1_base") or {}
+    return (
+        f"against base   KL {_number(kl.get('reloaded'))} as read back, {_number(kl.get('in_process'))} in process; "
+        f"the same first token {_share(top.get('reloaded'))}; on {trip.get('tokens', UNKNOWN)} held-out tokens"
+    )
+
+
+def _checks(coverage: Mapping[str, Any]) -> str:
+    checks = coverage.get("checks") or []
+    passed = sum(c.get("passed") is True for c in checks)
+    return f"checks         {passed} of {len(checks)} passed: {', '.join(str(c.get('name')) for c in checks)}"
+
+
+def _size(count: object) -> str:
+    if not isinstance(count, int | float):
+        return UNKNOWN
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def _number(value: object) -> str:
+    return f"{value:.5f}" if isinstance(value, int | float) else UNKNOWN
+
+
+def _share(value: object) -> str:
+    return f"{value:.2%}" if isinstance(value, int | float) else UNKNOWN
+
+
+OP = Op(
+    "quantize", "Quantize a base after training, and prove what was written.", Safety.SUBMITS_JOBS, QuantizeRequest, run,
+    mcp_name="quantize",
+    examples=(
+        "pao quantize --model ./my-model --target nvfp4 --dry-run",
+        "pao quantize --model ./my-model --backend llm-compressor --target int8 --i-understand-this-submits-jobs",
+        "pao quantize --model ./my-model --target nvfp4 --calib texts.jsonl --samples 256 --render-only",
+    ),
+)  # fmt: skip

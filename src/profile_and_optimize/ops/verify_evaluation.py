@@ -1,0 +1,82 @@
+"""What verify looks at in a run of `pao evaluate`: every number of evaluation.json follows from the samples, every score
+that is plain equality from the answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.evals.samples import Sample, by_task, read_samples
+from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.ops.evaluation.keep import CONTROL_SAMPLES, EQUAL, EVALUATION, LM_EVAL, SAMPLES, numbers
+
+
+def look(run: Path) -> tuple[list[str], dict[str, Any]]:
+    """Problems as lines, and what was checked. Raises Corrupted for what cannot be read."""
+    told = read_json(run / EVALUATION)
+    if not isinstance(told, dict) or told.get("schema") != 1:
+        raise Corrupted("not an evaluation of schema 1", where=EVALUATION, next="evaluate again")
+    samples = by_task(read_samples(run / SAMPLES))
+    rows = _rows(told.get("tasks"), EVALUATION)
+    problems = [*_rows_differ(rows, samples, EVALUATION), *_scores_differ(rows, samples)]
+    control = told.get("control")
+    if isinstance(control, dict) and "tasks" in control:
+        again = by_task(read_samples(run / CONTROL_SAMPLES))
+        problems += _rows_differ(_rows(control["tasks"], "control"), again, f"{EVALUATION} control")
+    return problems, _facts(samples, rows)
+
+
+def words(facts: dict[str, Any]) -> list[str]:
+    told = [
+        f"an evaluation: {facts['questions']} questions of {facts['tasks']} tasks, scores computed again from the samples"
+    ]
+    if facts["by_equality"]:
+        told.append(f"scores of {', '.join(facts['by_equality'])} follow from what was said and what was expected")
+    if facts["by_lm_eval"]:
+        told.append(f"scores of {', '.join(facts['by_lm_eval'])} are lm-eval's word, question by question")
+    return told
+
+
+def _rows(found: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(found, list) or not all(isinstance(r, dict) for r in found):
+        raise Corrupted("its tasks are no list of objects", where=where, next="evaluate again")
+    return found
+
+
+def _rows_differ(rows: list[dict[str, Any]], samples: dict[str, tuple[Sample, ...]], where: str) -> Iterator[str]:
+    names = [r.get("task") for r in rows]
+    if names != list(samples):
+        yield f"{where}: its tasks are not those of the samples, in their order"
+        return
+    for row in rows:
+        for field, value in numbers(samples[row["task"]]).items():
+            if not _same(row.get(field), value):
+                yield f"{where}: {row['task']}: {field} is {row.get(field)!r}, the samples give {value!r}"
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Numbers to nine digits: another machine's mathematics rounds the last ones differently."""
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=1e-9, abs_tol=1e-15)
+    return type(one) is type(two) and bool(one == two)
+
+
+def _scores_differ(rows: list[dict[str, Any]], samples: dict[str, tuple[Sample, ...]]) -> Iterator[str]:
+    for row in rows:
+        how, name = row.get("scored_by"), row.get("task")
+        if how not in (EQUAL, LM_EVAL):
+            yield f"{EVALUATION}: {name}: scored by {how!r}, which is neither {EQUAL} nor {LM_EVAL}"
+        if how == EQUAL and isinstance(name, str):
+            wrong = [s for s in samples.get(name, ()) if s.scores != tuple(map(float, s.equal))]
+            yield from (f"{SAMPLES}: {name} {s.id}: its scores are not what its answers give" for s in wrong)
+
+
+def _facts(samples: dict[str, tuple[Sample, ...]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "questions": sum(map(len, samples.values())), "tasks": len(samples),
+        "by_equality": [r["task"] for r in rows if r.get("scored_by") == EQUAL],
+        "by_lm_eval": [r["task"] for r in rows if r.get("scored_by") == LM_EVAL],
+    }  # fmt: skip

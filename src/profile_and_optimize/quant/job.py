@@ -1,0 +1,237 @@
+"""What is to be quantized, how, and from what text: one frozen value, the JSON that the workers read, and its digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.core.errors import Corrupted, WrongUse
+from profile_and_optimize.core.names import digest_of, is_plain
+from profile_and_optimize.evidence.modelfolder import model_digest
+from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.quant.families import Family, family_from_json, family_of, require_known, text_part
+from profile_and_optimize.quant.targets import Scheme, scheme_of
+
+SCHEMA = 1
+DEVICES = ("auto", "cpu", "cuda")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+WIDTHS = ("hidden_size", "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
+MOST_SAMPLES, MOST_SEQ_LEN = 100_000, 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`source` is what the user named; `text` the corpus file, None for the built-in one; `text_sha256` its digest."""
+
+    source: str
+    text: str | None
+    text_sha256: str | None
+    samples: int = 512
+    seq_len: int = 2048
+    chat: bool = False
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.samples <= MOST_SAMPLES and 8 <= self.seq_len <= MOST_SEQ_LEN):
+            raise WrongUse(
+                f"{self.samples} samples of {self.seq_len} tokens: 1 to {MOST_SAMPLES} of 8 to {MOST_SEQ_LEN}",
+                where="--samples, --seq-len", next="--samples 512 --seq-len 2048",
+            )  # fmt: skip
+        if (self.text is None) != (self.text_sha256 is None):
+            raise ValueError("a corpus file has a digest, and the built-in one has neither")
+
+
+@dataclass(frozen=True, slots=True)
+class Heldout:
+    """Text that no range was taken from: what the round trip and the KL are measured on."""
+
+    samples: int = 16
+    seq_len: int = 256
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.samples <= 4096 and 8 <= self.seq_len <= MOST_SEQ_LEN):
+            raise ValueError(f"held out: {self.samples} samples of {self.seq_len} tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One quantization. Paths are absolute; `out` does not exist before every check passed."""
+
+    base: Path
+    base_digest: str
+    out: Path
+    backend: str
+    target: str
+    family: Family
+    exclude: tuple[str, ...]
+    calibration: Calibration
+    heldout: Heldout = field(default_factory=Heldout)
+    seed: int = 0
+    threads: int = 1
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        scheme_of(self.backend, self.target)
+        if not (self.base.is_absolute() and self.out.is_absolute()):
+            raise ValueError(f"paths of a job are absolute: {self.base}, {self.out}")
+        odd = [str(p) for p in (self.base, self.out) if not is_plain(str(p))]
+        if odd:
+            raise WrongUse(f"{odd[0]!r} holds control characters", where="--model, --out", next="rename the folder")
+        if self.out == self.base or self.base in self.out.parents or self.out in self.base.parents:
+            raise WrongUse("lies within the base or around it", where=f"--out {self.out}", next="give another folder")
+        bad = [p for p in self.exclude if not is_plain(p)]
+        if bad:
+            raise WrongUse(
+                f"{bad[0]!r} is no pattern of module names", where="--exclude-pattern", next="e.g. '*mlp.gate'"
+            )
+        if self.device not in DEVICES or not 1 <= self.threads <= 1024:
+            raise WrongUse(f"device {self.device!r}, {self.threads} threads", where="--device", next=", ".join(DEVICES))
+
+    @property
+    def scheme(self) -> Scheme:
+        return scheme_of(self.backend, self.target)
+
+    @property
+    def partial(self) -> Path:
+        """Where everything lies until the last check passed."""
+        return self.out.with_name(self.out.name + ".partial")
+
+    @property
+    def bundle(self) -> Path:
+        """The rendered files and the log of their runs; stays when the rest is cleared away."""
+        return self.out.with_name(self.out.name + ".bundle") / "quantize"
+
+    @property
+    def digest(self) -> str:
+        """Over everything that shapes the result. Where base, text and result lie does not: their contents do."""
+        told = self._plain()
+        told["calibration"].pop("text")
+        # How long it takes, not what comes out, hangs on the threads.
+        return digest_of({k: v for k, v in told.items() if k not in ("base", "out", "threads")})
+
+    def to_json(self) -> dict[str, Any]:
+        return self._plain() | {"job_digest": self.digest}
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA, "base": str(self.base), "base_digest": self.base_digest, "out": str(self.out),
+            "backend": self.backend, "target": self.target, "family": self.family.to_json(), "exclude": list(self.exclude),
+            "calibration": asdict(self.calibration), "heldout": asdict(self.heldout), "seed": self.seed,
+            "threads": self.threads, "device": self.device, "trust_remote_code": self.trust_remote_code,
+        }  # fmt: skip
+
+
+def job_bytes(job: Job) -> bytes:
+    return (json.dumps(job.to_json(), indent=1) + "\n").encode()
+
+
+def read_job(file: Path) -> Job:
+    """Raises Corrupted for a file that is none, or whose digest is not that of what it says."""
+    data = read_json(file)
+    try:
+        job = Job(
+            base=Path(data["base"]), base_digest=data["base_digest"], out=Path(data["out"]), backend=data["backend"],
+            target=data["target"], family=family_from_json(data["family"]), exclude=tuple(data["exclude"]),
+            calibration=Calibration(**data["calibration"]), heldout=Heldout(**data["heldout"]), seed=data["seed"],
+            threads=data["threads"], device=data["device"], trust_remote_code=data["trust_remote_code"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as e:
+        raise Corrupted(f"not a job: {type(e).__name__} {e}", where=str(file), next="pao quantize writes it") from e
+    if data.get("job_digest") != job.digest:
+        raise Corrupted("its digest is not that of what it says", where=str(file), next="pao quantize writes it anew")
+    return job
+
+
+def new_job(
+    base: Path, out: Path, *, backend: str, target: str, calibration: Calibration, exclude: Iterable[str] = (),
+    vendor_exclude: tuple[str, ...] | None = None, heldout: Heldout | None = None, seed: int = 0, threads: int = 1,
+    device: str = "auto", trust_remote_code: bool = False,
+) -> Job:  # fmt: skip
+    """A job on a model folder, everything checked that can be without loading it.
+
+    `exclude` is added to the family's scope; `vendor_exclude`, a vendor checkpoint's own list, takes the family's place.
+    Raises WrongUse for a base that cannot be quantized, an unsupported pair, and widths that the format does not divide.
+    """
+    config = base_config(base)
+    scheme = scheme_of(backend, target)
+    family = family_of(config)
+    require_known(family)
+    scope = (*(family.exclude if vendor_exclude is None else vendor_exclude), *exclude)
+    _require_code(config, base, trust_remote_code)
+    _require_divides(config, scheme)
+    _require_length(config, calibration.seq_len)
+    return Job(
+        base=base.absolute(), base_digest=model_digest(str(base)), out=out.absolute(), backend=backend, target=target,
+        family=family, exclude=tuple(dict.fromkeys(scope)), calibration=calibration,
+        heldout=heldout or Heldout(), seed=seed, threads=threads, device=device, trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+
+
+def base_config(base: Path) -> dict[str, Any]:
+    """The config of a base that can be quantized. Raises WrongUse for what is no folder, lacks its tokenizer or class,
+    has its weights in pickles, or is quantized already."""
+    if not base.is_dir():
+        raise WrongUse(
+            "a base is a folder in Hugging Face layout, and there is none", where=f"--model {base}",
+            next="fetch the model into a folder first",
+        )  # fmt: skip
+    config = _config(base)
+    parts = (config, text_part(config))
+    if any(p.get("quantization_config") for p in parts) or (base / "hf_quant_config.json").exists():
+        how = next((q.get("quant_method") for p in parts if (q := p.get("quantization_config"))), "modelopt")
+        raise WrongUse(
+            f"this model is quantized already ({how})", where=str(base), next="give the bf16 base it was made from"
+        )
+    if not config.get("architectures"):
+        raise WrongUse(
+            "config.json names no architectures: which class to load is unknown", where=str(base),
+            next='add "architectures": ["...ForCausalLM"] to it, or fetch the model again',
+        )  # fmt: skip
+    require_tokenizer(base)
+    if not list(base.glob("*.safetensors")):
+        raise WrongUse("no safetensors weights: others can run code", where=str(base), next="convert them first")
+    return config
+
+
+def require_tokenizer(base: Path) -> None:
+    """Raises WrongUse for a folder without tokenizer files."""
+    if not any((base / name).is_file() for name in TOKENIZERS):
+        raise WrongUse("no tokenizer files", where=str(base), next="put the model's tokenizer.json into its folder")
+
+
+def _config(base: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((base / "config.json").read_text())
+    except (OSError, ValueError, RecursionError) as e:
+        raise WrongUse(f"config.json cannot be read: {e}", where=str(base), next="fetch the model again") from e
+    if not isinstance(config, dict):
+        raise WrongUse("config.json holds no object", where=str(base), next="fetch the model again")
+    return config
+
+
+def _require_code(config: Mapping[str, Any], base: Path, trusted: bool) -> None:
+    if config.get("auto_map") and not trusted:
+        raise WrongUse(
+            "the model brings Python code of its own, which would be run", where=str(base),
+            next="read that code, then add --trust-remote-code",
+        )  # fmt: skip
+
+
+def _require_divides(config: Mapping[str, Any], scheme: Scheme) -> None:
+    """Rows that a group does not divide are left out by one backend and break the other."""
+    text = text_part(config)
+    odd = [f"{k} {text[k]}" for k in WIDTHS if isinstance(text.get(k), int) and scheme.group and text[k] % scheme.group]
+    if odd:
+        raise WrongUse(
+            f"{', '.join(odd)} is no multiple of {scheme.group}, the group of {scheme.target}", where="--target",
+            next="--target fp8 has no groups" if scheme.group == 16 else "--target nvfp4 has groups of 16, fp8 has none",
+        )  # fmt: skip
+
+
+def _require_length(config: Mapping[str, Any], seq_len: int) -> None:
+    most = text_part(config).get("max_position_embeddings")
+    if isinstance(most, int) and seq_len > most:
+        raise WrongUse(f"the model takes {most} tokens at most", where=f"--seq-len {seq_len}", next=f"--seq-len {most}")

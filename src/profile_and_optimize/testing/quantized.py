@@ -1,0 +1,67 @@
+"""A small campaign of base, ours and the vendor's checkpoint on fakes: folders without weights, questions with answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.engines.smoke import Answer
+from profile_and_optimize.testing.fakes import fake_ask
+from profile_and_optimize.testing.synthetic import synthetic_plan
+
+BASE_DIGEST = "sha256:" + "ab" * 32
+QUANT = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+
+
+def checkpoint(folder: Path, *, base: str = BASE_DIGEST, coverage: bool = True, record: bool = True) -> Path:
+    """A folder that says what a checkpoint says of itself; `record` False is one of a vendor, which says less."""
+    files: dict[str, Any] = {"config.json": {"model_type": "qwen3", "quantization_config": QUANT}}
+    if record:
+        files |= {
+            "quantize.json": {"schema": 1, "job": {"base_digest": base}}, "coverage.json": {"schema": 1, "passed": coverage},
+            "roundtrip.json": {"schema": 1, "passed": True, "kl_base": {"in_process": 0.003, "reloaded": 0.003}},
+        }  # fmt: skip
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        (folder / name).write_text(json.dumps(data))
+    (folder / "model.safetensors").write_bytes(bytes(64))
+    return folder
+
+
+def questions(path: Path, n: int = 600) -> Path:
+    """The right answer is the last word of each, as `fake_ask` gives it."""
+    rows = ({"question": f"repeat w{i}", "answer": f"w{i}", "kind": "ab"[i % 2]} for i in range(n))
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def quantized_plan(folder: Path, *, vendor: bool = True, **of_ours: Any) -> Plan:
+    """Base, its twin, `ours` and, if asked for, `vendor`."""
+    arms = [
+        Arm("baseline", "fake", Role.BASELINE), Arm("aa", "fake", Role.AA),
+        Arm("ours", "fake", Role.CANDIDATE, lever="NVFP4", checkpoint=str(checkpoint(folder / "ours", **of_ours))),
+    ]  # fmt: skip
+    if vendor:
+        there = str(checkpoint(folder / "vendor", record=False))
+        arms.append(Arm("vendor", "fake", Role.CANDIDATE, lever="the vendor's", checkpoint=there))
+    return replace(
+        synthetic_plan(blocks=4, questions=str(questions(folder / "questions.jsonl"))), arms=tuple(arms), client="stream",
+        model_digest=BASE_DIGEST, accuracy_margin=0.01, vendor="vendor" if vendor else "", slug="quantized",
+    )  # fmt: skip
+
+
+def forgetful(arms: Mapping[str, Collection[int]]) -> Callable[..., Answer]:
+    """As `fake_ask`, but these arms answer these questions wrong."""
+
+    def ask(url: str, model: str, prompt: str, **more: Any) -> Answer:
+        said = fake_ask(url, model, prompt, **more)
+        arm, last = url.split("/")[3], prompt.split()[-1]
+        wrong = last.startswith("w") and last[1:].isdigit() and int(last[1:]) in arms.get(arm, ())
+        return replace(said, text="no idea") if wrong else said
+
+    return ask

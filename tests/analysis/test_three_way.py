@@ -1,0 +1,136 @@
+"""Base, ours and the vendor's: who ships, when a tie goes to the vendor, and what keeps a verdict a draft."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profile_and_optimize.analysis.decide import decide
+from profile_and_optimize.analysis.three_way import three_way
+from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.ops.verify import look_at
+from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.report.explain.catalogue import catalogue
+from profile_and_optimize.report.explain.number import Case
+from profile_and_optimize.testing.fakes import fake_ask
+from profile_and_optimize.testing.living import living_run
+from profile_and_optimize.testing.quantized import forgetful, quantized_plan
+
+SAME = {"baseline": 10.0, "aa": 10.0, "ours": 7.0, "vendor": 7.0}
+
+
+def campaign(
+    folder: Path, speeds: dict[str, float], *, vendor: bool = True, ask: Callable[..., Any] = fake_ask, **of_ours: Any
+) -> Path:
+    plan = quantized_plan(folder, vendor=vendor, **of_ours)
+    return living_run(folder / "20261121T090000Z-quantized", plan, speeds=speeds, noise=0.002, ask=ask)
+
+
+def compared(run: Path) -> dict[str, Any]:
+    ev = load_evidence(run)
+    found = three_way(ev, decide(ev))
+    assert found is not None
+    return found
+
+
+def verdict(run: Path) -> dict[str, Any]:
+    return compared(run)["verdicts"][0]
+
+
+def test_ours_ships_when_it_is_faster_than_the_vendors_too(tmp_path: Path) -> None:
+    run = campaign(tmp_path, {**SAME, "ours": 6.0})
+    assert verdict(run)["verdict"] == "ship ours" and decide(load_evidence(run)).pick == "ours"
+    assert compared(run)["between"]["ours over vendor"]["call"] == "BETTER"
+
+
+def test_a_tie_keeps_the_vendors_and_so_does_the_champion(tmp_path: Path) -> None:
+    run = campaign(tmp_path, {**SAME, "ours": 6.999})
+    found = verdict(run)
+    assert found["verdict"] == "tie: keep vendor" and decide(load_evidence(run)).pick == "vendor"
+    assert any("does not say what it was made of" in o for o in found["open"]) and found["tier"] == "DRAFT"
+
+
+def test_a_faster_vendor_ships(tmp_path: Path) -> None:
+    assert verdict(campaign(tmp_path, {**SAME, "vendor": 6.0}))["verdict"] == "ship vendor"
+
+
+def test_without_a_vendor_the_base_is_what_counts(tmp_path: Path) -> None:
+    assert verdict(campaign(tmp_path, SAME, vendor=False))["verdict"] == "ship ours"
+    assert verdict(campaign(tmp_path / "slow", {**SAME, "ours": 14.0}, vendor=False))["verdict"] == "no ship: no gain"
+
+
+def test_a_fast_checkpoint_that_forgets_does_not_ship(tmp_path: Path) -> None:
+    """One question in ten wrong: it leaves at admission, after fewer questions than there are, and the run still verifies."""
+    run = campaign(tmp_path, {**SAME, "ours": 5.0}, vendor=True, ask=forgetful({"ours": range(0, 600, 10)}))
+    ev = load_evidence(run)
+    assert verdict(run)["verdict"] == "ship vendor" and "no ship: accuracy" in ev.failed_arms["ours"]
+    assert len(ev.accuracy["ours"]["answers"]) < 600 == len(ev.accuracy["baseline"]["answers"])
+
+
+def test_when_none_keeps_its_answers_that_is_a_result_and_nothing_is_measured(tmp_path: Path) -> None:
+    run = campaign(tmp_path, SAME, vendor=False, ask=forgetful({"ours": range(0, 600, 10)}))
+    ev = load_evidence(run)
+    d = decide(ev)
+    assert verdict(run)["verdict"] == "no ship: accuracy" and d.pick == "baseline" and not ev.trials
+    write_aggregates(ev, d)
+    write_champion(ev, d)
+    write_report(ev, d)
+    assert look_at(run).problems == []
+    assert "lose right answers" in (run / "CHAMPION.md").read_text()
+
+
+def test_a_coverage_that_failed_and_another_base_are_contradictions(tmp_path: Path) -> None:
+    for name, of_ours in (("coverage", {"coverage": False}), ("base", {"base": "sha256:" + "cd" * 32})):
+        run = campaign(tmp_path / name, SAME, vendor=False, **of_ours)
+        gate = next(g for g in decide(load_evidence(run)).gates if g.name == "checkpoint proven")
+        assert gate.passed is False and ("coverage" in gate.reason or "another model" in gate.reason)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quantized")
+    run = campaign(folder, {**SAME, "ours": 5.0}, ask=forgetful({"vendor": range(0, 600, 10)}))
+    ev = load_evidence(run)
+    d = decide(ev)
+    write_aggregates(ev, d)
+    write_champion(ev, d)
+    write_report(ev, d)
+    return run
+
+
+def test_it_verifies_and_every_page_names_the_verdict(published: Path) -> None:
+    assert look_at(published).problems == []
+    for name in ("report.txt", "report.html", "CHAMPION.md"):
+        assert "ship ours" in (published / name).read_text().lower(), name
+    assert json.loads((published / "quant_compare.json").read_text())["verdicts"][0]["verdict"] == "ship ours"
+
+
+def test_every_number_of_the_table_can_be_told(published: Path) -> None:
+    ev = load_evidence(published)
+    case = Case.of(ev, decide(ev))
+    found = {name: n for name, n in catalogue(case).items() if name.startswith(("checkpoint.", "between."))}
+    assert {"checkpoint.ours.size", "checkpoint.ours.kl", "checkpoint.baseline.tpot"} <= set(found)
+    assert found["checkpoint.ours.kl"].text == "0.003" and all(n.tell().formula for n in found.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("quant_compare.json", '"ship ours"', '"ship vendor"'),
+        ("cells/vendor/raw/accuracy.json", '"no idea"', '"w0"'),
+        ("cells/ours/raw/checkpoint.json", "ab" * 32, "cd" * 32),
+    ],
+)
+def test_what_was_edited_is_found(published: Path, path: str, old: str, new: str) -> None:
+    file = published / path
+    kept = file.read_bytes()
+    assert old.encode() in kept
+    try:
+        file.write_bytes(kept.replace(old.encode(), new.encode(), 1))
+        assert look_at(published).problems
+    finally:
+        file.write_bytes(kept)

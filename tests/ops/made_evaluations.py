@@ -1,0 +1,57 @@
+"""Runs of `pao evaluate` without a server: made answers, written down by the same code."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from profile_and_optimize.evals.base import Outcome, TaskRun
+from profile_and_optimize.evals.samples import Sample
+from profile_and_optimize.evidence.folder import RunFolder
+from profile_and_optimize.ops.evaluation.keep import keep, task_row
+
+Right = Callable[[str, int], bool]
+TASKS = {"sums": 300, "words": 180}
+
+
+def made(space: Path, name: str, right: Right, tasks: dict[str, int] | None = None, **told: Any) -> str:
+    """A run where question i of a task was answered right when `right(task, i)`; its id. `told` replaces what is recorded."""
+    runs = tuple(_task(t, n, right) for t, n in (tasks or TASKS).items())
+    folder = RunFolder(space / f"20261121T1000{len(list(space.glob('2*'))):02d}Z-{name}")
+    folder.event("created", slug=name)
+    record = {
+        "schema": 1, "tasks": [task_row(r, ()) for r in runs], "failed": [], "limit": None, "chat": False, "fewshot": None,
+        "model": f"models/{name}", "model_digest": f"sha256:{name}", "served_model": "model", "endpoint": "served for this run",
+        "engine": {"name": "vllm", "engine_version": "0.32.0"}, "lm_eval": "0.4.13",
+        "sampling": {"samples": 1, "temperature": 0.0, "max_tokens": None, "seed": 0, "concurrency": 8},
+        "gate": {"passed": True, "why": {}, "blame": None}, "control": None, "warnings": [],
+    }  # fmt: skip
+    keep(folder, {**record, **told}, Outcome(runs, ()), None)
+    folder.close()
+    return folder.path.name
+
+
+def _task(task: str, n: int, right: Right) -> TaskRun:
+    samples = tuple(_sample(task, i, right(task, i)) for i in range(n))
+    return TaskRun(task, "exact_match", "generate_until", 0, 0, "1", samples, ())
+
+
+def _sample(task: str, i: int, right: bool) -> Sample:
+    answer = str(1000 + i)
+    said = answer if right else "no"
+    return Sample(task, hashlib.sha256(f"{task} {i}".encode()).hexdigest(), (float(right),), answer, (said,))
+
+
+def most(task: str, i: int) -> bool:
+    """Right but for every tenth question."""
+    return i % 10 != 0
+
+
+def losing(share: float, seed: int = 1) -> Right:
+    """As `most`, but wrong on this share of the rest."""
+    wrong = random.Random(seed)
+    drawn: dict[tuple[str, int], bool] = {}
+    return lambda task, i: most(task, i) and not drawn.setdefault((task, i), wrong.random() < share)

@@ -1,0 +1,171 @@
+"""pao accuracy_gate as a stranger types it: calls, exits, refusals, and verify afterwards."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profile_and_optimize.cli.main import run as pao
+
+sys.path.insert(0, str(Path(__file__).parent))
+from made_evaluations import losing, made, most
+
+
+class Desk:
+    """Evaluations in a workspace, gated."""
+
+    def __init__(self, space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.space, self.capsys = space, capsys
+        self.base = made(space, "base", most)
+
+    def made(self, name: str, right: Any, **told: Any) -> str:
+        return made(self.space, name, right, **told)
+
+    def ask(self, *args: str) -> tuple[int, dict[str, Any]]:
+        code = pao([*args, "--campaigns-dir", str(self.space), "--json"])
+        return code, json.loads(self.capsys.readouterr().out)
+
+    def gate(self, candidate: str, *args: str, base: str | None = None) -> tuple[int, dict[str, Any]]:
+        name = f"g{len(list(self.space.glob('2*')))}"
+        return self.ask("accuracy_gate", "--base", base or self.base, "--candidate", candidate, "--name", name, *args)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(tmp_path, capsys)
+
+
+def test_the_same_answers_by_other_weights_pass_and_verify(desk: Desk) -> None:
+    code, said = desk.gate(desk.made("int8", most), "--floor", desk.made("again", most, model_digest="sha256:base"))
+    told = said["result"]
+    assert (code, told["call"], told["tier"], told["answer"]["decided_at"]) == (0, "pass", "VERDICT", 480)
+    assert told["floor"]["flips"] == 0 and any("word for word" in w for w in said["warnings"])
+    code, checked = desk.ask("verify", told["run"])
+    assert (code, checked["result"]["call"], checked["result"]["questions"]) == (0, "pass", 480)
+    kept = {str(p.relative_to(told["run"])) for p in Path(told["run"]).rglob("*.json*")}
+    assert {"base/raw/samples.jsonl", "candidate/evaluation.json", "floor/raw/samples.jsonl", "gate.json"} <= kept
+
+
+def test_a_clear_loss_exits_1_with_the_gate_still_given(desk: Desk) -> None:
+    code, said = desk.gate(desk.made("nvfp4", losing(0.25)))
+    assert (code, said["error"]["code"], said["result"]["call"]) == (1, "refused", "fail")
+    assert "no ship" in said["error"]["message"] and said["result"]["answer"]["decided_at"] < 480
+    assert any("change nothing" in w for w in said["warnings"])
+    assert desk.ask("verify", said["result"]["run"])[0] == 0
+
+
+def test_what_cannot_be_told_is_a_draft_that_names_what_it_takes(desk: Desk) -> None:
+    code, said = desk.gate(desk.made("int4", losing(0.01)))
+    told = said["result"]
+    assert (code, told["call"], told["tier"]) == (0, "unknown", "DRAFT") and told["answer"]["needed"] > 100
+    code = pao(
+        [
+            "accuracy_gate",
+            "--base",
+            desk.base,
+            "--candidate",
+            "int4",
+            "--campaigns-dir",
+            str(desk.space),
+            "--name",
+            "text",
+        ]
+    )
+    text = desk.capsys.readouterr().out
+    assert code == 0 and "UNKNOWN (DRAFT)" in text and f"needs about {told['answer']['needed']} more questions" in text
+    assert "looked after 48, 96" in text and "all tasks" in text
+
+
+def test_a_wide_tolerance_and_a_larger_plan_are_the_users(desk: Desk) -> None:
+    candidate = desk.made("int4", losing(0.01))
+    assert desk.gate(candidate, "--tolerance-points", "5")[1]["result"]["call"] == "pass"
+    code, said = desk.gate(candidate, "--planned", "4800")
+    assert said["result"]["answer"]["look_at"] == [480] and said["result"]["answer"]["planned"] == 4800
+    assert desk.gate(candidate, "--planned", "100")[0] == 2
+
+
+def test_planning_again_is_said_and_keeps_the_gate_a_draft(desk: Desk) -> None:
+    candidate = desk.made("int8", most)
+    assert desk.gate(candidate, "--planned", "2000")[1]["result"]["call"] == "unknown"
+    _, said = desk.gate(candidate)
+    assert (said["result"]["call"], said["result"]["tier"]) == ("pass", "DRAFT")
+    assert "all together for 2%" in said["result"]["doubts"][0]
+    _, same = desk.gate(candidate)  # the same runs under the same plan are no new chance
+    assert same["result"]["doubts"] == said["result"]["doubts"]
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({"chat": True}, "chat False against True"),
+        ({"lm_eval": "0.4.9"}, "lm_eval"),
+        (
+            {"sampling": {"samples": 4, "temperature": 0.7, "max_tokens": None, "seed": 0, "concurrency": 8}},
+            "samples 1 against 4",
+        ),
+        ({"tasks": {"sums": 300, "words": 179}}, "questions_sha256"),
+        ({"tasks": {"sums": 300}}, "tasks: sums, words against sums"),
+    ],
+)
+def test_runs_that_were_not_asked_the_same_are_refused_by_name(desk: Desk, told: dict[str, Any], named: str) -> None:
+    code, said = desk.gate(desk.made("int8", most, **told))
+    assert code == 2 and named in said["error"]["message"]
+
+
+def test_the_base_as_candidate_and_another_model_as_floor_are_refused(desk: Desk) -> None:
+    again = desk.made("again", most, model_digest="sha256:base")
+    code, said = desk.gate(again)
+    assert code == 2 and "the candidate is the base" in said["error"]["message"]
+    assert desk.gate(desk.base)[0] == 2
+    code, said = desk.gate(desk.made("int8", most), "--floor", desk.made("other", most))
+    assert code == 2 and "the floor is the base asked once more" in said["error"]["message"]
+    flags = {"name": "vllm", "engine_version": "0.32.0", "flags": "--kv-cache-dtype fp8"}
+    code, said = desk.gate(desk.made("kv8", most, model_digest="sha256:base", engine=flags))
+    assert code == 0 and any("not served alike" in w for w in said["warnings"])
+
+
+def test_questions_that_show_no_loss_pass_nothing(desk: Desk) -> None:
+    never = desk.made("weak", lambda task, i: False)
+    code, said = desk.gate(desk.made("weaker", lambda task, i: False), base=never)
+    assert (code, said["result"]["call"]) == (0, "unknown") and "cannot show a loss" in said["result"]["reason"]
+
+
+def test_an_unknown_model_keeps_it_a_draft_and_an_evaluation_at_fault_is_refused(desk: Desk) -> None:
+    where = {"model_digest": "unknown", "model": "unknown", "endpoint": "http://127.0.0.1:9"}
+    _, said = desk.gate(desk.made("remote", most, **where))
+    assert (said["result"]["call"], said["result"]["tier"]) == ("pass", "DRAFT") and "endpoint" in said["result"][
+        "doubts"
+    ][0]
+    bad = {"gate": {"passed": False, "why": {"sums": "every answer is the same"}, "blame": "gate"}}
+    code, said = desk.gate(desk.made("mute", losing(1.0), **bad))
+    assert code == 2 and "every answer is the same" in said["error"]["message"]
+
+
+def test_an_instruct_model_wants_both_modes_and_no_examples(desk: Desk) -> None:
+    base, tuned = (desk.made(n, most, chat=True) for n in ("base-it", "int8-it"))
+    _, said = desk.gate(tuned, base=base)
+    assert any("gate it without as well" in w for w in said["warnings"])
+    raw, raw_tuned = (
+        desk.made(f"raw-{n}", most, model=f"models/{n}", model_digest=f"sha256:{n}") for n in ("base-it", "int8-it")
+    )
+    _, said = desk.gate(raw_tuned, base=raw)
+    assert not any("as well" in w for w in said["warnings"])
+
+
+def test_a_changed_sample_or_gate_does_not_verify(desk: Desk) -> None:
+    run = Path(desk.gate(desk.made("int8", losing(0.01)))[1]["result"]["run"])
+    for rel, old, new in (
+        ("candidate/raw/samples.jsonl", '"scores": [0.0]', '"scores": [1.0]'),
+        ("gate.json", '"call": "unknown"', '"call": "pass"'),
+    ):
+        path, kept = run / rel, (run / rel).read_text()
+        path.write_text(kept.replace(old, new, 1))
+        code, said = desk.ask("verify", str(run))
+        assert code == 1 and any("sha256 differs" in p for p in said["result"]["problems"])
+        assert any("not what" in p or "the samples give" in p for p in said["result"]["problems"] if "sha256" not in p)
+        path.write_text(kept)
+    assert desk.ask("verify", str(run))[0] == 0

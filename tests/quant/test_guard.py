@@ -1,0 +1,489 @@
+"""The guard on small made checkpoints: a clean one gets its name; each fault, planted, is found by the check that is for it."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from profile_and_optimize.quant import guard
+
+HIDDEN, INNER, EXPERTS, VOCAB = 64, 32, 3, 40
+Array = tuple[str, tuple[int, ...], bytes]
+
+
+def bf16(shape: tuple[int, ...], seed: int) -> Array:
+    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return "BF16", shape, (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+
+
+def octets(dtype: str, shape: tuple[int, ...], seed: int, low: int = 0x28, high: int = 0x70) -> Array:
+    return dtype, shape, np.random.default_rng(seed).integers(low, high, shape, dtype=np.uint8).tobytes()
+
+
+def f32(value: float) -> Array:
+    return "F32", (), np.float32(value).tobytes()
+
+
+def write(file: Path, tensors: dict[str, Array]) -> None:
+    header, data = {}, b""
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def base_tensors() -> dict[str, Array]:
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (VOCAB, HIDDEN),
+        "lm_head.weight": (VOCAB, HIDDEN),
+    }
+    for layer in range(2):
+        at = f"model.layers.{layer}"
+        shapes |= {f"{at}.self_attn.{n}_proj.weight": (HIDDEN, HIDDEN) for n in "qkvo"}
+        shapes[f"{at}.mlp.gate.weight"] = (EXPERTS, HIDDEN)
+        shapes[f"{at}.norm.weight"] = (HIDDEN,)
+        for e in range(EXPERTS):
+            shapes |= {f"{at}.mlp.experts.{e}.{n}_proj.weight": (INNER, HIDDEN) for n in ("gate", "up")}
+            shapes[f"{at}.mlp.experts.{e}.down_proj.weight"] = (HIDDEN, INNER)
+    shapes["visual.blocks.0.qkv.weight"] = (HIDDEN, HIDDEN)
+    return {name: bf16(shape, seed) for seed, (name, shape) in enumerate(shapes.items())}
+
+
+def is_covered(name: str) -> bool:
+    return "_proj" in name
+
+
+def nvfp4_modelopt(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
+    stem, (rows, columns) = name.removesuffix(".weight"), shape
+    return {
+        name: octets("U8", (rows, columns // 2), seed, 0, 256),
+        f"{stem}.weight_scale": octets("F8_E4M3", (rows, columns // 16), seed),
+        f"{stem}.weight_scale_2": f32(0.01),
+        f"{stem}.input_scale": f32(0.02),
+    }
+
+
+def nvfp4_compressed(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
+    stem, (rows, columns) = name.removesuffix(".weight"), shape
+    return {
+        f"{stem}.weight_packed": octets("U8", (rows, columns // 2), seed, 0, 256),
+        f"{stem}.weight_scale": octets("F8_E4M3", (rows, columns // 16), seed),
+        f"{stem}.weight_global_scale": f32(900.0),
+        f"{stem}.input_global_scale": f32(30.0),
+    }
+
+
+def fp8_compressed(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
+    rows = ("BF16", (shape[0], 1), np.full(shape[0], 0x3C00, np.uint16).tobytes())
+    return {name: octets("F8_E4M3", shape, seed), f"{name}_scale": rows}
+
+
+def int8_modelopt(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
+    stem = name.removesuffix(".weight")
+    rows = ("F32", (shape[0],), np.full(shape[0], 0.01, np.float32).tobytes())
+    return {name: octets("I8", shape, seed, 0, 255), f"{stem}.weight_scale": rows, f"{stem}.input_scale": f32(0.02)}
+
+
+def int4_compressed(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
+    stem, (rows, columns) = name.removesuffix(".weight"), shape
+    groups = columns // 32
+    return {
+        f"{stem}.weight_packed": ("I32", (rows, columns // 8), octets("U8", (rows, columns // 2), seed)[2]),
+        f"{stem}.weight_scale": ("BF16", (rows, groups), np.full(rows * groups, 0x3C00, np.uint16).tobytes()),
+        f"{stem}.weight_shape": ("I64", (2,), np.array(shape, np.int64).tobytes()),
+    }
+
+
+LAYOUTS: dict[str, tuple[str, str, Callable[[str, tuple[int, ...], int], dict[str, Array]]]] = {
+    "nvfp4 modelopt": ("modelopt", "nvfp4", nvfp4_modelopt),
+    "nvfp4 compressed-tensors": ("llm-compressor", "nvfp4", nvfp4_compressed),
+    "fp8 compressed-tensors": ("llm-compressor", "fp8", fp8_compressed),
+    "int8 modelopt": ("modelopt", "int8", int8_modelopt),
+    "int4 compressed-tensors": ("llm-compressor", "int4", int4_compressed),
+}
+
+
+@dataclass
+class Made:
+    """A finished quantization, before the guard: change anything, then `write` and ask."""
+
+    root: Path
+    backend: str
+    base: dict[str, Array]
+    export: dict[str, Array]
+    facts: dict[str, Any]
+    config: dict[str, Any]
+    hf_quant: dict[str, Any] | None
+    roundtrip: dict[str, Any]
+    exclude: list[str] = field(default_factory=lambda: ["lm_head", "*mlp.gate", "visual*"])
+
+    @property
+    def out(self) -> Path:
+        return self.root / "OUT"
+
+    def write(self) -> Path:
+        partial = self.root / "OUT.partial"
+        export = partial / "export"
+        write(self.root / "base" / "model.safetensors", self.base)
+        write(export / "model.safetensors", self.export)
+        if "weights_sha256" not in self.roundtrip:
+            name, data = b"model.safetensors\0", (export / "model.safetensors").read_bytes()
+            self.roundtrip["weights_sha256"] = hashlib.sha256(name + data).hexdigest()
+        job = {"schema": 1, "base": str(self.root / "base"), "out": str(self.out), "exclude": self.exclude,
+               "backend": self.backend, "job_digest": "abc"}  # fmt: skip
+        files = {"config.json": self.config, "roundtrip.json": self.roundtrip, "quantize.json": {"job": job}}
+        for name, value in (files | ({"hf_quant_config.json": self.hf_quant} if self.hf_quant else {})).items():
+            (export / name).write_text(json.dumps(value))
+        (partial / "work").mkdir(exist_ok=True)
+        (partial / "work" / "facts.json").write_text(json.dumps(self.facts))
+        (partial / "NOT_A_CHECKPOINT.txt").write_text("half made")
+        (partial / "STATE.json").write_text(json.dumps({"stage": "roundtrip", "done": [], "failed": None}))
+        (self.root / "JOB.json").write_text(json.dumps(job))
+        return self.root / "JOB.json"
+
+    def failing(self) -> dict[str, dict[str, Any]]:
+        """The checks that do not pass, by name."""
+        job = json.loads(self.write().read_text())
+        answer = guard.coverage(guard.gather(job))
+        assert answer["passed"] == all(c["passed"] is True for c in answer["checks"])
+        return {c["name"]: c for c in answer["checks"] if c["passed"] is not True}
+
+
+def made(root: Path, layout: str = "nvfp4 modelopt") -> Made:
+    backend, form, pack = LAYOUTS[layout]
+    base = base_tensors()
+    export: dict[str, Array] = {}
+    for seed, (name, array) in enumerate(base.items()):
+        export |= pack(name, array[1], seed) if is_covered(name) else {name: array}
+    modules = [module(name, array, form) for name, array in base.items() if "experts" not in name and len(array[1]) > 1]
+    experts = [f"model.layers.{i}.mlp.experts" for i in range(2)]
+    size = EXPERTS * 3 * HIDDEN * INNER
+    modules += [{"name": n, "kind": "experts", "params": size, "quantized": True, "weight_format": form, "group_size": None}
+                for n in experts]  # fmt: skip
+    plain = ["lm_head", *(f"model.layers.{i}.mlp.gate" for i in range(2))]
+    listed = [*plain, "visual.blocks.0.qkv", *(["model.embed_tokens"] if backend == "modelopt" else [])]
+    quantizers = [quantizer(m["name"], of) for m in modules if m["quantized"] for of in ("weight", "input")]
+    facts = {
+        "schema": 1, "backend": backend, "target": form, "modules": modules, "quantizers": quantizers, "tied": [],
+        "unquantized": [*plain, "visual.blocks.0.qkv"],
+        "experts": [{"name": n, "layout": "modulelist", "count": EXPERTS, "projections": 3, "weight_quantizers": 9,
+                     "tokens": [5, 6, 7]} for n in experts],
+    }  # fmt: skip
+    config = {"num_hidden_layers": 2, "quantization_config": {"ignore": listed}}
+    hf_quant = {"quantization": {"exclude_modules": listed}} if backend == "modelopt" else None
+    roundtrip = {
+        "schema": 1,
+        "passed": True,
+        "tokens": 64,
+        "kl_in_process_reloaded": 1e-6,
+        "limit": "1e-5",
+        "reason": "",
+    }
+    return Made(root, backend, base, export, facts, config, hf_quant, roundtrip)
+
+
+def module(name: str, array: Array, form: str) -> dict[str, Any]:
+    stem, covered = name.removesuffix(".weight"), is_covered(name)
+    kinds = {"gate": "router", "embed_tokens": "embedding", "lm_head": "lm_head", "qkv": "vision"}
+    return {"name": stem, "kind": kinds.get(stem.rpartition(".")[2], "linear"), "params": int(np.prod(array[1])),
+            "quantized": covered, "weight_format": form if covered else None, "group_size": None}  # fmt: skip
+
+
+def quantizer(name: str, of: str) -> dict[str, Any]:
+    return {"name": f"{name}.{of}_quantizer", "of": of, "enabled": True, "dynamic": False, "amax_finite": True,
+            "amax_min": 0.5, "amax_max": 2.0, "saw_tokens": True if of == "input" else None}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_clean_export_passes_every_check_and_gets_its_name(tmp_path: Path, layout: str) -> None:
+    given = made(tmp_path, layout)
+    assert guard.main([str(given.write())]) == 0
+    coverage = json.loads((given.out / "coverage.json").read_text())
+    assert coverage["passed"] and [c["passed"] for c in coverage["checks"]] == [True] * 10
+    assert {c["name"] for c in coverage["checks"]} == {
+        "experts-quantized", "amax-finite", "inputs-calibrated", "dtypes-and-size", "no-zero-scale", "gate-up-scale",
+        "exclude-exact", "untouched", "unknown-moe-module", "roundtrip",
+    }  # fmt: skip
+    assert not (tmp_path / "OUT.partial").exists()
+
+
+def test_the_size_is_what_the_format_says(tmp_path: Path) -> None:
+    """NVFP4: half a byte a weight and a byte for 16; two scalars of 4 bytes a matrix. 26 matrices of 69,632 weights."""
+    given = made(tmp_path)
+    answer = guard.coverage(guard.gather(json.loads(given.write().read_text())))
+    covered = 2 * (4 * HIDDEN * HIDDEN + 9 * HIDDEN * INNER)
+    kept = sum(len(raw) for name, (_, _, raw) in given.base.items() if not is_covered(name))
+    assert answer["bytes"]["expected"] == answer["bytes"]["actual"] == kept + covered * 9 // 16 + 26 * 8
+    assert answer["bits_per_weight"] == pytest.approx(4.5 + 26 * 8 * 8 / covered)
+
+
+def half_done(m: Made) -> None:
+    """Recorded as quantized, and in bf16 in the file."""
+    stem = "model.layers.1.self_attn.o_proj"
+    for name in [n for n in m.export if n.startswith(stem)]:
+        del m.export[name]
+    m.export[f"{stem}.weight"] = m.base[f"{stem}.weight"]
+
+
+def drop_expert(m: Made) -> None:
+    stem = "model.layers.1.mlp.experts.2.down_proj"
+    for name in [n for n in m.export if n.startswith(stem)]:
+        del m.export[name]
+    m.export[f"{stem}.weight"] = m.base[f"{stem}.weight"]
+
+
+def keep_all_experts(m: Made) -> None:
+    """The backend did not know the module: no fact of it, and its weights as they were."""
+    m.facts["experts"] = m.facts["experts"][:1]
+    m.facts["modules"] = [x for x in m.facts["modules"] if x["name"] != "model.layers.1.mlp.experts"]
+    for name in [n for n in m.export if n.startswith("model.layers.1.mlp.experts")]:
+        del m.export[name]
+    m.export |= {n: a for n, a in m.base.items() if n.startswith("model.layers.1.mlp.experts")}
+
+
+def odd_stack(m: Made) -> None:
+    array = bf16((4, HIDDEN, HIDDEN), 99)
+    m.base["model.layers.0.mixer.bank"] = m.export["model.layers.0.mixer.bank"] = array
+
+
+def scale_byte(value: int) -> Callable[[Made], None]:
+    def plant(m: Made) -> None:
+        name = "model.layers.0.mlp.experts.1.up_proj.weight_scale"
+        dtype, shape, raw = m.export[name]
+        m.export[name] = dtype, shape, raw[:7] + bytes([value]) + raw[8:]
+
+    return plant
+
+
+def put(name: str, array: Array) -> Callable[[Made], None]:
+    return lambda m: m.export.__setitem__(name, array)
+
+
+def exclude(change: Callable[[list[str]], list[str]], *, one_file: bool = False) -> Callable[[Made], None]:
+    def plant(m: Made) -> None:
+        now = change(list(m.config["quantization_config"]["ignore"]))
+        m.config["quantization_config"]["ignore"] = now
+        if m.hf_quant and not one_file:
+            m.hf_quant["quantization"]["exclude_modules"] = now
+
+    return plant
+
+
+def fact(kind: str, at: int, **change: Any) -> Callable[[Made], None]:
+    return lambda m: m.facts[kind][at].update(change)
+
+
+def wide_scales(m: Made) -> None:
+    """Block scales written as float32: four bytes where the format has one."""
+    for name, (dtype, shape, raw) in list(m.export.items()):
+        if dtype == "F8_E4M3":
+            m.export[name] = "F32", shape, np.full(len(raw), 0.5, np.float32).tobytes()
+
+
+def turn_router(m: Made) -> None:
+    name = "model.layers.0.mlp.gate.weight"
+    dtype, shape, raw = m.export[name]
+    m.export[name] = dtype, shape, raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+def turn_vision(m: Made) -> None:
+    m.export["visual.blocks.0.qkv.weight"] = bf16((HIDDEN, HIDDEN), 1234)
+
+
+def ballast(m: Made) -> None:
+    m.export["model.layers.0.left_over"] = bf16((HIDDEN, HIDDEN), 5)
+
+
+FAULTS: dict[str, tuple[Callable[[Made], None], str, str]] = {
+    "an expert without a quantizer": (fact("experts", 1, weight_quantizers=8), "experts-quantized", "8 weight quantizers for 3"),
+    "an expert left in bf16": (drop_expert, "experts-quantized", "experts.2.down_proj.weight: not quantized"),
+    "experts that the backend does not know": (keep_all_experts, "unknown-moe-module", "layers.1.mlp.experts.0.gate_proj"),
+    "the same, by the file": (keep_all_experts, "experts-quantized", "not recorded"),
+    "an oddly named stack": (odd_stack, "unknown-moe-module", "mixer.bank [4, 64, 64]: a stack of matrices"),
+    "a range of zero": (fact("quantizers", 1, amax_min=0.0, amax_max=0.0), "amax-finite", "0.0 to 0.0"),
+    "a range that is no number": (fact("quantizers", 0, amax_finite=False), "amax-finite", "weight_quantizer"),
+    "a range not told": (fact("quantizers", 0, amax_finite=None), "amax-finite", "weight_quantizer"),
+    "an uncalibrated expert": (fact("experts", 1, tokens=[4, 0, 9]), "inputs-calibrated", "expert 1 of model.layers.1.mlp.experts"),
+    "an input that saw nothing": (fact("quantizers", 1, saw_tokens=False), "inputs-calibrated", "input_quantizer"),
+    "tokens not counted": (fact("experts", 0, tokens=None), "inputs-calibrated", "model.layers.0.mlp.experts"),
+    "wide scales": (wide_scales, "dtypes-and-size", "a scale of F32"),
+    "more bytes than implied": (ballast, "dtypes-and-size", "of what the formats imply"),
+    "another format": (fact("modules", 2, weight_format="fp8"), "dtypes-and-size", "q_proj: fp8 recorded, nvfp4 in the file"),
+    "a matrix left in bf16": (half_done, "dtypes-and-size", "o_proj: nvfp4 recorded, not quantized in the file"),
+    "experts in another format": (fact("modules", -1, weight_format="fp8"), "dtypes-and-size", "experts: fp8, nvfp4 recorded"),
+    "a tensor lost": (lambda m: m.export.pop("model.layers.0.norm.weight") and None, "dtypes-and-size", "norm.weight: not in the export"),
+    "a block scale of zero": (scale_byte(0x00), "no-zero-scale", "experts.1.up_proj.weight_scale: 1 zero"),
+    "a block scale of minus zero": (scale_byte(0x80), "no-zero-scale", "1 zero"),
+    "a block scale that is no number": (scale_byte(0x7F), "no-zero-scale", "0 zero, 1 not usable"),
+    "a global scale of zero": (put("model.layers.0.self_attn.o_proj.weight_scale_2", f32(0.0)), "no-zero-scale", "o_proj.weight_scale_2"),
+    "an infinite input scale": (put("model.layers.0.self_attn.o_proj.input_scale", f32(np.inf)), "no-zero-scale", "o_proj.input"),
+    "gate and up apart": (put("model.layers.0.mlp.experts.0.up_proj.weight_scale_2", f32(0.02)), "gate-up-scale", "gate_proj, up_proj"),
+    "q, k and v apart": (put("model.layers.0.self_attn.v_proj.weight_scale_2", f32(0.02)), "gate-up-scale", "q_proj, k_proj, v_proj"),
+    "a control character": (exclude(lambda e: [*e, "lm_head.\x00backbone.sentinel"]), "exclude-exact", "control character"),
+    "an entry that matches nothing": (exclude(lambda e: [*e, "model.layers.7.mlp"]), "exclude-exact", "matches no unquantized tensor"),
+    "an entry that matches too much": (exclude(lambda e: [*e, "*mlp*"]), "exclude-exact", "which is quantized"),
+    "an entry missing": (exclude(lambda e: e[1:]), "exclude-exact", "lm_head is not quantized and not listed"),
+    "two lists that differ": (exclude(lambda e: e[:-1], one_file=True), "exclude-exact", "exclude different modules"),
+    "a router changed": (turn_router, "untouched", "mlp.gate.weight: changed"),
+    "a vision part changed": (turn_vision, "untouched", "visual.blocks.0.qkv.weight: changed"),
+    "a round trip that failed": (lambda m: m.roundtrip.update(passed=False, reason="KL .3"), "roundtrip", "KL .3"),
+    "a round trip of other weights": (lambda m: m.roundtrip.update(weights_sha256="00"), "roundtrip", "other weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(tmp_path: Path, fault: str) -> None:
+    plant, name, says = FAULTS[fault]
+    given = made(tmp_path)
+    plant(given)
+    failing = given.failing()
+    assert name in failing
+    assert says in " ".join([failing[name]["reason"], *failing[name]["examples"]])
+
+
+@pytest.mark.parametrize(
+    "fault", ["a block scale of zero", "a control character", "a router changed", "an uncalibrated expert"]
+)
+def test_one_fault_fails_one_check(tmp_path: Path, fault: str) -> None:
+    plant, name, _ = FAULTS[fault]
+    given = made(tmp_path)
+    plant(given)
+    assert set(given.failing()) == {name}
+
+
+def test_a_global_scale_of_the_other_layout_is_looked_at_too(tmp_path: Path) -> None:
+    given = made(tmp_path, "nvfp4 compressed-tensors")
+    given.export["model.layers.0.mlp.experts.0.up_proj.weight_global_scale"] = f32(800.0)
+    assert set(given.failing()) == {"gate-up-scale"}
+
+
+def test_a_missing_round_trip_is_not_told_and_fails(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    job = json.loads(given.write().read_text())
+    (tmp_path / "OUT.partial/export/roundtrip.json").unlink()
+    checks = {c["name"]: c for c in guard.coverage(guard.gather(job))["checks"]}
+    assert checks["roundtrip"]["passed"] is None
+
+
+def test_experts_that_the_recipe_leaves_alone_are_no_fault(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    keep_all_experts(given)
+    left = "model.layers.1.mlp.experts"
+    given.exclude.append(left)
+    given.facts["experts"].append(
+        copy.deepcopy(given.facts["experts"][0]) | {"name": left, "weight_quantizers": 0, "tokens": None}
+    )
+    for m in (given.config["quantization_config"]["ignore"],):
+        m.append(left)
+    assert given.failing() == {}
+
+
+def test_experts_under_another_name_in_the_files(tmp_path: Path) -> None:
+    """Mixtral: `mlp.experts` in memory, `block_sparse_moe.experts` in the files, and the router likewise."""
+    given = made(tmp_path)
+    for kept in (given.base, given.export):
+        for name in list(kept):
+            kept[name.replace(".mlp.", ".block_sparse_moe.")] = kept.pop(name)
+    ignore = given.config["quantization_config"]["ignore"]
+    ignore[:] = [e.replace(".mlp.", ".block_sparse_moe.") for e in ignore]
+    assert given.failing() == {}
+    dtype, shape, raw = given.export["model.layers.0.block_sparse_moe.gate.weight"]
+    given.export["model.layers.0.block_sparse_moe.gate.weight"] = dtype, shape, bytes(len(raw))
+    del given.roundtrip["weights_sha256"]
+    assert set(given.failing()) == {"untouched"}
+
+
+def test_a_base_in_float32_is_compared_as_it_is_loaded(tmp_path: Path) -> None:
+    """1 + 2^-8 lies between two bf16 numbers, 1 and 1 + 2^-7: to the even one, 1 (0x3F80)."""
+    given = made(tmp_path)
+    values = np.full((EXPERTS, HIDDEN), 1 + 2**-8, np.float32)
+    name = "model.layers.0.mlp.gate.weight"
+    given.base[name] = "F32", values.shape, values.tobytes()
+    given.export[name] = "BF16", values.shape, np.full(values.shape, 0x3F80, np.uint16).tobytes()
+    assert given.failing() == {}
+    given.export[name] = "BF16", values.shape, np.full(values.shape, 0x3F81, np.uint16).tobytes()
+    del given.roundtrip["weights_sha256"]
+    assert set(given.failing()) == {"untouched"}
+
+
+def test_layers_for_prediction_that_are_not_loaded_are_named_and_no_fault(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    given.base["model.layers.2.eh_proj.weight"] = bf16((HIDDEN, 2 * HIDDEN), 7)
+    job = json.loads(given.write().read_text())
+    answer = guard.coverage(guard.gather(job))
+    said = next(c for c in answer["checks"] if c["name"] == "dtypes-and-size")
+    assert said["passed"] and "1 tensors of extra prediction layers left out" in said["reason"]
+    assert said["examples"] == ["model.layers.2.eh_proj.weight"]
+
+
+def test_a_tied_head_may_be_listed_without_a_tensor(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    del given.base["lm_head.weight"], given.export["lm_head.weight"]
+    given.facts["tied"] = [["lm_head", "model.embed_tokens"]]
+    assert given.failing() == {}
+
+
+def test_nothing_that_fails_is_under_the_final_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = made(tmp_path)
+    turn_router(given)
+    assert guard.main([str(given.write())]) == 1
+    partial = tmp_path / "OUT.partial"
+    assert not given.out.exists() and (partial / "NOT_A_CHECKPOINT.txt").exists()
+    assert json.loads((partial / "work/coverage.json").read_text())["passed"] is False
+    assert json.loads((partial / "STATE.json").read_text())["failed"]["code"] == "refused"
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("PAO-ERROR ") and json.loads(last.removeprefix("PAO-ERROR "))["code"] == "refused"
+
+
+def test_a_name_that_is_taken_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    job = given.write()
+    given.out.mkdir()
+    assert guard.main([str(job)]) == 1
+    assert list(given.out.iterdir()) == [] and (tmp_path / "OUT.partial/export/config.json").exists()
+
+
+def test_killed_after_the_rename_the_same_job_clears_up_and_another_is_refused(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    job = given.write()
+    assert guard.main([str(job)]) == 0
+    (tmp_path / "OUT.partial/work").mkdir(parents=True)
+    assert guard.main([str(job)]) == 0 and not (tmp_path / "OUT.partial").exists()
+    job.write_text(job.read_text().replace('"abc"', '"other"'))
+    assert guard.main([str(job)]) == 1 and (given.out / "config.json").exists()
+
+
+def test_a_file_cut_short_is_an_error_not_a_verdict(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    job = given.write()
+    file = tmp_path / "OUT.partial/export/model.safetensors"
+    os.truncate(file, file.stat().st_size - 10)
+    assert guard.main([str(job)]) == 3 and not given.out.exists()
+
+
+def test_before_the_other_steps_it_is_wrong_use(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    job = given.write()
+    (tmp_path / "OUT.partial/work/facts.json").unlink()
+    assert guard.main([str(job)]) == 2
+
+
+def test_it_needs_numpy_and_the_standard_library_alone() -> None:
+    tree = ast.parse(Path(guard.__file__).read_text())
+    names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    assert not [
+        n for n in names if n and n.startswith(("profile_and_optimize", "torch", "safetensors", "transformers"))
+    ]

@@ -1,0 +1,194 @@
+"""A job: checked before anything is loaded, one digest for one result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small import small_job, write_base
+
+from profile_and_optimize.core.errors import Corrupted, WrongUse
+from profile_and_optimize.quant.job import Calibration, Heldout, job_bytes, new_job, read_job
+from profile_and_optimize.quant.vendor import as_pattern, vendor_scope
+
+TEXT = Calibration("builtin", None, None, 4, 64)
+
+
+def asked(base: Path, **differs: Any) -> Any:
+    return new_job(
+        base, base.parent / "out", **({"backend": "modelopt", "target": "nvfp4", "calibration": TEXT} | differs)
+    )
+
+
+def test_a_job_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    job = small_job(tmp_path, exclude=["*o_proj"])
+    (tmp_path / "job.json").write_bytes(job_bytes(job))
+    assert read_job(tmp_path / "job.json") == job
+    assert job.exclude == ("lm_head", "*o_proj")
+    assert job.base_digest.startswith("sha256:")
+
+
+def test_a_job_file_that_was_changed_is_found(tmp_path: Path) -> None:
+    told = small_job(tmp_path).to_json()
+    (tmp_path / "job.json").write_text(json.dumps(told | {"target": "fp8"}))
+    with pytest.raises(Corrupted, match="its digest is not that of what it says"):
+        read_job(tmp_path / "job.json")
+
+
+def test_the_digest_follows_the_result_and_not_where_things_lie(tmp_path: Path) -> None:
+    job = small_job(tmp_path)
+    moved = Path(shutil.copytree(tmp_path / "base", tmp_path / "elsewhere" / "base"))
+    assert asked(moved, heldout=Heldout(2, 32), calibration=job.calibration).digest == job.digest
+    assert replace(job, threads=8).digest == job.digest
+    others = [
+        replace(job, target="fp8"), replace(job, seed=1), replace(job, exclude=("lm_head", "*.up_proj")),
+        replace(job, calibration=replace(TEXT, samples=5)), replace(job, heldout=Heldout(3, 32)), replace(job, base_digest="sha256:0"),
+    ]  # fmt: skip
+    assert len({job.digest, *(o.digest for o in others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("config", "says", "then"),
+    [
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantized already \\(fp8\\)", "the bf16 base"),
+        (
+            {"text_config": {"quantization_config": {"quant_method": "mxfp4"}}},
+            "quantized already \\(mxfp4\\)",
+            "the bf16 base",
+        ),
+        ({"architectures": None}, "names no architectures", "architectures"),
+        ({"model_type": None}, "names no model_type", "layout"),
+        ({"auto_map": {"AutoConfig": "x.Y"}}, "brings Python code of its own", "--trust-remote-code"),
+        ({"num_experts": 8, "model_type": "brand_new"}, "8 experts and no entry", "families.toml"),
+        ({"intermediate_size": 250}, "intermediate_size 250 is no multiple of 16", "--target fp8"),
+        ({"max_position_embeddings": 32}, "the model takes 32 tokens at most", "--seq-len 32"),
+    ],
+)
+def test_a_base_that_cannot_be_quantized_is_refused_with_the_reason(
+    tmp_path: Path, config: dict[str, Any], says: str, then: str
+) -> None:
+    base = write_base(tmp_path / "base", **config)
+    with pytest.raises(WrongUse, match=says) as e:
+        asked(base)
+    assert then in e.value.next
+    assert [p.name for p in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_vendors_export_is_quantized_already_even_where_its_config_is_silent(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    (base / "hf_quant_config.json").write_text("{}")
+    with pytest.raises(WrongUse, match="quantized already \\(modelopt\\)"):
+        asked(base)
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"), [("tokenizer.json", "no tokenizer"), ("model.safetensors", "no safetensors")]
+)
+def test_a_folder_that_lacks_a_part_is_refused(tmp_path: Path, missing: str, says: str) -> None:
+    base = write_base(tmp_path / "base")
+    (base / missing).unlink()
+    with pytest.raises(WrongUse, match=says):
+        asked(base)
+
+
+def test_what_is_no_folder_is_not_looked_up_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="there is none"):
+        asked(tmp_path / "owner" / "name")
+
+
+def test_groups_of_128_want_widths_of_128(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", intermediate_size=704)
+    assert asked(base, target="nvfp4").target == "nvfp4"
+    with pytest.raises(WrongUse, match="704 is no multiple of 128, the group of w4a16"):
+        asked(base, backend="llm-compressor", target="w4a16")
+
+
+def test_the_result_may_not_lie_in_the_base(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    for out in (base, base / "out", tmp_path):
+        with pytest.raises(WrongUse, match="within the base or around it"):
+            new_job(base, out, backend="modelopt", target="nvfp4", calibration=TEXT)
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"exclude": ["a\x00b"]},
+        {"exclude": ["-x"]},
+        {"device": "tpu"},
+        {"threads": 0},
+        {"target": "int3"},
+        {"backend": "x"},
+    ],
+)
+def test_what_cannot_be_asked_is_refused(tmp_path: Path, differs: dict[str, Any]) -> None:
+    with pytest.raises(WrongUse):
+        small_job(tmp_path, **differs)
+
+
+@pytest.mark.parametrize(("samples", "seq_len"), [(0, 2048), (512, 7), (10**6, 2048)])
+def test_calibration_of_nothing_is_refused(samples: int, seq_len: int) -> None:
+    with pytest.raises(WrongUse, match="samples of"):
+        Calibration("builtin", None, None, samples, seq_len)
+
+
+# ---- a vendor's own list
+
+
+def vendor(folder: Path, **files: Any) -> Path:
+    folder.mkdir()
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return folder
+
+
+def test_a_vendors_list_takes_the_place_of_the_familys(tmp_path: Path) -> None:
+    folder = vendor(
+        tmp_path / "v",
+        hf_quant_config={"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head", "model.layers.0*"]}},
+    )
+    scope = vendor_scope(folder)
+    assert scope.exclude == ("lm_head", "model.layers.0*") and scope.faulty == ()
+    base = write_base(tmp_path / "base")
+    job = asked(base, vendor_exclude=scope.exclude, exclude=["*down_proj"])
+    assert job.exclude == ("lm_head", "model.layers.0*", "*down_proj")
+
+
+def test_an_entry_with_a_control_character_names_nothing_and_is_told(tmp_path: Path) -> None:
+    folder = vendor(
+        tmp_path / "v", hf_quant_config={"quantization": {"exclude_modules": ["lm_head", "lm_head.\x00backbone.x"]}}
+    )
+    assert vendor_scope(folder).exclude == ("lm_head",)
+    assert vendor_scope(folder).faulty == ("lm_head.\x00backbone.x",)
+
+
+def test_a_compressed_tensors_list_is_taken_as_well(tmp_path: Path) -> None:
+    quantization = {"quant_method": "compressed-tensors", "ignore": ["lm_head", "re:.*mlp\\.gate$", "re:^visual.*"]}
+    folder = vendor(tmp_path / "v", config={"model_type": "llama", "quantization_config": quantization})
+    assert vendor_scope(folder).exclude == ("lm_head", "*mlp.gate", "visual*")
+
+
+@pytest.mark.parametrize(
+    ("entry", "pattern"),
+    [
+        ("re:.*lm_head", "*lm_head*"),
+        ("re:model\\.layers\\.\\d+\\.mlp\\.gate$", "model.layers.*.mlp.gate"),
+        ("lm_head", "lm_head"),
+    ],
+)
+def test_an_expression_becomes_a_pattern(entry: str, pattern: str) -> None:
+    assert as_pattern(entry, Path("v")) == pattern
+
+
+def test_an_expression_that_no_pattern_can_say_is_refused() -> None:
+    with pytest.raises(WrongUse, match="has no equal among shell patterns"):
+        as_pattern("re:model\\.layers\\.(0|1)\\.mlp", Path("v"))
+
+
+def test_a_folder_that_is_not_quantized_is_no_vendors(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="is no quantized checkpoint"):
+        vendor_scope(write_base(tmp_path / "base"))
