@@ -19,7 +19,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check src tests bench demo
 	$(BIN)/ruff check src tests bench demo
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow and not engine" -x
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not engine" -x
 
 test: $(VENV)/.ready
 	$(BIN)/ruff format --check src tests bench demo
@@ -27,7 +27,10 @@ test: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/pao tools install vllm
 	$(BIN)/pao tools install sglang
-	$(BIN)/python -m pytest -q --durations=15
+	$(BIN)/pao tools install ptq
+	$(BIN)/pao tools install eval
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not engine" --durations=15
+	$(BIN)/python -m pytest -q -m "slow or engine" --durations=25
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format src tests bench demo

@@ -13,7 +13,7 @@ from scipy.signal import fftconvolve
 from scipy.stats import binom
 
 from profile_and_optimize.stats.bounded_mean import Values, p_below
-from profile_and_optimize.stats.noninferiority import ALPHA, looks, share_of_look
+from profile_and_optimize.stats.noninferiority import ALPHA, looks, questions_for, share_of_look
 
 NODES = np.arange(0.0, 9.05, 0.05)
 AT_ONCE = 20_000
@@ -73,26 +73,23 @@ class Edges:
 
 
 @cache
-def edges(planned: int, margin: float, wide: int, alpha: float = ALPHA, once: bool = False) -> Edges:
-    """For one task. `wide`: won questions to look at. `once`: the fixed design, one look at the end with all of alpha."""
-    at = (planned,) if once else looks(planned)
-    most, least = [], []
-    for look, n in enumerate(at, start=1):
-        share = (1.0, 1.0) if once else (share_of_look("pass", look, alpha), share_of_look("harm", look, alpha))
-        most.append(_most(n, margin, wide, alpha * share[0]))
-        least.append(_least(n, margin, wide, alpha * share[1]))
+def edges(planned: int, margin: float, most_won: int, alpha: float = ALPHA) -> Edges:
+    """For one task, up to this many won questions."""
+    at = looks(planned)
+    most = [_most(n, margin, most_won, alpha * share_of_look("pass", i, alpha)) for i, n in enumerate(at, start=1)]
+    least = [_least(n, margin, most_won, alpha * share_of_look("harm", i, alpha)) for i, n in enumerate(at, start=1)]
     return Edges(planned, at, np.array(most), np.array(least))
 
 
-def _most(n: int, margin: float, wide: int, level: float) -> np.ndarray:
-    won = np.arange(wide + 1)
-    low, high = np.full(wide + 1, -1), np.clip(won + int(n * margin) + 2, 0, np.maximum(n - won + 1, 0))
+def _most(n: int, margin: float, most_won: int, level: float) -> np.ndarray:
+    won = np.arange(most_won + 1)
+    low, high = np.full(most_won + 1, -1), np.clip(won + int(n * margin) + 2, 0, np.maximum(n - won + 1, 0))
     return _between(low, high, won, n, lambda k: p_many(SIGNS, k, margin) <= level)
 
 
-def _least(n: int, margin: float, wide: int, level: float) -> np.ndarray:
-    won = np.arange(wide + 1)
-    low = np.full(wide + 1, -1)
+def _least(n: int, margin: float, most_won: int, level: float) -> np.ndarray:
+    won = np.arange(most_won + 1)
+    low = np.full(most_won + 1, -1)
     high = np.maximum(n - won + 1, 0)
     fails = lambda k: p_many(-SIGNS, k, -margin) > level  # noqa: E731
     return _between(low, high, won, n, fails) + 1
@@ -118,11 +115,11 @@ class Exact:
     mean_n: float
 
 
-def exact(planned: int, margin: float, flips: float, loss: float, *, once: bool = False, wide: int = 0) -> Exact:
+def exact(planned: int, margin: float, flips: float, loss: float) -> Exact:
     """Of independent questions, of which (flips + loss)/2 are lost and (flips - loss)/2 won."""
     lost, won = (flips + loss) / 2, (flips - loss) / 2
     across, down = _reach(planned, won), _reach(planned, lost)
-    e = edges(planned, margin, max(wide, across), once=once)
+    e = edges(planned, margin, wide(planned, across))
     alive = np.zeros((down + 1, across + 1))
     alive[0, 0] = 1.0
     passed = failed = mean_n = 0.0
@@ -139,8 +136,22 @@ def exact(planned: int, margin: float, flips: float, loss: float, *, once: bool 
     return Exact(passed, failed, mean_n + float(alive.sum()) * planned)
 
 
+def wide(planned: int, most: int) -> int:
+    """Won questions to have the edges of: a round number, so that few tables are made."""
+    step = max(64, planned // 16)
+    return min(planned, -(-(most + 1) // step) * step)
+
+
+def at_once(n: int, margin: float, flips: float, loss: float, alpha: float = ALPHA) -> float:
+    """Probability to pass of the fixed design: the same test with all of alpha, looked at once."""
+    lost, won = (flips + loss) / 2, (flips - loss) / 2
+    w = np.arange(_reach(n, won) + 1)
+    most = _most(n, margin, len(w) - 1, alpha)
+    return float((binom.pmf(w, n, won) * binom.cdf(most, n - w, lost / (1 - won)))[most >= 0].sum())
+
+
 def _reach(n: int, rate: float) -> int:
-    return min(n, int(n * rate + 9 * np.sqrt(n * rate) + 14)) if rate > 0 else 0
+    return min(n, int(n * rate + 8 * np.sqrt(n * rate) + 14)) if rate > 0 else 0
 
 
 def _step(n: int, lost: float, won: float) -> np.ndarray:
@@ -151,12 +162,10 @@ def _step(n: int, lost: float, won: float) -> np.ndarray:
 
 
 def fixed_n(margin: float, flips: float, power: float = 0.9) -> int:
-    """Questions of the design that looks once, at the end, by the same test with all of alpha, and passes with this
-    probability when nothing is lost."""
-    low, high = 0, 64
-    while exact(high, margin, flips, 0.0, once=True).passed < power:
-        low, high = high, 2 * high
-    while high - low > max(1, high // 400):
+    """Questions of the fixed design that passes with this probability when nothing is lost."""
+    guess = questions_for(flips, 0.0, margin) or 0
+    low, high = int(0.7 * guess), int(1.2 * guess)
+    while high - low > max(1, guess // 500):
         middle = (low + high) // 2
-        low, high = (low, middle) if exact(middle, margin, flips, 0.0, once=True).passed >= power else (middle, high)
+        low, high = (low, middle) if at_once(middle, margin, flips, 0.0) >= power else (middle, high)
     return high

@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--concurrency", type=int)
     parser.add_argument("--requests", type=int)
+    parser.add_argument("--calib", help="calibration text; default that of pao quantize")
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seq-len", type=int, default=256)
     parser.add_argument("--keep", type=Path, help="folder for the run and the checkpoints")
@@ -52,7 +53,7 @@ def main() -> int:
 
 def road(asked: argparse.Namespace, space: Path) -> tuple[dict[str, Any], float]:
     began = time.monotonic()
-    named = {n: getattr(asked, n) for n in ("vendor", "concurrency", "requests")}
+    named = {n: getattr(asked, n) for n in ("vendor", "concurrency", "requests", "calib")}
     more = [f"--{n}={v}" for n, v in named.items() if v is not None]
     argv = [
         str(PAO), "optimize", "--model", str(asked.model.resolve()), "--engines", "vllm", "--suite", asked.suite,

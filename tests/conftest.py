@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import load_evidence
@@ -20,6 +21,9 @@ from profile_and_optimize.testing.synthetic import synthetic_run
 
 # Tests share their machine with whatever else runs there; campaigns on the mock server must not wait for it to be quiet.
 os.environ.setdefault("PAO_QUIET_WAIT_S", "0")
+# For the same reason no property has to be shown within a time.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 
 def publish(run: Path) -> Path:

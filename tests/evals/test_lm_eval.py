@@ -106,10 +106,8 @@ def test_choices_are_compared_by_the_probability_of_their_own_tokens(
     # " good" is five tokens at -0.1, " Zad" four with one at -5: good always wins, and is right every second time.
     assert [s.mean for s in run.samples] == [1.0, 0.0, 1.0, 0.0] and {s.said for s in run.samples} == {("good",)}
     assert [s.expected for s in run.samples] == ["good", "Zad"] * 2
-    assert json.loads(run.shown[0].answers[0].replace("(", "[").replace(")", "]").lower()) == [
-        pytest.approx(-0.5),
-        True,
-    ]
+    good, bad = json.loads(run.shown[0].answers[0])
+    assert good == [pytest.approx(-0.5), True] and bad == [pytest.approx(-5.3), False]
 
 
 def test_the_same_questions_have_the_same_ids_with_and_without_a_template_and_samples_have_seeds(
@@ -124,6 +122,7 @@ def test_the_same_questions_have_the_same_ids_with_and_without_a_template_and_sa
         assert {len(s.scores) for s in runs[name].samples} == {3}
     seeds = [b["seed"] for b in place.bodies]
     assert len(seeds) == len(set(seeds)) == 30 and {b["temperature"] for b in place.bodies} == {0.5}
+    assert json.loads(runs["gsm8k"].shown[0].asked) == [{"role": "user", "content": "Question: 0 + 2\nAnswer:"}]
     assert all(b["messages"][-1]["role"] == "user" for b in place.bodies)
     (refused,) = found.failed
     assert refused.task == "choices" and refused.code == "needs_logprobs" and "--chat" in refused.next
@@ -173,3 +172,12 @@ def test_choices_that_a_task_shuffles_are_scored_in_the_order_in_which_they_were
     (run,), (again,) = first.runs, second.runs
     assert [s.mean for s in run.samples] == [1.0] * 24 and len({s.expected for s in run.samples}) == 4
     assert run.samples == again.samples and run.shown == again.shown
+
+
+def test_the_servers_name_stands_for_the_judged_address_whatever_a_look_up_would_say(place: Place) -> None:
+    place.server.seen.clear()
+    url = place.server.url.replace("127.0.0.1", "server.invalid")
+    wanted = wanted_tasks(str(place.folder / "sums.jsonl"), {}, chat=False)
+    asking = Asking(url, "m", "completions", limit=2, addresses=("127.0.0.1",))
+    found = place.evaluator.run(wanted, asking, place.folder / "judged", lambda text: None)
+    assert [s.mean for s in found.runs[0].samples] == [1.0, 1.0] and len(place.bodies) == 2

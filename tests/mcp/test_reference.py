@@ -15,7 +15,7 @@ from profile_and_optimize.ops.base import all_ops
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
 
 
-@pytest.mark.parametrize("name", ["cli.md", "mcp.md"])
+@pytest.mark.parametrize("name", ["cli.md", "mcp.md", "quantization.md"])
 def test_the_pages_are_up_to_date(name: str) -> None:
     assert (REFERENCE / name).read_text() == pages(program())[name], "run: pao reference --write docs/reference"
 
@@ -34,4 +34,4 @@ def test_every_verb_every_option_and_every_tool_has_its_place() -> None:
 
 def test_the_verb_writes_them(tmp_path: Path) -> None:
     assert pao(["reference", "--write", str(tmp_path)]) == 0
-    assert {p.name for p in tmp_path.iterdir()} == {"cli.md", "mcp.md"}
+    assert {p.name for p in tmp_path.iterdir()} == {"cli.md", "mcp.md", "quantization.md"}

@@ -96,6 +96,9 @@ def test_planning_again_is_said_and_keeps_the_gate_a_draft(desk: Desk) -> None:
     assert "all together for 2%" in said["result"]["doubts"][0]
     _, same = desk.gate(candidate)  # the same runs under the same plan are no new chance
     assert same["result"]["doubts"] == said["result"]["doubts"]
+    _, floored = desk.gate(candidate, "--floor", desk.made("again", most, model_digest="sha256:base"))
+    assert floored["result"]["doubts"] == said["result"]["doubts"]  # nor is a floor
+    assert desk.gate(candidate, "--tolerance-points", "2")[1]["result"]["tier"] == "VERDICT"
 
 
 @pytest.mark.parametrize(

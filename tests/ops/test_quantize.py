@@ -164,3 +164,14 @@ def test_a_model_without_a_tokenizer_is_refused(here: Path, capsys: pytest.Captu
     (write_base(here / "base") / "tokenizer.json").unlink()
     assert pao(["calibration_prepare", "--model", "base"]) == 2
     assert "no tokenizer files" in capsys.readouterr().err
+
+
+def test_without_the_environment_it_says_how_to_get_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAO_TOOLS_DIR", str(here / "none"))
+    base = write_base(here / "base")
+    assert pao(["quantize", "--model", str(base), "--target", "nvfp4", "--calib", str(QUESTIONS), *FEW, ACK]) == 2
+    said = capsys.readouterr().err
+    assert "the tool environment ptq is not installed" in said and "pao tools install ptq" in said
+    assert sorted(p.name for p in here.iterdir()) == ["base"]

@@ -15,6 +15,7 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.workload import Point, Workload
+from profile_and_optimize.engines.base import Server, ServeSpec
 from profile_and_optimize.engines.kernels import kernels_in
 from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.evidence.folder import RunFolder
@@ -24,7 +25,7 @@ from profile_and_optimize.ops.verify import check
 from profile_and_optimize.optimize.backends import Backend, Offered, find_backends, only, table
 from profile_and_optimize.optimize.levers import Facts
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
-from profile_and_optimize.testing.fakes import FakeClient, FakeEngine, fake_world
+from profile_and_optimize.testing.fakes import FakeClient, FakeEngine, FakeMachine, fake_world
 
 CPU = Facts(cores=2, cpu=True, compiler=True, gpus=0, moe=False)
 B200 = Facts(cores=64, cpu=False, compiler=True, gpus=1, sm=100, moe=True)
@@ -95,6 +96,22 @@ def test_failed_requests_are_counted(tmp_path: Path) -> None:
     result = made(tmp_path, wanted("a"), world(FakeEngine(), {}, FakeClient(error_every=4)))
     row = result["rows"][0]
     assert row["status"] == "serves" and [p["requests"]["failed"] for p in row["sweep"]] == [1, 2]
+
+
+def test_rows_of_the_same_kernels_and_a_loud_machine_are_said(tmp_path: Path) -> None:
+    class Logging(FakeEngine):
+        def start(self, spec: ServeSpec) -> Server:
+            spec.log.write_text("Using MarlinNvFp4LinearKernel for NVFP4 GEMM\n")
+            return replace(super().start(spec), log=spec.log)
+
+    loud = fake_world(Logging(), machine=FakeMachine(foreign=(1.5,)))
+    result = made(tmp_path, wanted("a", "b"), replace(loud, ask=world(FakeEngine(), {}).ask))
+    a, b = result["rows"]
+    assert a["kernels"] == b["kernels"] == ["MarlinNvFp4LinearKernel"]
+    assert (a["same_kernels_as"], b["same_kernels_as"]) == (None, "fake-a")
+    text = "\n".join(lines_of(result))
+    assert "the kernels of fake-a: what differs between the two is noise" in text
+    assert "machine not quiet: 1.50 cores used by other processes" in text
 
 
 def test_a_changed_table_answer_or_record_does_not_verify(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_the_room_that_is_asked_for_is_that_of_export_and_records(tmp_path: Path
     job = small_job(tmp_path)
     os.truncate(job.base / "model.safetensors", 1_600_000)
     assert run.export_bytes(job) == int(1_600_000 * (4.5 / 16 + 0.25))
-    assert run.side_bytes(job) == 2 * 32 * 718 * 4 + 4 * 64 * 8 + run.RECORDS_BYTES
+    assert run.side_bytes(job) == 2 * 32 * 718 * 4 + 4 * 64 * 8 + run.RECORDS_BYTES + run.base_bytes(job)
 
 
 def test_too_little_memory_for_the_libraries_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,3 +190,16 @@ def test_whatever_ends_us_ends_the_step_and_its_children_and_another_run_goes_on
 
 def test_a_run_says_how_it_is_acknowledged() -> None:
     assert ACK == "PAO_I_UNDERSTAND_THIS_SUBMITS_JOBS"
+
+
+def test_an_interruption_that_we_survive_ends_the_step_too(tmp_path: Path) -> None:
+    job, player = small_job(tmp_path), Player(tmp_path / "env", quantize="hang")
+
+    def say(line: str) -> None:
+        if "at work" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantized(job, say, player.python)
+    assert len(player.pids()) == 2 and not any(alive(pid) for pid in player.pids())
+    assert not job.out.exists()

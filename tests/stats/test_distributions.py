@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -29,4 +30,6 @@ def test_beta_quantiles(p: float, a: int, b: int) -> None:
 
 @given(LEVEL, st.integers(1, 2000), st.floats(0.01, 0.99))
 def test_binomial_quantiles(p: float, n: int, share: float) -> None:
-    assert binom_ppf(p, n, share) == int(stats.binom.ppf(p, n, share))
+    """Where a distribution reaches p exactly, as a symmetric one does at a half, rounding decides between two neighbours."""
+    ours, theirs = binom_ppf(p, n, share), int(stats.binom.ppf(p, n, share))
+    assert ours == theirs or stats.binom.cdf(min(ours, theirs), n, share) == pytest.approx(p, rel=1e-9)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from profile_and_optimize.toolenv import plugins
+from profile_and_optimize.toolenv import plugin
 from profile_and_optimize.toolenv.find import ToolEnv
 from profile_and_optimize.toolenv.provenance import Inspector, Provenance, as_locked, named
 
@@ -116,9 +116,9 @@ def test_what_pip_was_told_to_install_is_what_it_is(
 
 def test_what_alters_imports_makes_an_overlay(site: Path, tmp_path: Path) -> None:
     assert look(site, PYTHONPATH=str(tmp_path)).changed == (f"PYTHONPATH={tmp_path}",)
-    ours = plugins.folder_of(plugins.VLLM_NVFP4_CPU)
+    ours = plugin.folder_of(plugin.VLLM_NVFP4_CPU)
     given = look(site, PYTHONPATH=f"{ours}:{tmp_path}")
-    assert given.delivery == "overlay" and given.changed == (plugins.label(str(ours)), f"PYTHONPATH={tmp_path}")
+    assert given.delivery == "overlay" and given.changed == (plugin.label(str(ours)), f"PYTHONPATH={tmp_path}")
     (site / "patch.pth").write_text("import engine_patch\n")
     (site / "sitecustomize.py").write_text("")
     (site / "vendor-1.0.dist-info").mkdir()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from profile_and_optimize.campaign.guard import too_loud
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.trial import TrialState
 
@@ -36,8 +37,19 @@ def matrix(
         _row(cell, failures.get(cell["cell"]), seen.get(cell["cell"]), by_cell.get(cell["cell"], []), best)
         for cell in asked["cells"]
     ]
+    _mark_twins(rows)
     same = ("model", "model_digest", "format", "api", "isl", "osl", "gaps", "skipped", "questions_sha256")
     return {"schema": SCHEMA, **{k: asked[k] for k in same}, "rows": rows, "caveats": list(CAVEATS)}
+
+
+def _mark_twins(rows: Sequence[dict[str, Any]]) -> None:
+    """A row whose server named the kernels of an earlier one says so: what differs between the two is noise."""
+    first: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        key = (row["engine"], *(row["kernels"] or ()))
+        row["same_kernels_as"] = first.setdefault(key, row["cell"]) if row["kernels"] else None
+        if row["same_kernels_as"] == row["cell"]:
+            row["same_kernels_as"] = None
 
 
 def _row(
@@ -119,7 +131,7 @@ def _point(t: Judged) -> dict[str, Any]:
         "tpot_ms_p50": tpot["p50"] if tpot else None, "ttft_ms_p50": ttft["p50"] if ttft else None,
         "output_throughput_tok_s": shown["output_throughput_tok_s"], "window": shown["output_throughput_window"],
         "isl_observed_mean": shown["isl_observed_mean"], "osl_observed_mean": shown["osl_observed_mean"],
-        "client": t.honesty.validity.value, "client_reasons": list(t.honesty.reasons),
+        "client": t.honesty.validity.value, "client_reasons": list(t.honesty.reasons), "machine": list(too_loud(t.file.machine)),
     }  # fmt: skip
 
 
@@ -152,6 +164,10 @@ def _told(row: Mapping[str, Any]) -> list[str]:
     lines += [f"    {row['why']}"] if row["why"] else []
     lines += [f"    log: {row['log']}"] if row["log"] else []
     lines += [f"    kernels: {', '.join(row['kernels'])}"] if row["kernels"] else []
+    twin = row["same_kernels_as"]
+    lines += [f"    the kernels of {twin}: what differs between the two is noise"] if twin else []
+    loud = dict.fromkeys(why for p in row["sweep"] for why in p["machine"])
+    lines += [f"    machine not quiet: {next(iter(loud))}"] if loud else []
     laid = row["delivery"] in ("overlay", "patch")
     return lines + ([f"    OVERLAY: {row['modified_files']}"] if laid else [])
 

@@ -11,7 +11,7 @@ from profile_and_optimize.engines.base import Command, Counters, Server, ServeSp
 from profile_and_optimize.engines.formats import NVFP4, W4A16_NVFP4, format_of
 from profile_and_optimize.engines.installed import Installed, safe_weights
 from profile_and_optimize.engines.prometheus import scrape
-from profile_and_optimize.toolenv import plugins
+from profile_and_optimize.toolenv import plugin
 from profile_and_optimize.toolenv.find import ToolEnv
 
 # The compiled graph that 0.32.0 saves ahead of time does not load again on CPU ("'function' object has no attribute
@@ -53,7 +53,7 @@ class VllmEngine:
         it: what is served without stays a release."""
         if not self.is_cpu or format_of(model) not in EMULATED:
             return ()
-        paths = (str(plugins.folder_of(plugins.VLLM_NVFP4_CPU)), given.get("PYTHONPATH", ""))
+        paths = (str(plugin.folder_of(plugin.VLLM_NVFP4_CPU)), given.get("PYTHONPATH", ""))
         return (("PYTHONPATH", ":".join(filter(None, paths))),)
 
     @property

@@ -41,7 +41,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How every question is asked. `url` is the server's root, `limit` and `fewshot` None where the task decides.
+    """How every question is asked. `url` is the server's root, `addresses` those that its name was judged to stand for (none:
+    it is an address itself). `limit` and `fewshot` are None where the task decides.
 
     `samples` answers per question: the same one each time at temperature 0, so more than one needs a temperature.
     """
@@ -58,6 +59,7 @@ class Asking:
     concurrency: int = 8
     timeout_s: float = 600.0
     seed: int = 0
+    addresses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.api not in APIS:

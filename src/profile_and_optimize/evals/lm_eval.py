@@ -119,6 +119,7 @@ def job_of(wanted: Sequence[Wanted], asking: Asking, out: Path) -> dict[str, Any
     return {
         "schema": 1, "out": str(out), "url": asking.url, "model": asking.model, "api": asking.api, "limit": asking.limit,
         "fewshot": asking.fewshot, "samples": asking.samples, "temperature": asking.temperature, "max_tokens": asking.max_tokens,
+        "addresses": list(asking.addresses),
         "metric": asking.metric, "concurrency": asking.concurrency, "timeout_s": asking.timeout_s, "seed": asking.seed,
         "tasks": [_entry(w) for w in wanted],
     }  # fmt: skip

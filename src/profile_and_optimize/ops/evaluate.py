@@ -118,6 +118,7 @@ def _asking(req: EvaluateRequest, t: Target) -> Asking:
         url=t.url, model=t.served, api="chat" if req.chat else "completions", limit=req.limit, fewshot=req.fewshot,
         samples=req.samples, temperature=drawn if req.temperature is None else req.temperature, max_tokens=req.max_tokens,
         metric=req.metric or "", concurrency=req.concurrency, timeout_s=req.timeout_s, seed=req.seed,
+        addresses=t.addresses,
     )  # fmt: skip
 
 

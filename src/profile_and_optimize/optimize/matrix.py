@@ -103,6 +103,8 @@ def _try(seat: Seat, wanted: Wanted, arm: Arm) -> None:
             f"  {arm.id}: ready in {server.start_s:.1f} s; {right(seen['answers'])} of {len(seen['answers'])} known"
         )
         seat = _calibrated(seat, server, wanted)
+        wait = seat.world.guard.wait(server.pid if seat.world.engine(arm.engine).restarts else None, seat.say)
+        seat.folder.event("settled", arm=arm.id, **wait.to_json())
         for point in wanted.points:
             done = run_trial(seat, server, arm, point, TrialKey(1, arm.id, point.key))
             if done.summary.state is TrialState.FAILED:

@@ -508,9 +508,12 @@ def begin(job: dict[str, Any]) -> Path:
             f"Half made. What is checked and whole appears as {out.name}, beside this folder.\n",
         )
     state = state_of(partial)
-    if state.setdefault("job_digest", job["job_digest"]) != job["job_digest"]:
+    other = state.get("job_digest", job["job_digest"]) != job["job_digest"]
+    if other and (partial / "work" / "calib.jsonl").exists():
         told = "this folder was begun for another job"
         raise Stop("wrong_use", told, where=str(partial), next="give another --out, or remove that folder")
+    # A job that ended before it had any sample leaves nothing that another one could be taken for.
+    state["job_digest"] = job["job_digest"]
     mark(partial, state)
     return partial
 

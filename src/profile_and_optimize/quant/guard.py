@@ -44,6 +44,8 @@ VISION = re.compile(
     r"(^|\.)(vision\w*|visual|audio_tower|multi_?modal_projector|mm_projector|embed_vision|image_newline)(\.|$)"
 )
 EXPERT = re.compile(r"^(.*\bexperts)\.(?:(\d+)\.)?(\w+?)(?:\.weight)?$")
+# What a backend writes for each expert, where the base has all of them in one tensor.
+APART = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
 # What a kernel runs as one matrix and dequantizes with one global scale.
 FUSED = (("gate_proj", "up_proj"), ("w1", "w3"), ("q_proj", "k_proj", "v_proj"))
 SUFFIXES = (
@@ -270,6 +272,17 @@ class Evidence:
         return {key(m["name"]): m["kind"] for m in self.facts["modules"]}
 
     @cached_property
+    def apart(self) -> dict[str, tuple[str, ...]]:
+        """Tensors of all experts in the base that the export holds expert by expert, with the names of the parts there."""
+        return {
+            n: parts for n in self.base if n not in self.packed and n not in self.plain and (parts := parts_of(self, n))
+        }
+
+    def is_packed(self, name: str) -> bool:
+        """Whether a weight of the base is quantized in the export, in one piece or in parts."""
+        return name in self.packed or (name in self.apart and all(p in self.packed for p in self.apart[name]))
+
+    @cached_property
     def experts(self) -> Experts:
         return pair_experts(self)
 
@@ -278,6 +291,24 @@ class Evidence:
         parts = name.split(".")
         above = [".".join(parts[: i + 1]) for i in range(len(parts))]
         return any(fnmatch.fnmatchcase(n, p) for p in self.job.get("exclude", []) for n in above)
+
+
+def parts_of(ev: Evidence, name: str) -> tuple[str, ...]:
+    """Of `...experts.gate_up_proj`: `...experts.0.gate_proj.weight` and so on, where all of them are in the export."""
+    stem, _, last = name.rpartition(".")
+    kind = "bias" if last.endswith("_bias") else "weight"
+    if not stem.endswith("experts"):
+        return ()
+    for projections in APART.get(last.removesuffix("_bias"), ()):
+        parts = tuple(f"{stem}.{e}.{p}.{kind}" for e in range(ev.base[name].shape[0]) for p in projections)
+        found = sum(
+            ev.packed[p].params if p in ev.packed else ev.plain[p].params
+            for p in parts
+            if p in ev.packed or p in ev.plain
+        )
+        if found == ev.base[name].params:
+            return parts
+    return ()
 
 
 def key(name: str) -> str:
@@ -392,7 +423,7 @@ def expert_weights(ev: Evidence) -> dict[str, dict[str, bool]]:
         if match is None or len(tensor.shape) < (3 if match[2] is None else 2) or tensor.dtype not in FLOATS:
             continue
         if "shared_expert" not in match[1] and not VISION.search(name) and name not in spared:
-            groups.setdefault(match[1], {})[name] = name in ev.packed
+            groups.setdefault(match[1], {})[name] = ev.is_packed(name)
     return groups
 
 
@@ -537,14 +568,18 @@ def _scale_fits(p: Packed) -> bool:
 
 
 def _other_dtype(ev: Evidence, name: str) -> bool:
-    """A kept tensor has the base's dtype, or bf16: the base is loaded in it."""
-    return name in ev.base and ev.plain[name].dtype not in (ev.base[name].dtype, "BF16")
+    """A kept tensor has the base's dtype, or bf16: the base is loaded in it. A vector may be wider: some model classes keep
+    a router's correction in float32."""
+    if name not in ev.base:
+        return False
+    allowed = {ev.base[name].dtype, "BF16", *(("F32",) if len(ev.base[name].shape) < 2 else ())}
+    return ev.plain[name].dtype not in allowed
 
 
 def missing(ev: Evidence) -> list[str]:
     """Tensors of the base that the export has in no form, ties and spare layers apart."""
     tied = {n for pair in ev.facts["tied"] for n in pair}
-    gone = [n for n in ev.base if n not in ev.packed and n not in ev.plain]
+    gone = [n for n in ev.base if n not in ev.packed and n not in ev.plain and n not in ev.apart]
     drop = set(spare(ev))
     return sorted(n for n in gone if n not in drop and n not in tied and module_of(n) not in tied)
 
@@ -555,7 +590,7 @@ def spare(ev: Evidence) -> list[str]:
     layers = text.get("num_hidden_layers")
     out = []
     for n in ev.base:
-        if n in ev.packed or n in ev.plain:
+        if n in ev.packed or n in ev.plain or n in ev.apart:
             continue
         number = re.match(r"^(?:\w+\.)*layers\.(\d+)\.", n)
         if re.search(r"(^|\.)mtp(\.|$)", n) or (number and isinstance(layers, int) and int(number[1]) >= layers):
@@ -565,10 +600,13 @@ def spare(ev: Evidence) -> list[str]:
 
 def sizes(ev: Evidence) -> dict[str, int]:
     """Bytes of tensors: of the base, implied by the recipe, and there. File headers are not counted."""
-    kept = sum(t.params * 2 if ev.plain[n].dtype == "BF16" else t.nbytes for n, t in ev.base.items() if n in ev.plain)
+    kept = sum(
+        ev.plain[n].params * min(BYTES[t.dtype], BYTES[ev.plain[n].dtype]) for n, t in ev.base.items() if n in ev.plain
+    )
+    apart = sum(ev.plain[n].nbytes for n in {part for parts in ev.apart.values() for part in parts} if n in ev.plain)
     return {
         "base": sum(t.nbytes for t in ev.base.values()),
-        "expected": round(kept + sum(p.expected for p in ev.packed.values())),
+        "expected": round(kept + apart + sum(p.expected for p in ev.packed.values())),
         "actual": sum(t.nbytes for t in ev.export.values()),
     }
 
@@ -637,6 +675,7 @@ def _list_faults(ev: Evidence, entries: list[str]) -> list[str]:
     plain = {module_of(n) for n, t in ev.plain.items()}
     plain |= {a for pair in ev.facts["tied"] for a in (pair[0], pair[1], module_of(pair[0]), module_of(pair[1]))}
     quantized = {module_of(n) for n in ev.packed}
+    exact = (ev.config.get("quantization_config") or {}).get("quant_method") == "compressed-tensors"
     faults = []
     for entry in entries:
         if any(ord(c) < 32 or ord(c) == 127 for c in entry):
@@ -645,10 +684,12 @@ def _list_faults(ev: Evidence, entries: list[str]) -> list[str]:
             faults.append(f"{entry!r} matches no unquantized tensor")
         else:
             faults += [
-                f"{entry!r} also matches {m}, which is quantized" for m in sorted(quantized) if _names(entry, m)
+                f"{entry!r} also matches {m}, which is quantized"
+                for m in sorted(quantized)
+                if _names(entry, m, exact=exact)
             ][:2]
     for module in sorted(must_be_listed(ev)):
-        if not any(_names(entry, module) for entry in entries):
+        if not any(_names(entry, module, exact=exact) for entry in entries):
             faults.append(f"{module} is not quantized and not listed")
     return faults
 
@@ -662,11 +703,14 @@ def must_be_listed(ev: Evidence) -> set[str]:
     return {module for module in there if key(module) in recorded}
 
 
-def _names(entry: str, module: str) -> bool:
-    """An entry as engines read it: a module, one it is in, a pattern with stars, or `re:` and an expression."""
+def _names(entry: str, module: str, *, exact: bool = False) -> bool:
+    """An entry as engines read it: a module, one it is in, a pattern with stars. With compressed-tensors (`exact`) the
+    module itself alone, or `re:` and an expression."""
     if entry.startswith("re:"):
         return re.match(entry[3:], module) is not None
-    return entry == module or module.startswith(entry + ".") or fnmatch.fnmatchcase(module, entry)
+    if entry == module or exact:
+        return entry == module
+    return module.startswith(entry + ".") or fnmatch.fnmatchcase(module, entry)
 
 
 def untouched(ev: Evidence) -> Check:
@@ -698,15 +742,17 @@ def protected(ev: Evidence, name: str) -> bool:
 
 
 def same_values(one: Tensor, other: Tensor) -> bool:
-    """Equal bytes; or `other` is `one` rounded to bf16, to the nearest with ties to even."""
+    """Equal bytes; or `other` is `one` rounded to bf16, to the nearest with ties to even, or `one` in more bytes."""
     if one.shape != other.shape:
         return False
     if one.dtype == other.dtype:
         return one.digest() == other.digest()
-    if (one.dtype, other.dtype) != ("F32", "BF16"):
+    if {one.dtype, other.dtype} != {"F32", "BF16"}:
         return False
-    wide = np.concatenate([*one.pieces(), np.zeros(0, np.uint8)]).view(np.uint32)
-    narrow = np.concatenate([*other.pieces(), np.zeros(0, np.uint8)]).view(np.uint16)
+    bits = {t.dtype: np.concatenate([*t.pieces(), np.zeros(0, np.uint8)]) for t in (one, other)}
+    wide, narrow = bits["F32"].view(np.uint32), bits["BF16"].view(np.uint16)
+    if one.dtype == "BF16":
+        return bool(np.array_equal(wide, narrow.astype(np.uint32) << 16))
     rounded = (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16
     return bool(np.array_equal(rounded.astype(np.uint16), narrow))
 
@@ -717,7 +763,7 @@ def unknown_moe(ev: Evidence) -> Check:
     total = sum(t.params for t in ev.base.values())
     bad = []
     for n, t in ev.base.items():
-        if n in ev.packed or n not in ev.plain or len(t.shape) < 2 or t.dtype not in FLOATS:
+        if ev.is_packed(n) or (n not in ev.plain and n not in ev.apart) or len(t.shape) < 2 or t.dtype not in FLOATS:
             continue
         module = module_of(n)
         if (

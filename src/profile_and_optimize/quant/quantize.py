@@ -19,6 +19,7 @@ and ranges are saved every few samples. A search (AWQ, GPTQ) has no such state h
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fnmatch
 import json
@@ -27,7 +28,9 @@ import re
 import resource
 import shutil
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +39,7 @@ from typing import Any
 SCHEMA = 1
 EXIT = {"refused": 1, "wrong_use": 2, "broke": 3}
 REFERENCE_BYTES = 512_000_000
+SHARD = "1GB"  # held in memory while it fills, and once more while it is written
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tokenization_*.py")
 COPIED = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json", "tekken.json",
           "chat_template*", "*processor_config.json", "generation_config.json")  # fmt: skip
@@ -145,6 +149,8 @@ class Work:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
+    peak: Any = None
+    peaks: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -175,6 +181,7 @@ class Work:
         before = time.monotonic()
         yield
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - before, 2)
+        self.peaks[stage] = self.peak.taken() if self.peak else None
 
     def state(self) -> dict[str, Any]:
         path = self.partial / "STATE.json"
@@ -276,6 +283,27 @@ def scope(model: Any, patterns: list[str]) -> list[str]:
 # ---- loading -------------------------------------------------------------------------------------------------------------
 
 
+class Peak:
+    """The most memory of our own that was held: anonymous pages, looked at every 50 ms. The system's own figure counts the
+    mapped pages of the base's files too, which it drops when it needs them."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def taken(self) -> int | None:
+        """The most since it was last asked; None where the system does not tell."""
+        most, self.bytes = self.bytes, 0
+        return most or None
+
+    def _watch(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # another system than Linux: not known
+            while True:
+                found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+                self.bytes = max(self.bytes, int(found.group(1)) * 1024)  # type: ignore[union-attr]
+                time.sleep(0.05)
+
+
 @dataclass
 class Loaded:
     """The base in memory, or with its layers on disk (`layered`)."""
@@ -352,7 +380,7 @@ def layer_map(cls: Any, work: Work) -> dict[str, str]:
         empty = (
             cls._from_config(config)
             if hasattr(cls, "_from_config")
-            else cls.from_config(config, trust_remote_code=True)
+            else cls.from_config(config, trust_remote_code=bool(work.job.get("trust_remote_code")))
         )
     lists = [name for name, module in empty.named_modules() if isinstance(module, torch.nn.ModuleList)]
     stacks = [name for name in lists if not any(name.startswith(other + ".") for other in lists if other != name)]
@@ -369,6 +397,13 @@ def layer_map(cls: Any, work: Work) -> dict[str, str]:
     return places
 
 
+def give_memory_back() -> None:
+    """glibc keeps freed blocks of a layer's size for itself, and a small one above them holds them fast: the peak grew by
+    70 MB a layer. Blocks from 4 MB on come from the system and go back to it."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD
+
+
 def load(work: Work, config: dict[str, Any]) -> Loaded:
     """The base in bf16. Raises Stop where the library cannot load it whole."""
     import torch
@@ -381,6 +416,7 @@ def load(work: Work, config: dict[str, Any]) -> Loaded:
     layered = wants_layers(work, device)
     where: dict[str, Any] = {"device_map": "auto"} if device == "cuda" else {}
     if layered:
+        give_memory_back()
         # compressed-tensors moves buffers with their module and accelerate's own default does not; ModelOpt wants them here.
         moved = {"offload_buffers": work.job["backend"] == "llm-compressor"}
         where = {"device_map": layer_map(cls, work), "offload_folder": str(work.work / "offload")} | moved
@@ -487,7 +523,21 @@ def file_names(model: Any) -> Callable[[str], str]:
         from modelopt.torch.export.quant_aware_conversion import build_reverse_name_mapper
 
         mapper = build_reverse_name_mapper(model)
-    return (lambda name: cleaned(mapper(name))) if mapper is not None else (lambda name: name)
+    if mapper is None:
+        return lambda name: name
+    # Some rules hold for a weight's full name alone: backbone.embedding.weight.
+    return lambda name: cleaned(mapper(name + ".weight")).removesuffix(".weight") if name else name
+
+
+def refuse_unfit(work: Work, experts: list[Experts], model: Any) -> None:
+    """Pairs of format and experts that the libraries break on, or break: seen with the releases this was written for."""
+    target, name = work.job["target"], type(model).__name__
+    if experts and target.endswith("_awq"):
+        told = f"AWQ by {work.job['backend']} fails on experts, or rescales their routers"
+        raise Stop("wrong_use", told, where=experts[0].name, next="--target nvfp4 or w4a16_gptq, or leave experts out")
+    if experts and (work.job["backend"], target) == ("modelopt", "int8") and name.startswith(("GptOss", "Llama4")):
+        told = f"ModelOpt cannot write the experts of {name} as int8"
+        raise Stop("wrong_use", told, where=experts[0].name, next="--target fp8 or nvfp4")
 
 
 def describe(work: Work, model: Any) -> None:
@@ -501,6 +551,7 @@ def describe(work: Work, model: Any) -> None:
         work.say(f"experts {e.name}: {e.count} x {e.projections} matrices, {e.layout}, {e.parameters} weights{left}")
     if not experts:
         work.say("no mixture of experts")
+    refuse_unfit(work, [e for e in experts if not excluded(e.name, patterns)], model)
     odd = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m.in_features % group]
     odd += [n for n, m in model.named_modules() if any(d % group for p in stacked(m) for d in p.shape[1:])]
     odd = [name for name in odd if not excluded(name, patterns)]
@@ -602,6 +653,8 @@ class Calibration:
         import torch
 
         start, began = self._resume(), time.monotonic()
+        if start == 0:
+            self.tokens.counts.clear()  # a search passes the text through more than once
         every, of = max(1, len(self.batches) // 32), len(self.batches)
         for at in range(start, of):
             with torch.no_grad():
@@ -742,6 +795,14 @@ def patch_modelopt() -> None:
     tq.StaticBlockwiseFP4FakeQuantFunction.forward = staticmethod(static)
 
 
+def leave_weights_on_disk() -> None:
+    """ModelOpt writes a layer's weights "back" after each look at them, which for a layer on disk means into memory, until
+    the whole model lies there. Ranges change no weights, so there is nothing to write. A search does change them."""
+    from modelopt.torch.quantization.plugins import accelerate
+
+    accelerate._writeback_params_to_weights_map = lambda module, hook: None
+
+
 # ---- ModelOpt --------------------------------------------------------------------------------------------------------------
 
 
@@ -788,9 +849,15 @@ def modelopt_ranges(model: Any) -> tuple[Callable[[], dict[str, Any]], Callable[
 
 def modelopt_unknown(model: Any, patterns: list[str]) -> list[str]:
     """Experts for which ModelOpt made no quantizer: it would leave most of the model in bf16 without a word."""
-    with_quantizers = {name.split("_quantizer")[0].rpartition(".")[0] for name in quantizers_in(model)}
-    inside = [e.name for e in experts_in(model) if not excluded(e.name, patterns)]
-    return [name for name in inside if not any(q == name or q.startswith(name + ".") for q in with_quantizers)]
+    inside = [e for e in experts_in(model) if not excluded(e.name, patterns)]
+    return [e.name for e in inside if not modelopt_knows(model, e)]
+
+
+def modelopt_knows(model: Any, e: Experts) -> bool:
+    """Stacked experts hold their quantizers themselves; a router's beside them is no sign of it."""
+    if e.layout == "fused":
+        return any("weight_quantizer" in child for child, _ in model.get_submodule(e.name).named_children())
+    return any(name.startswith(e.name + ".") for name in quantizers_in(model))
 
 
 def modelopt_quantize(work: Work, loaded: Loaded, calibration: Calibration) -> dict[str, bool]:
@@ -799,6 +866,8 @@ def modelopt_quantize(work: Work, loaded: Loaded, calibration: Calibration) -> d
 
     if loaded.device == "cpu":
         patch_modelopt()
+    if loaded.layered and work.recipe.data != "search":
+        leave_weights_on_disk()
     model, patterns = loaded.model, work.patterns
     config = modelopt_config(work.recipe, patterns)
     mtq.quantize(model, config | {"algorithm": None})
@@ -820,6 +889,8 @@ def modelopt_quantize(work: Work, loaded: Loaded, calibration: Calibration) -> d
         calibration.ranges, calibration.restore = modelopt_ranges(model)
     if config["algorithm"] is not None:
         mtq.calibrate(model, config["algorithm"], forward_loop=loop if work.recipe.data != "none" else None)
+    if work.recipe.data == "search":  # its ranges are in place by now, and only an input that was seen has one
+        saw = {n: q.amax is not None for n, q in quantizers_in(model).items() if part_of(n) == "input"}
     calibration.tokens.stop()
     return saw
 
@@ -839,6 +910,10 @@ def modelopt_join(model: Any) -> None:
 
     requantize_resmooth_fused_llm_layers(model)
     sync_moe_gate_up_amax(model)
+    for quantizer in quantizers_in(model).values():
+        # The export divides a bf16 range and keeps a rounded scale, which the model in memory does not do.
+        if quantizer.num_bits == 8 and getattr(quantizer, "_amax", None) is not None:
+            quantizer._amax = quantizer._amax.float()
 
 
 def modelopt_quantizer_facts(model: Any, saw: dict[str, bool]) -> list[dict[str, Any]]:
@@ -880,17 +955,46 @@ def modelopt_weight_quantizers(model: Any, experts: str) -> int:
 
 def modelopt_export(work: Work, loaded: Loaded) -> None:
     from modelopt.torch.export import export_hf_checkpoint
+    from modelopt.torch.export.quant_aware_conversion import build_reverse_name_mapper
 
-    export_hf_checkpoint(loaded.model, export_dir=work.export)
-    clean_excludes(work.export)
+    pack_from_float32()
+    named, mapper = file_names(loaded.model), None
+    with contextlib.suppress(Exception):
+        mapper = build_reverse_name_mapper(loaded.model)
+    modules = [name for name, _ in loaded.model.named_modules() if name]
+    right = {cleaned(mapper(name)): named(name) for name in modules} if mapper else {}
+    export_hf_checkpoint(loaded.model, export_dir=work.export, max_shard_size=SHARD)
+    clean_excludes(work.export, {wrong: name for wrong, name in right.items() if wrong != name})
 
 
-def clean_excludes(export: Path) -> None:
-    """A rename rule of ModelOpt hits its own marker on some models and leaves it, control character and all, in the list
-    of modules left out. Such an entry matches nothing: the module's plain name is put back."""
+def pack_from_float32() -> None:
+    """ModelOpt divides bf16 weights by one scale in bf16, and rounds what is rounded already once more: its FP8 files lie
+    further from the base than its model in memory. From float32 they are the same (KL .0050 to .0044 on the demo model)."""
+    from modelopt.torch.export import unified_export_hf as unified
+
+    plain = getattr(unified.to_quantized_weight, "plain", unified.to_quantized_weight)
+
+    def pack(weight: Any, *rest: Any, **named: Any) -> Any:
+        return plain(weight.float() if type(weight).__name__ in ("Tensor", "Parameter") else weight, *rest, **named)
+
+    pack.plain = plain  # type: ignore[attr-defined]
+    unified.to_quantized_weight = pack
+
+
+def clean_excludes(export: Path, right: dict[str, str]) -> None:
+    """ModelOpt's rename of the modules left out goes wrong on some models: its own marker stays in the list, control
+    character and all, or a name is not that of the files (`right`). Such an entry matches nothing."""
     for path in (export / "hf_quant_config.json", export / "config.json"):
         if path.exists():
-            write_json(path, cleaned(read_json(path)))
+            write_json(path, corrected(cleaned(read_json(path)), right))
+
+
+def corrected(value: Any, right: dict[str, str]) -> Any:
+    """The lists of modules left out with the names of the files."""
+    if isinstance(value, dict):
+        lists = {k: [right.get(e, e) for e in v] for k, v in value.items() if k in ("exclude_modules", "ignore")}
+        return {key: lists[key] if key in lists else corrected(inner, right) for key, inner in value.items()}
+    return value
 
 
 def cleaned(value: Any) -> Any:
@@ -955,11 +1059,13 @@ def compressor_quantize(work: Work, loaded: Loaded, calibration: Calibration) ->
     refuse_unknown([e.name for e in experts_in(model) if e.layout == "fused" and not excluded(e.name, work.patterns)])
     session = active_session()
     session.reset()
-    calibration.tokens.watch(model)
     with moe_calibration_context():
-        if work.recipe.data == "search":
+        if (
+            work.recipe.data == "search"
+        ):  # each layer sees the text several times: tokens per expert would be no count of it
             compressor_search(work, loaded, calibration)
         else:
+            calibration.tokens.watch(model)
             session.initialize(model=model, start=-1, recipe=compressor_modifiers(work, model), calib_data=None)
             saw = compressor_observe(work, model, calibration)
             session.finalize()
@@ -994,10 +1100,10 @@ def compressor_search(work: Work, loaded: Loaded, calibration: Calibration) -> N
     from torch.utils.data import DataLoader
 
     if loaded.device == "cpu":  # there is no memory to pin for a device that is not there
-        torch.Tensor.pin_memory = lambda self, *rest, **named: self  # type: ignore[method-assign]
+        torch.Tensor.pin_memory = lambda self, *rest, **named: self
     work.note(f"{work.recipe.method} searches layer by layer; killed, it begins again")
     rows = [{"input_ids": torch.tensor(batch)} for batch in calibration.batches]
-    data = DataLoader(rows, batch_size=None)  # type: ignore[arg-type]
+    data = DataLoader(rows, batch_size=None)
     session, modifiers = active_session(), compressor_modifiers(work, loaded.model)
     # Smoothing scales norms, and wants those that store 1 + w as plain ones. It costs them a rounding: not done without need.
     with norm_calibration_context(loaded.model) if work.recipe.method == "awq" else contextlib.nullcontext():
@@ -1072,7 +1178,10 @@ def compressor_export(work: Work, loaded: Loaded) -> None:
     from llmcompressor.transformers.compression.compressed_tensors_utils import modify_save_pretrained
 
     modify_save_pretrained(loaded.model)
-    loaded.model.save_pretrained(str(work.export), save_compressed=True)
+    # transformers 5.14 cannot write several files of a model that lies on disk: its index of them fails. One file, then,
+    # and the quantized weights are in memory while it is written.
+    shard = "100TB" if loaded.layered else SHARD
+    loaded.model.save_pretrained(str(work.export), save_compressed=True, max_shard_size=shard)
 
 
 # ---- what is handed on -----------------------------------------------------------------------------------------------------
@@ -1273,7 +1382,7 @@ def export(work: Work, loaded: Loaded, backend: Backend) -> None:
 
 
 def record(work: Work, loaded: Loaded) -> dict[str, Any]:
-    """quantize.json. The peak counts the pages of the base's own file that were mapped, which the system can drop."""
+    """quantize.json. `peak_rss_bytes` counts mapped pages of the base's files; `peak_own_bytes`, by stage, does not."""
     from importlib.metadata import PackageNotFoundError, version
 
     def known(name: str) -> str | None:
@@ -1293,10 +1402,10 @@ def record(work: Work, loaded: Loaded) -> dict[str, Any]:
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     how = "one layer at a time from disk" if loaded.layered else "the whole model in memory"
-    told = f"{how}; base {base_bytes(work.base)} bytes; mapped pages of files count; {'; '.join(work.notes)}"
+    told = f"{how}; base {base_bytes(work.base)} bytes; {'; '.join(work.notes)}"
     return {
         "schema": SCHEMA, "job": work.job, "versions": {n: v for n in names if (v := known(n))}, "seconds": work.seconds,
-        "peak_rss_bytes": peak, "threads": work.job.get("threads", 1), "device": loaded.device,
+        "peak_rss_bytes": peak, "peak_own_bytes": work.peaks, "threads": work.job.get("threads", 1), "device": loaded.device,
         "model_type": loaded.model.config.model_type, "base_digest": work.job["base_digest"], "load_peak_note": told,
     }  # fmt: skip
 
@@ -1319,24 +1428,31 @@ def run(job: dict[str, Any]) -> None:
         quantize(work, recipe, config, calib, held)
         work.mark(done=True)
         work.say("quantized", done=1, of=1)
-    except Stop as stop:
-        work.mark(failed=stop.line())
-        raise
-    except OSError as error:
-        stop = disk_stop(error, work)
-        work.mark(failed=stop.line())
-        raise stop from error
+    except Exception as error:
+        told = error if isinstance(error, Stop) else midway(error, work)
+        with contextlib.suppress(OSError):  # a full disk has no room for this either
+            work.mark(failed=told.line())
+        if told is error:
+            raise
+        raise told from error
 
 
-def disk_stop(error: OSError, work: Work) -> Stop:
-    if error.errno == errno.ENOSPC:
-        return Stop("broke", "the disk is full", where=str(work.partial), next="make room, then run it again")
-    return Stop("broke", str(error), where=str(error.filename or work.partial), next="run it again: it goes on")
+def midway(error: Exception, work: Work) -> Stop:
+    """What broke, in one line. The libraries' own writers say a full disk in words alone."""
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        return Stop(
+            "broke", "the disk is full", where=str(work.partial), next="make room, then run it again: it goes on"
+        )
+    if isinstance(error, MemoryError):
+        return Stop("broke", "out of memory", where="quantize", next="stop what else runs, or take a machine with more")
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Stop("broke", told, where=str(work.partial), next="the lines above say where; run it again: it goes on")
 
 
 def quantize(work: Work, recipe: Recipe, config: dict[str, Any], calib: list[list[int]], held: list[list[int]]) -> None:
     import torch
 
+    work.peak = Peak()
     torch.set_num_threads(max(1, int(work.job.get("threads", 1))))
     torch.manual_seed(int(work.job.get("seed", 0)))
     backend = BACKENDS[work.job["backend"]]
@@ -1370,15 +1486,10 @@ def main(argv: list[str]) -> int:
             raise Stop("wrong_use", "one argument: JOB.json", next="python quantize.py JOB.json")
         run(read_json(Path(argv[0])))
     except Stop as stop:
+        if stop.__cause__ is not None:
+            traceback.print_exception(stop.__cause__)
         print("PAO-ERROR " + json.dumps(stop.line()), file=sys.stderr, flush=True)
         return EXIT[stop.code]
-    except Exception as error:
-        import traceback
-
-        traceback.print_exc()
-        told = Stop("broke", f"{type(error).__name__}: {error}", where="quantize", next="the lines above say where")
-        print("PAO-ERROR " + json.dumps(told.line()), file=sys.stderr, flush=True)
-        return EXIT["broke"]
     return 0
 
 

@@ -128,11 +128,13 @@ def available_memory() -> int | None:
 
 
 def side_bytes(job: Job) -> int:
-    """What is written beside the export: log-probabilities of the held-out text, tokens in JSON, records."""
+    """What is written beside the export: log-probabilities of the held-out text, tokens in JSON, records, and the weights
+    that the round trip widens again."""
     vocab = text_part(base_config(job.base)).get("vocab_size")
     rows = job.heldout.samples * job.heldout.seq_len
     reference = rows * vocab * 4 if isinstance(vocab, int) else REFERENCE_BYTES
-    return min(reference, REFERENCE_BYTES) + job.calibration.samples * job.calibration.seq_len * 8 + RECORDS_BYTES
+    text = job.calibration.samples * job.calibration.seq_len * 8
+    return min(reference, REFERENCE_BYTES) + text + RECORDS_BYTES + base_bytes(job)
 
 
 @contextlib.contextmanager
@@ -222,12 +224,11 @@ class Lines:
     def _progress(self, told: dict[str, Any]) -> None:
         """What is said without a count, the ends of a count, and of what lies between a line every now and then."""
         says, done, of = str(told.get("says", "")), told.get("done"), told.get("of")
-        now = time.monotonic()
-        counted = isinstance(done, int) and isinstance(of, int) and of > 0
-        if counted and 0 < done < of and now - self._told < TOLD_EVERY_S:
-            return
-        self._told = now if counted else self._told
-        count = f" {done}/{of}" if counted else ""
+        now, count = time.monotonic(), ""
+        if isinstance(done, int) and isinstance(of, int) and of > 0:
+            if 0 < done < of and now - self._told < TOLD_EVERY_S:
+                return
+            self._told, count = now, f" {done}/{of}"
         left = told.get("left_s")
         then = f", {_duration(float(left))} left" if isinstance(left, int | float) and left > 0 else ""
         self.say(redact(f"{told.get('stage', self.step)}{count}: {says}{then}", known_secrets(os.environ)))

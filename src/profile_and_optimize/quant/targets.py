@@ -68,6 +68,7 @@ class Scheme:
         return any(s.engine == engine and s.device == device and (s.moe or not moe) for s in self.served)
 
 
+# Dense models on a CPU: run. GPUs, and experts on a CPU: read in what vLLM 0.32.0 and SGLang 0.5.23 accept, and not run.
 _CUDA = (Served("vllm", "cuda", True), Served("sglang", "cuda", True))
 _VLLM_CUDA = (Served("vllm", "cuda", True),)
 _EMULATED = Served("vllm", "cpu", False, "emulated, by a plugin of ours")
@@ -79,14 +80,14 @@ _CPU_FP8 = Served("vllm", "cpu", False, "slow")
 _ROWS: tuple[tuple[str, str, str, int, int | None, int, str, str, bool, tuple[Served, ...]], ...] = (
     (MODELOPT, "nvfp4", "nvfp4", 4, 16, 8, "nvfp4, dynamic in blocks", "NVFP4", True, (*_CUDA, _EMULATED)),
     (MODELOPT, "w4a16_nvfp4", "nvfp4", 4, 16, 8, "bf16", "W4A16_NVFP4", False, (*_VLLM_CUDA, _EMULATED)),
-    (MODELOPT, "nvfp4_awq", "nvfp4", 4, 16, 8, "nvfp4, dynamic in blocks", "NVFP4_AWQ", True, _VLLM_CUDA),
+    (MODELOPT, "nvfp4_awq", "nvfp4", 4, 16, 8, "nvfp4, dynamic in blocks", "NVFP4_AWQ", True, ()),
     (MODELOPT, "fp8", "fp8", 8, None, 32, "fp8, static", "FP8", True, _CUDA),
     (MODELOPT, "int8", "int8", 8, None, 32, "int8, static", "W8A8_SQ_PER_CHANNEL", True, ()),
-    (MODELOPT, "int4_awq", "int4", 4, 128, 16, "bf16", "W4A16_AWQ", True, _VLLM_CUDA),
-    (MODELOPT, "mxfp4", "mxfp4", 4, 32, 8, "mxfp4, dynamic", "MXFP4", False, _VLLM_CUDA),
+    (MODELOPT, "int4_awq", "int4", 4, 128, 16, "bf16", "W4A16_AWQ", True, ()),
+    (MODELOPT, "mxfp4", "mxfp4", 4, 32, 8, "mxfp4, dynamic", "MXFP4", False, ()),
     (MODELOPT, "mxfp8", "mxfp8", 8, 32, 8, "mxfp8, dynamic", "MXFP8", False, _VLLM_CUDA),
     (LLM_COMPRESSOR, "nvfp4", "nvfp4", 4, 16, 8, "nvfp4, dynamic in blocks", "nvfp4-pack-quantized", True, (*_CUDA, _EMULATED)),
-    (LLM_COMPRESSOR, "w4a16_nvfp4", "nvfp4", 4, 16, 8, "bf16", "nvfp4-pack-quantized", False, (*_VLLM_CUDA, _EMULATED)),
+    (LLM_COMPRESSOR, "w4a16_nvfp4", "nvfp4", 4, 16, 8, "bf16", "nvfp4-pack-quantized", False, (*_CUDA, _EMULATED)),
     (LLM_COMPRESSOR, "fp8", "fp8", 8, None, 16, "fp8, dynamic by token", "float-quantized", False, (*_CUDA, _CPU_FP8)),
     (LLM_COMPRESSOR, "fp8_static", "fp8", 8, None, 16, "fp8, static", "float-quantized", True, (*_CUDA, _CPU_FP8)),
     (LLM_COMPRESSOR, "int8", "int8", 8, None, 16, "int8, dynamic by token", "int-quantized", False, (*_CUDA, _CPU_INT8)),

@@ -25,6 +25,8 @@ from profile_and_optimize.stats.bounded_mean import Values, lower_bound, p_above
 ALPHA = 0.01
 POWER = 0.9
 MOST_NEEDED = 1_000_000
+# Up to the share t of the plan, t to this power of the error is spent (bench/accuracy_boundaries.py).
+SPENT = {"pass": 5, "harm": 1}
 
 PASS: Literal["pass"] = "pass"
 FAIL: Literal["fail"] = "fail"
@@ -101,12 +103,14 @@ def _table() -> dict[str, dict[str, list[float]]]:
 
 @cache
 def share_of_look(side: str, look: int, alpha: float) -> float:
-    """Share of `alpha` that look 1 to 10 may use. Smaller levels may use less, so a level between two takes the lower one's."""
-    rows = _table()[side]
-    held = [float(level) for level in rows if float(level) <= alpha or math.isclose(float(level), alpha)]
-    if not held:
-        raise ValueError(f"looks are tabled for levels from {min(map(float, rows)):g} on, not for {alpha:g}")
-    return rows[next(level for level in rows if float(level) == max(held))][look - 1]
+    """Share of `alpha` that look 1 to 10 may use. Smaller levels may use less, so a level between two takes the lower one's; below
+    all of them the look has what the spending gives it, which is safe at any level (the looks then add up)."""
+    rows, power = _table()[side], SPENT[side]
+    held = [level for level in rows if float(level) <= alpha or math.isclose(float(level), alpha)]
+    if held:
+        return rows[max(held, key=float)][look - 1]
+    last = len(next(iter(rows.values())))
+    return (look / last) ** power - ((look - 1) / last) ** power
 
 
 def looks(planned: int) -> tuple[int, ...]:
@@ -249,9 +253,8 @@ def _what_it_takes(found: Answer, gate: _Gate, pairs: Sequence[Pair], floor: Seq
     needed = _enough(_no_gain(seen), gate.tolerance, gate.alpha)
     more = max(1, needed - found.n) if needed else None
     samples = _samples(seen, gate, len(pairs), floor) if floor and more else None
-    words = f"about {more} more questions would tell" if more else "the loss is too near to it to be told apart"
-    words += f", or {samples} samples per question" if samples else ""
-    return replace(found, needed=more, samples=samples, reason=f"{found.reason}; {words}")
+    reason = found.reason if more else f"{found.reason}, and it is too near to tell"
+    return replace(found, needed=more, samples=samples, reason=reason)
 
 
 def questions_for(flips: float, loss: float, tolerance: float, *, alpha: float = ALPHA) -> int | None:

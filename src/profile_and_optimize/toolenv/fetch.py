@@ -21,8 +21,8 @@ from profile_and_optimize.toolenv.marker import Download
 DEFAULT_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # pip starts in about a second; a batch is what an interruption costs. 16 packages or 64 MB keep both small.
 BATCH_PACKAGES = 16
-# NVIDIA's name on a package without a library: Python bindings that look for the driver when they are used.
-SMALL = ("nvidia-ml-py",)
+# NVIDIA's name on packages without a CUDA library: bindings that look for the driver when used, and its quantizer in Python.
+SMALL = ("nvidia-ml-py", "nvidia-modelopt")
 BATCH_BYTES = 64_000_000
 
 Say = Callable[[str], None]

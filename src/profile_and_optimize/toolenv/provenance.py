@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.toolenv.find import ToolEnv
-from profile_and_optimize.toolenv.plugins import label as plugin_label
+from profile_and_optimize.toolenv.plugin import label as plugin_label
 from profile_and_optimize.toolenv.record import Install, content_digest, differing, files_of, owner, signature, text_of
 
 RELEASE, SOURCE, OVERLAY, LOCAL_WHEEL, UNKNOWN = "release", "source", "overlay", "local wheel", "unknown"

@@ -193,7 +193,7 @@ def endpoint_class() -> Any:
             """Greedy, or drawn with a seed of its own: the same one for every sample would draw the same answer."""
             if not self.job["temperature"]:
                 return {"temperature": 0.0}
-            text = f"{self.job['seed']}/{self.name}"
+            text = f"{self.job['seed']}/{self.name}/{index}/{self.sample}"
             return {
                 "temperature": self.job["temperature"],
                 "seed": int(hashlib.sha256(text.encode()).hexdigest()[:7], 16),

@@ -182,6 +182,9 @@ def gathered(
     metric, chosen = metric_of(job, rounds[0]["samples"], name)
     picked = [[row for row in r["samples"] if row["filter"] == chosen] for r in rounds]
     rows = [row_of(task, entry, metric, same) for same in zip(*picked, strict=True)]
+    if job["api"] == "chat":
+        for row in rows:
+            row["asked"] = json.dumps(json.loads(row["asked"])[1], ensure_ascii=False)
     for seen, row in numbered(rows):
         row["id"] += f"-{seen}" if seen else ""
     return {

@@ -58,7 +58,9 @@ def _ask(
         tempfile.TemporaryDirectory(prefix="pao-control-") as scratch,
         target(place, how, Path(scratch) / "engine.log", say) as t,
     ):
-        found = evaluator.run(wanted, replace(asking, url=t.url, model=t.served, limit=limit), Path(scratch), say)
+        found = evaluator.run(
+            wanted, replace(asking, url=t.url, addresses=t.addresses, model=t.served, limit=limit), Path(scratch), say
+        )
     told = {
         "place": place, "model": t.model, "model_digest": t.model_digest, "served_model": t.served, "endpoint": t.endpoint,
         "engine": t.engine, "limit": limit, "tasks": control_rows(samples_of(found)),

@@ -48,6 +48,7 @@ class Target:
     endpoint: str
     engine: dict[str, str] = field(default_factory=dict)
     instruct: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 def is_url(text: str) -> bool:
@@ -83,12 +84,12 @@ def flags_of(text: str | None) -> tuple[str, ...]:
 def _endpoint(url: str, how: How) -> Target:
     url = checked_url(url)
     parts = urlsplit(url)
-    addresses(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), url)
+    judged = addresses(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), url)
     name = served_model(url, auth_headers(), how.served)
     seen = EndpointEngine(auth_headers()).observed(Server(url=url, model=name, start_s=0.0))
     version = {k: v for k, v in seen.items() if k == "engine_version"}
     why = f"the name {name} says so" if _INSTRUCT.search(name) else ""
-    return Target(url, name, UNKNOWN, UNKNOWN, url, {"name": "endpoint", **version}, why)
+    return Target(url, name, UNKNOWN, UNKNOWN, url, {"name": "endpoint", **version}, why, judged)
 
 
 def _served(model: str, engine: Engine, server: Server, how: How) -> Target:

@@ -143,9 +143,10 @@ def _doubts(terms: Terms, base: Side, candidate: Side) -> Iterator[str]:
             yield f"which weights the {name} is stays unknown: it was asked at an endpoint, as {side.model}"
     if terms.earlier:
         last = terms.earlier[-1]
+        count = len(terms.earlier)
         yield (
-            f"this pair was gated {len(terms.earlier)} times before (last {last['run']}: {last['call']}, {last['planned']} planned): "
-            f"{terms.alpha:.0%} holds for one plan, all together for {terms.alpha * (len(terms.earlier) + 1):.0%}"
+            f"this pair was gated before ({count} other plan{'' if count == 1 else 's'}, last {last['run']}: {last['call']} of "
+            f"{last['planned']} planned): {terms.alpha:.0%} holds for one plan, all together for {terms.alpha * (count + 1):.0%}"
         )
 
 

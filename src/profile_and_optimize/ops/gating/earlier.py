@@ -28,15 +28,23 @@ def gates_in(space: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def earlier_gates(space: Path, terms: Terms, base: Side, candidate: Side) -> tuple[dict[str, Any], ...]:
-    """Other plans of this pair. The same runs under the same plan again are the same chance."""
-    mine, told = pair_id(base, candidate), terms.to_json()
-    same = ("tolerance", "planned", "alpha", "runs")
+    """Other plans or other answers of this pair at this tolerance. The same runs under the same plan are the same chance."""
+    mine, told = pair_id(base, candidate), _chance(terms.to_json())
     found = []
     for run, gate in gates_in(space):
         asked = gate.get("asked")
-        if gate.get("pair") == mine and isinstance(asked, dict) and any(asked.get(k) != told[k] for k in same):
+        if gate.get("pair") != mine or not isinstance(asked, dict) or asked.get("tolerance") != terms.tolerance:
+            continue
+        if _chance(asked) != told:
             found.append({"run": run, "call": gate.get("call"), "planned": asked.get("planned")})
     return tuple(found)
+
+
+def _chance(asked: dict[str, Any]) -> list[Any]:
+    """What a gate's error is spent on. The floor is not among it."""
+    runs = asked.get("runs")
+    sides = [runs.get(name) for name in ("base", "candidate")] if isinstance(runs, dict) else []
+    return [asked.get("planned"), asked.get("alpha"), sides]
 
 
 def gate_of_other_mode(space: Path, base: Side, candidate: Side) -> str:

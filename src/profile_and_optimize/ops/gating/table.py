@@ -53,11 +53,17 @@ def _words(gate: dict[str, Any]) -> list[str]:
     told, asked = gate["answer"], gate["asked"]
     draft = " (DRAFT)" if gate["tier"] == "DRAFT" else ""
     looks = ", ".join(map(str, told["look_at"])) or "none"
+    tolerance = f"{100 * asked['tolerance']:g}"
     lines = [
         f"{gate['call'].upper()}{draft}: {gate['reason']}",
-        f"tolerance {100 * asked['tolerance']:g} points, error {asked['alpha']:.0%} over all looks and tasks; "
-        f"{told['n']} of {told['planned']} planned questions; looked after {looks}",
+        f"tolerance {tolerance} point{'' if tolerance == '1' else 's'}, error {asked['alpha']:.0%} over all looks and tasks; "
+        f"{told['n']} of {told['planned']} planned questions asked; looked after {looks}",
     ]
+    if told["decided_at"] is not None and told["decided_at"] < told["n"]:
+        every = gate["all_questions"][-1]
+        lines.append(
+            f"over all {every['n']} questions: {every['base']:.1%} and {every['candidate']:.1%}, {_points(every['loss'])}"
+        )
     if gate["call"] == "unknown" and told["needed"]:
         more = f", or {told['samples']} samples per question" if told["samples"] else ""
         lines.append(f"DRAFT: needs about {told['needed']} more questions at these flips and this loss{more}")

@@ -53,7 +53,7 @@ def kernels() -> tuple[type, type]:
     from vllm.model_executor.kernels.linear import EmulationNvFp4LinearKernel
     from vllm.model_executor.layers.quantization.utils.nvfp4_emulation_utils import dequantize_to_dtype
 
-    class WidenedNvFp4W4A16LinearKernel(EmulationNvFp4LinearKernel):  # type: ignore[misc]
+    class WidenedNvFp4W4A16LinearKernel(EmulationNvFp4LinearKernel):
         """Activations stay as they are."""
 
         def process_weights_after_loading(self, layer: Any) -> None:

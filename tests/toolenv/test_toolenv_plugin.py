@@ -16,11 +16,11 @@ import pytest
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.engines.base import ServeSpec
 from profile_and_optimize.engines.vllm import VllmEngine
-from profile_and_optimize.toolenv import plugins
+from profile_and_optimize.toolenv import plugin
 from profile_and_optimize.toolenv.find import ToolEnv
 from profile_and_optimize.toolenv.overlay import digest_of_folder
 
-FOLDER = plugins.folder_of(plugins.VLLM_NVFP4_CPU)
+FOLDER = plugin.folder_of(plugin.VLLM_NVFP4_CPU)
 NVFP4 = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}
 INT8 = {
     "quantization_config": {
@@ -46,10 +46,10 @@ def test_only_an_nvfp4_checkpoint_on_a_cpu_gets_it(tmp_path: Path) -> None:
 
 
 def test_it_is_named_by_the_digest_of_its_bytes_and_no_other_path_is() -> None:
-    assert plugins.label(str(FOLDER)) == f"vllm_nvfp4_cpu {digest_of_folder(FOLDER)} (ours)"
-    assert plugins.label(str(FOLDER.parent)) is None and plugins.label("/elsewhere/vllm_nvfp4_cpu") is None
+    assert plugin.label(str(FOLDER)) == f"vllm_nvfp4_cpu {digest_of_folder(FOLDER)} (ours)"
+    assert plugin.label(str(FOLDER.parent)) is None and plugin.label("/elsewhere/vllm_nvfp4_cpu") is None
     with pytest.raises(FileNotFoundError):
-        plugins.folder_of("nothing")
+        plugin.folder_of("nothing")
 
 
 def test_vllm_finds_it_by_its_entry_point() -> None:
@@ -81,11 +81,11 @@ def test_registered_twice_it_is_there_once_and_leaves_other_devices_alone(
 ) -> None:
     spec = importlib.util.spec_from_file_location("plugin", FOLDER / "pao_vllm_nvfp4_cpu.py")
     assert spec is not None and spec.loader is not None
-    plugin = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plugin)
-    monkeypatch.setattr(plugin, "kernels", lambda: ("both", "weights"))
-    plugin.register()
-    plugin.register()
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "kernels", lambda: ("both", "weights"))
+    module.register()
+    module.register()
     table = vllm.linear._POSSIBLE_NVFP4_KERNELS
     assert table == {vllm.platform.CUDA: ["own"], vllm.platform.CPU: ["both", "slow"]}
     assert vllm.linear.MarlinNvFp4LinearKernel == "weights"

@@ -14,34 +14,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packed import (
+    Array,
+    bf16,
+    f32,
+    fp8_compressed,
+    int4_compressed,
+    int8_modelopt,
+    nvfp4_compressed,
+    nvfp4_modelopt,
+    write,
+)
 
 from profile_and_optimize.quant import guard
 
 HIDDEN, INNER, EXPERTS, VOCAB = 64, 32, 3, 40
-Array = tuple[str, tuple[int, ...], bytes]
-
-
-def bf16(shape: tuple[int, ...], seed: int) -> Array:
-    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    return "BF16", shape, (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
-
-
-def octets(dtype: str, shape: tuple[int, ...], seed: int, low: int = 0x28, high: int = 0x70) -> Array:
-    return dtype, shape, np.random.default_rng(seed).integers(low, high, shape, dtype=np.uint8).tobytes()
-
-
-def f32(value: float) -> Array:
-    return "F32", (), np.float32(value).tobytes()
-
-
-def write(file: Path, tensors: dict[str, Array]) -> None:
-    header, data = {}, b""
-    for name, (dtype, shape, raw) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def base_tensors() -> dict[str, Array]:
@@ -63,47 +50,6 @@ def base_tensors() -> dict[str, Array]:
 
 def is_covered(name: str) -> bool:
     return "_proj" in name
-
-
-def nvfp4_modelopt(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
-    stem, (rows, columns) = name.removesuffix(".weight"), shape
-    return {
-        name: octets("U8", (rows, columns // 2), seed, 0, 256),
-        f"{stem}.weight_scale": octets("F8_E4M3", (rows, columns // 16), seed),
-        f"{stem}.weight_scale_2": f32(0.01),
-        f"{stem}.input_scale": f32(0.02),
-    }
-
-
-def nvfp4_compressed(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
-    stem, (rows, columns) = name.removesuffix(".weight"), shape
-    return {
-        f"{stem}.weight_packed": octets("U8", (rows, columns // 2), seed, 0, 256),
-        f"{stem}.weight_scale": octets("F8_E4M3", (rows, columns // 16), seed),
-        f"{stem}.weight_global_scale": f32(900.0),
-        f"{stem}.input_global_scale": f32(30.0),
-    }
-
-
-def fp8_compressed(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
-    rows = ("BF16", (shape[0], 1), np.full(shape[0], 0x3C00, np.uint16).tobytes())
-    return {name: octets("F8_E4M3", shape, seed), f"{name}_scale": rows}
-
-
-def int8_modelopt(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
-    stem = name.removesuffix(".weight")
-    rows = ("F32", (shape[0],), np.full(shape[0], 0.01, np.float32).tobytes())
-    return {name: octets("I8", shape, seed, 0, 255), f"{stem}.weight_scale": rows, f"{stem}.input_scale": f32(0.02)}
-
-
-def int4_compressed(name: str, shape: tuple[int, ...], seed: int) -> dict[str, Array]:
-    stem, (rows, columns) = name.removesuffix(".weight"), shape
-    groups = columns // 32
-    return {
-        f"{stem}.weight_packed": ("I32", (rows, columns // 8), octets("U8", (rows, columns // 2), seed)[2]),
-        f"{stem}.weight_scale": ("BF16", (rows, groups), np.full(rows * groups, 0x3C00, np.uint16).tobytes()),
-        f"{stem}.weight_shape": ("I64", (2,), np.array(shape, np.int64).tobytes()),
-    }
 
 
 LAYOUTS: dict[str, tuple[str, str, Callable[[str, tuple[int, ...], int], dict[str, Array]]]] = {
@@ -403,6 +349,58 @@ def test_experts_under_another_name_in_the_files(tmp_path: Path) -> None:
     given.export["model.layers.0.block_sparse_moe.gate.weight"] = dtype, shape, bytes(len(raw))
     del given.roundtrip["weights_sha256"]
     assert set(given.failing()) == {"untouched"}
+
+
+def join_experts(given: Made) -> None:
+    """The base as gemma 4's: all experts of a layer in two tensors, which the export holds expert by expert."""
+    for layer in range(2):
+        stem = f"model.layers.{layer}.mlp.experts"
+        for whole, parts in {"gate_up_proj": ("gate", "up"), "down_proj": ("down",)}.items():
+            names = [f"{stem}.{e}.{p}_proj.weight" for e in range(EXPERTS) for p in parts]
+            taken = [given.base.pop(n) for n in names]
+            shape = (EXPERTS, taken[0][1][0] * len(parts), taken[0][1][1])
+            given.base[f"{stem}.{whole}"] = "BF16", shape, b"".join(raw for _, _, raw in taken)
+        given.facts["experts"][layer] |= {"layout": "fused", "projections": 2, "weight_quantizers": 2 * EXPERTS}
+
+
+def test_experts_in_one_tensor_of_the_base_and_apart_in_the_export(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    join_experts(given)
+    assert given.failing() == {}
+    drop = "model.layers.1.mlp.experts.2.down_proj"
+    for name in [n for n in given.export if n.startswith(drop)]:
+        del given.export[name]
+    given.export[f"{drop}.weight"] = bf16((HIDDEN, INNER), 3)
+    del given.roundtrip["weights_sha256"]
+    assert {"experts-quantized", "unknown-moe-module"} <= set(given.failing())
+    del given.export[f"{drop}.weight"], given.roundtrip["weights_sha256"]
+    assert "experts.down_proj: not in the export" in " ".join(given.failing()["dtypes-and-size"]["examples"])
+
+
+def test_a_vector_may_be_wider_with_the_same_values_and_a_matrix_not(tmp_path: Path) -> None:
+    given = made(tmp_path)
+    name = "model.layers.0.mlp.gate.e_score_correction_bias"
+    narrow = np.array([0x3F80, 0xC000, 0x0001], np.uint16)  # 1, -2 and the smallest there is
+    given.base[name] = "BF16", (3,), narrow.tobytes()
+    given.export[name] = "F32", (3,), (narrow.astype(np.uint32) << 16).tobytes()
+    assert given.failing() == {}
+    given.export[name] = "F32", (3,), np.array([1, -2, 0.5], np.float32).tobytes()
+    del given.roundtrip["weights_sha256"]
+    assert set(given.failing()) == {"untouched"}
+    given.export[name] = given.base[name]
+    given.export["lm_head.weight"] = "F32", (VOCAB, HIDDEN), bytes(4 * VOCAB * HIDDEN)
+    del given.roundtrip["weights_sha256"]
+    assert "lm_head.weight: F32, BF16 in the base" in given.failing()["dtypes-and-size"]["examples"]
+
+
+def test_an_entry_of_compressed_tensors_names_the_module_itself_alone(tmp_path: Path) -> None:
+    """Its list holds `linear_attn` for what lies in that module without a name, and no engine reads it as all of it."""
+    given = made(tmp_path, "nvfp4 compressed-tensors")
+    given.config["quantization_config"]["quant_method"] = "compressed-tensors"
+    given.config["quantization_config"]["ignore"].append("model.layers.0")
+    assert given.failing() == {}
+    given.config["quantization_config"]["ignore"].append("re:.*mlp.*")
+    assert set(given.failing()) == {"exclude-exact"}
 
 
 def test_a_base_in_float32_is_compared_as_it_is_loaded(tmp_path: Path) -> None:

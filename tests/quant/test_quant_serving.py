@@ -12,7 +12,7 @@ import pytest
 
 from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.ops.verify import check
-from profile_and_optimize.toolenv import plugins
+from profile_and_optimize.toolenv import plugin
 from profile_and_optimize.toolenv.find import ToolEnv, find
 
 ACK = "--i-understand-this-submits-jobs"
@@ -58,7 +58,7 @@ def test_its_answers_are_those_of_the_base_and_only_nvfp4_is_an_overlay(
     row = served(demo_checkpoints["nvfp4"], tmp_path)
     assert row["status"] == "serves" and row["right"] >= ASKED - 2
     assert row["kernels"] == ["WidenedNvFp4LinearKernel"] and row["sweep"][0]["requests"]["failed"] == 0
-    named = plugins.label(str(plugins.folder_of(plugins.VLLM_NVFP4_CPU)))
+    named = plugin.label(str(plugin.folder_of(plugin.VLLM_NVFP4_CPU)))
     assert (row["delivery"], row["modified_files"]) == ("overlay", f"1: {named}")
     row = served(demo_checkpoints["int8"], tmp_path)
     assert row["status"] == "serves" and row["right"] == ASKED
@@ -85,7 +85,7 @@ print("equal")
 def test_activations_are_rounded_to_the_bits_of_vllms_own_emulation(vllm: ToolEnv) -> None:
     env = {
         "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(plugins.folder_of(plugins.VLLM_NVFP4_CPU)),
+        "PYTHONPATH": str(plugin.folder_of(plugin.VLLM_NVFP4_CPU)),
         "OMP_NUM_THREADS": "1",
     }
     argv = [str(vllm.python), "-c", ROUNDED]

@@ -194,6 +194,14 @@ def test_a_folder_begun_for_another_job_is_refused_and_kept(tmp_path: Path, capf
     assert "begun for another job" in told["message"] and (first.partial / "STATE.json").read_bytes() == before
 
 
+def test_a_job_that_ended_before_its_first_sample_stands_in_nobodys_way(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = lines(tmp_path / "c.jsonl", texts(6))
+    work(small_job(tmp_path, calibration=corpus(file, 512)), capfd, code=2)
+    assert work(small_job(tmp_path, calibration=corpus(file, 2)), capfd)["samples"] == 2
+
+
 def test_a_finished_calibration_is_not_made_again_and_a_damaged_one_is(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
