@@ -474,7 +474,7 @@ def test_a_file_cut_short_is_an_error_not_a_verdict(tmp_path: Path) -> None:
 def test_before_the_other_steps_it_is_wrong_use(tmp_path: Path) -> None:
     given = made(tmp_path)
     job = given.write()
-    (tmp_path / "OUT.partial/work/facts.json").unlink()
+    (tmp_path / "OUT.partial" / "work" / "facts.json").unlink()
     assert guard.main([str(job)]) == 2
 
 

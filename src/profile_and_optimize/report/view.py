@@ -146,7 +146,7 @@ def view(ev: Evidence, d: Decision) -> View:
         quantized=quantized(ev, d), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
         omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
-        applies=_applies(place), applies_not=APPLIES_NOT,
+        applies=_applies(place, plan, d.pick), applies_not=APPLIES_NOT,
     )  # fmt: skip
 
 
@@ -270,9 +270,12 @@ def _blocks_out(d: Decision) -> tuple[str, ...]:
     return tuple(out + [f"block {b} open: {plain(why)}" for b, why in sorted(d.selection.open.items())])
 
 
-def _applies(p: Place) -> tuple[str, ...]:
+def _applies(p: Place, plan: Plan, pick: str) -> tuple[str, ...]:
+    arm = plan.arm(pick)
+    # Without its digest a path is a name, and another checkpoint may come to lie there.
+    served = (f"its checkpoint {plain(arm.checkpoint)}, {plan.digest_of(arm)[:23]}...",) if arm.checkpoint else ()
     return (
-        f"model {p.model}", f"node {p.node}, hardware {p.hardware}", f"engine {p.engines or UNKNOWN}",
+        f"model {p.model}", *served, f"node {p.node}, hardware {p.hardware}", f"engine {p.engines or UNKNOWN}",
         f"suite {p.suite}: {p.loads}",
     )  # fmt: skip
 
