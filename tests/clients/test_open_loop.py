@@ -51,6 +51,7 @@ def test_requests_are_meant_when_the_schedule_says_and_never_leave_before(tmp_pa
     assert found.probe.in_flight_s == pytest.approx(area, rel=1e-6)
 
 
+@pytest.mark.slow  # by itself: beside other tests the closed loop too meets a machine that stalls
 def test_a_stall_is_in_the_latency_of_every_request_meant_in_it_and_a_closed_loop_hides_it(tmp_path: Path) -> None:
     """40 requests a second; the server freezes from 0.5 s to 1.5 s. A closed loop of four meets it with four requests."""
     stall = ("--stall-at", "0.5", "--stall-for", "1.0", "--itl-ms", "1")

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, no_ship, questions_digest
 from profile_and_optimize.campaign.asked import asked_by_plan
+from profile_and_optimize.campaign.checkpoints import KEPT
 from profile_and_optimize.campaign.evidence_of import CALIBRATION, DRAFT, FINALISTS, Evidence
 from profile_and_optimize.campaign.history import session_sd
 from profile_and_optimize.campaign.loading import Remark
@@ -97,6 +98,7 @@ def _cells(ev: Evidence) -> Iterator[Remark]:
         ):
             yield Remark(f"cells/{arm.id}/commands/serve.json", "does not hold the flags of the plan")
     yield from _answers(ev)
+    yield from _checkpoints(ev)
 
 
 def _within(flags: Sequence[str], argv: Sequence[str]) -> bool:
@@ -119,6 +121,8 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
             yield Remark(where, "the baseline's questions and expected answers are not those of its digest")
             return
         told = [a["question"] for a in base["answers"]]
+        if len({(a["task"], a["question"]) for a in base["answers"]}) < len(told):
+            yield Remark(where, "a question was asked twice and counts as two")
         if [told[i] for i in counting_order(told)] != told:
             yield Remark(where, "the questions were not asked in the order in which they count")
         asked = [(a["task"], a["question"], a["expected"]) for a in found["answers"]]
@@ -127,6 +131,21 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
             yield Remark(where, f"other questions than {frozen.baseline.id} was asked, or another order")
         elif cell != frozen.baseline.id:
             yield from (Remark(where, text) for text in _stopped(ev, cell))
+
+
+def _checkpoints(ev: Evidence) -> Iterator[Remark]:
+    """Every checkpoint that was served has its record, written once; answers too are given once."""
+    for arm in ev.frozen.all_arms:
+        if arm.checkpoint and arm.id in ev.admissions and arm.id not in ev.checkpoints:
+            yield Remark(f"cells/{arm.id}/{KEPT}", "missing; every checkpoint is written down before it is served")
+        if ev.failed_arms.get(arm.id, "").startswith(NO_SHIP) and arm.id not in ev.accuracy:
+            yield Remark(
+                f"cells/{arm.id}/raw/accuracy.json", "missing, though the journal says that its answers were wrong"
+            )
+    wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
+    for path in sorted({p for p in wrote if p.endswith((f"/{KEPT}", "/raw/accuracy.json"))}):
+        if wrote.count(path) > 1:
+            yield Remark(path, f"was written {wrote.count(path)} times; it is written once")
 
 
 def _stopped(ev: Evidence, cell: str) -> Iterator[str]:

@@ -14,45 +14,67 @@ NAME = "checkpoint proven"
 Kept = Mapping[str, Any]
 
 
-def checkpoint_gate(pick: str, plan: Plan, kept: Mapping[str, Kept]) -> Gate:
-    """Passes for the model itself, and for a checkpoint made of it whose coverage and round trip passed. One of a vendor
-    leaves it open: nothing of ours saw it made."""
+def checkpoint_gate(pick: str, plan: Plan, kept: Mapping[str, Kept], jobs: Mapping[str, Kept]) -> Gate:
+    """Passes for the model itself, and for a checkpoint made of it, by the job that this run kept where it kept one, whose
+    checks all passed on these very weights. One of a vendor leaves it open: nothing of ours saw it made."""
     arm = plan.arm(pick)
     if not arm.checkpoint:
         return Gate(NAME, True, "the pick serves the model itself")
     found = kept.get(pick)
     if found is None:
         return Gate(NAME, None, f"no record of {arm.checkpoint} was kept")
-    wrong = _contradictions(plan, found)
+    wrong = _contradictions(plan, found, jobs.get(pick))
     if wrong:
         return Gate(NAME, False, "; ".join(wrong))
-    open_ = _open(found)
+    open_ = _open(plan, found)
     if open_:
         return Gate(NAME, None, "; ".join(open_))
     return Gate(NAME, True, f"made of this model; coverage and round trip passed ({kl_words(found)})")
 
 
-def _contradictions(plan: Plan, found: Kept) -> list[str]:
-    base = base_digest(found)
-    other = base != UNKNOWN and plan.model_digest != "unknown" and base != plan.model_digest
-    told = [f"made of another model ({base[:19]}..., not {plan.model_digest[:19]}...)"] if other else []
+def _contradictions(plan: Plan, found: Kept, job: Kept | None) -> list[str]:
+    base, told = base_digest(found), []
+    if UNKNOWN not in (base, plan.model_digest) and base != plan.model_digest:
+        told.append(f"made of another model ({base[:19]}..., not {plan.model_digest[:19]}...)")
+    if job is not None and job.get("job_digest") != _job(found).get("job_digest"):
+        told.append("not made by the job that this run asked for")
+    read = record(found, "roundtrip.json").get("weights_sha256")
+    if read is not None and read != found.get("weights_sha256"):
+        told.append("its round trip read other weights than those that were served")
     return told + [f"its {name} did not pass" for name in ("coverage", "roundtrip") if passed(found, name) is False]
 
 
-def _open(found: Kept) -> list[str]:
+def _open(plan: Plan, found: Kept) -> list[str]:
     told = ["it does not say what it was made of" if base_digest(found) == UNKNOWN else ""]
+    told += ["what the campaign's own model holds is unknown" if plan.model_digest == UNKNOWN else ""]
     told += [f"no {name} was recorded" if passed(found, name) is None else "" for name in ("coverage", "roundtrip")]
+    told += [
+        "which weights its round trip read is unknown"
+        if not record(found, "roundtrip.json").get("weights_sha256")
+        else ""
+    ]
     return [t for t in told if t]
 
 
 def base_digest(found: Kept) -> str:
     """Of the model that the checkpoint was made of; "unknown" where its maker left no record."""
-    job = record(found, "quantize.json").get("job", {})
-    return str(job.get("base_digest") or UNKNOWN)
+    return str(_job(found).get("base_digest") or UNKNOWN)
+
+
+def _job(found: Kept) -> Mapping[str, Any]:
+    job = record(found, "quantize.json").get("job")
+    return job if isinstance(job, dict) else {}
 
 
 def passed(found: Kept, name: str) -> bool | None:
-    value = record(found, f"{name}.json").get("passed")
+    """By every single check where the record lists them: the word above them is theirs to bear out."""
+    told = record(found, f"{name}.json")
+    value, checks = told.get("passed"), told.get("checks")
+    if name == "coverage" and value is True:
+        every = (
+            isinstance(checks, list) and checks and all(isinstance(c, dict) and c.get("passed") is True for c in checks)
+        )
+        return bool(every)
     return value if isinstance(value, bool) else None
 
 
@@ -63,8 +85,13 @@ def record(found: Kept, name: str) -> Mapping[str, Any]:
 
 def kl_words(found: Kept) -> str:
     """How far the reloaded checkpoint's answers are from the base model's."""
-    kl = record(found, "roundtrip.json").get("kl_base", {}).get("reloaded")
+    kl = kl_base(found).get("reloaded")
     return f"KL to the base {kl:.2g}" if isinstance(kl, int | float) else "KL to the base unknown"
+
+
+def kl_base(found: Kept) -> Mapping[str, Any]:
+    value = record(found, "roundtrip.json").get("kl_base")
+    return value if isinstance(value, dict) else {}
 
 
 def format_words(found: Kept) -> str:

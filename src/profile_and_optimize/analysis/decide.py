@@ -80,7 +80,11 @@ def _gates(
         g.aa_gate(plan, aa),
         g.suite_gate(pick, plan, selection),
         g.accuracy_gate(pick, plan, ev.accuracy),
-        *([checkpoints.checkpoint_gate(pick, plan, ev.checkpoints)] if ev.checkpoints else []),
+        *(
+            [checkpoints.checkpoint_gate(pick, plan, ev.checkpoints, ev.jobs)]
+            if any(a.checkpoint for a in plan.all_arms)
+            else []
+        ),
         g.slo_gate(pick, plan, selection),
         g.failure_gate(pick, plan, used),
         g.blocks_gate(plan, selection),
@@ -174,9 +178,10 @@ def _pick(plan: Plan, effects: Mapping[str, Effect], rivals: Mapping[str, Effect
     if not better:
         return plan.baseline.id
     best = max(better, key=lambda a: (better[a], a))
+    if plan.vendor not in better or best == plan.vendor or not plan.arm(best).checkpoint:
+        return best
     against = rivals.get(rival_name(best, plan.vendor))
-    tied = plan.vendor in better and against is not None and against.call is not Call.BETTER
-    return plan.vendor if tied else best
+    return best if against is not None and against.call is Call.BETTER else plan.vendor
 
 
 def _why(plan: Plan, pick: str, effects: Mapping[str, Effect]) -> str:

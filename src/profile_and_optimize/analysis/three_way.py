@@ -7,18 +7,27 @@ from statistics import median
 from typing import Any
 
 from profile_and_optimize.analysis import checkpoints
+from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis.decide import Decision, effect_json, used_trials
-from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, right_answers
+from profile_and_optimize.analysis.machine_gates import provenance_gate
+from profile_and_optimize.campaign.accuracy import accuracy_of, right_answers
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.looks import rival_name
-from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.context import UNKNOWN
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Call, Effect, Tier
 from profile_and_optimize.stats.accuracy import score
 
 SHIP_OURS, SHIP_VENDOR, TIE, NO_ACCURACY, NO_GAIN = (
     "ship ours", "ship vendor", "tie: keep vendor", "no ship: accuracy", "no ship: no gain",
 )  # fmt: skip
+
+
+# Gates about the campaign's pick alone, by name; the checkpoint that ships has its own.
+PICKS_OWN = frozenset(
+    {"primary test", "accuracy", checkpoints.NAME, "no workload lost", "SLO", "failed requests", "pinned source"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +57,14 @@ class Verdict:
 def verdicts(ev: Evidence, d: Decision) -> tuple[Verdict, ...]:
     """One for every checkpoint of ours in the plan; none where the campaign has none."""
     plan = ev.plan
-    mine = [a for a in plan.all_arms if a.checkpoint and a.id != plan.vendor]
+    mine = [a for a in _compared(plan) if a.id != plan.vendor]
     vendor = next((a for a in plan.all_arms if a.id == plan.vendor), None)
     return tuple(_verdict(ev, d, a, vendor) for a in mine)
+
+
+def _compared(plan: Plan) -> list[Arm]:
+    """The candidates that serve a checkpoint of their own, whatever became of them."""
+    return [a for a in plan.all_arms if a.checkpoint and a.role is Role.CANDIDATE]
 
 
 def _verdict(ev: Evidence, d: Decision, ours: Arm, vendor: Arm | None) -> Verdict:
@@ -83,7 +97,10 @@ def _call(us: Side, them: Side | None, between: Effect | None) -> tuple[str, str
 
 
 def _why_not(s: Side) -> str:
-    return "loses right answers" if s.accuracy == "fail" else f"is {s.speed.value} than the base in speed"
+    if s.accuracy == "fail":
+        return "loses right answers"
+    told = {Call.WORSE: "is slower than the base", Call.SAME: "is as fast as the base"}
+    return told.get(s.speed, "was not shown to be faster than the base")
 
 
 def _doubts(
@@ -101,18 +118,23 @@ def _doubts(
         told = "not compared in one block" if between is None else between.reason
         out.append(f"{us.arm} against {them.arm if them else 'the vendor'}: {told}")
     if shipped is not None:
-        proof = checkpoints.checkpoint_gate(shipped.arm, ev.plan, ev.checkpoints)
-        out += [f"{proof.name}: {proof.reason}"] if proof.passed is not True else []
-    # The machine, the client, the order: what keeps the campaign's own pick a DRAFT keeps this one. Its pick's own gates are
-    # about another arm where the two differ.
-    own = {"primary test", "accuracy", checkpoints.NAME}
-    return (*out, *(f"{g.name}: {g.reason}" for g in d.open_gates if g.name not in own))
+        out += [f"{g.name}: {g.reason}" for g in _own_gates(ev, d, shipped.arm) if g.passed is not True]
+    # The machine, the client, the order: what keeps the campaign's own pick a DRAFT keeps this one.
+    return (*out, *(f"{x.name}: {x.reason}" for x in d.open_gates if x.name not in PICKS_OWN))
+
+
+def _own_gates(ev: Evidence, d: Decision, arm: str) -> tuple[g.Gate, ...]:
+    """Those gates that are about one arm, of the one that ships: the campaign may have picked another."""
+    used = used_trials(d.selection)
+    return (
+        checkpoints.checkpoint_gate(arm, ev.plan, ev.checkpoints, ev.jobs), g.suite_gate(arm, ev.plan, d.selection),
+        g.slo_gate(arm, ev.plan, d.selection), g.failure_gate(arm, ev.plan, used), provenance_gate(arm, ev.plan, used),
+    )  # fmt: skip
 
 
 def side(ev: Evidence, d: Decision, arm: Arm) -> Side:
-    failed = ev.failed_arms.get(arm.id, "")
     told = accuracy_of(ev.frozen, ev.accuracy, arm.id)
-    accuracy = "fail" if failed.startswith(NO_SHIP) else told.call if told is not None else UNKNOWN
+    accuracy = told.call if told is not None else UNKNOWN
     effect = d.effects.get(arm.id)
     return Side(arm.id, accuracy, effect.call if effect is not None else Call.UNKNOWN)
 
@@ -123,7 +145,7 @@ def three_way(ev: Evidence, d: Decision) -> dict[str, Any] | None:
     if not found:
         return None
     plan = ev.plan
-    arms = [plan.baseline, *(a for a in plan.all_arms if a.checkpoint)]
+    arms = [plan.baseline, *_compared(plan)]
     return {
         "schema": 1, "run_id": ev.run.name, "evidence_root": ev.root, "base": plan.baseline.id, "vendor": plan.vendor or None,
         "tolerance_points": 100 * plan.accuracy_margin, "rows": [_row(ev, d, a) for a in arms],
@@ -141,7 +163,7 @@ def _row(ev: Evidence, d: Decision, arm: Arm) -> dict[str, Any]:
     told = accuracy_of(ev.frozen, ev.accuracy, arm.id) if arm is not ev.plan.baseline else None
     size, base = kept.get("checkpoint", {}).get("bytes"), kept.get("base_bytes")
     return {
-        "cell": arm.id, "role": "base" if not arm.checkpoint else "vendor" if arm.id == ev.plan.vendor else "ours",
+        "cell": arm.id, "role": "base" if arm.role is Role.BASELINE else "vendor" if arm.id == ev.plan.vendor else "ours",
         "checkpoint": ev.plan.model_of(arm), "digest": ev.plan.digest_of(arm),
         "format": checkpoints.format_words(kept) if kept else "the model's own",
         "size_ratio": size / base if size and base else None,
@@ -150,7 +172,7 @@ def _row(ev: Evidence, d: Decision, arm: Arm) -> dict[str, Any]:
         "loss_points": _points(told.loss) if told else None, "loss_lower_points": _points(told.lower) if told else None,
         "loss_upper_points": _points(told.upper) if told else None, "accuracy_gate": told.call if told else None,
         "questions_needed": told.needed if told else None,
-        "kl_base": checkpoints.record(kept, "roundtrip.json").get("kl_base"),
+        "kl_base": dict(checkpoints.kl_base(kept)) or None,
         "effect": effect_json(d.effects.get(arm.id)), **_speed(d, arm.id),
     }  # fmt: skip
 

@@ -31,14 +31,14 @@ from profile_and_optimize.stats.noninferiority import Answer, counting_order, lo
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
 
 ANSWER_TOKENS = 24
-# Of more, the first so many: an arm that loses one point and one that loses none are told apart well before.
+# Of more, so many are drawn: an arm that loses one point and one that loses none are told apart well before.
 MOST_QUESTIONS = 4000
 
 
 def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
     """Admit every arm that is neither admitted nor failed yet. Raises GateRefused when the baseline cannot serve."""
     write_history(folder, plan, world.host().get("node", UNKNOWN))
-    questions = drawn(load_questions(Path(plan.questions), MOST_QUESTIONS)) if plan.questions else ()
+    questions = drawn(load_questions(Path(plan.questions)))[:MOST_QUESTIONS] if plan.questions else ()
     for arm in sorted(plan.arms, key=lambda a: (a.role is not Role.BASELINE, a.role is Role.AA, a.id)):
         if (folder.path / f"cells/{arm.id}/admission.json").exists() or _has_failed(folder, arm):
             continue
@@ -56,8 +56,10 @@ def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
 
 
 def drawn(questions: Sequence[Question]) -> tuple[Question, ...]:
-    """In the order in which they count: files are sorted by subject, and a look has to see a fair draw of all."""
-    return tuple(questions[i] for i in counting_order([q.question for q in questions]))
+    """In the order in which they count, each once: files are sorted by subject, and a look has to see a fair draw of all; the
+    same question twice would count as two."""
+    once = list({(q.task, q.question): q for q in reversed(questions)}.values())
+    return tuple(once[i] for i in counting_order([q.question for q in once]))
 
 
 def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
@@ -81,6 +83,7 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
         probe_s = {} if arm.role is Role.AA else _probe(seat, server, arm)
         if questions and (arm.role is not Role.AA or any(a.checkpoint for a in seat.plan.arms)):
             _ask_questions(seat, server, arm, questions)
+            _require_answers(seat, arm)
         stopping = seat.world.now()
     stopped = seat.world.now()
     admission: dict[str, Any] = {
@@ -145,7 +148,9 @@ def _probe_prompts(seat: Seat, arm: Arm, point: Point, count: int) -> Drawn:
 
 def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
     """All of them of the baseline and of its twin, whose differences are the floor; of another arm as many as it takes to
-    answer for it. Raises EngineFailed for an arm that was shown to lose right answers."""
+    answer for it."""
+    if (seat.folder.path / f"cells/{arm.id}/raw/accuracy.json").exists():
+        return  # answered before a kill: nobody is asked until the answers please
     asked_of = Answers(seat, server, arm, questions)
     if arm.role is not Role.CANDIDATE:
         asked_of.ask(len(questions))
@@ -158,7 +163,12 @@ def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Que
     seat.folder.write_json(f"cells/{arm.id}/raw/accuracy.json", asked_of.data(), producer="evals exact_match")
     found = accuracy_of(seat.plan, _accuracy_so_far(seat), arm.id)
     seat.say(f"  {arm.id}: {len(asked_of.answered)} of {len(questions)} accuracy questions" + _said(found, arm))
-    if arm.role is Role.CANDIDATE and found is not None and found.call == "fail":
+
+
+def _require_answers(seat: Seat, arm: Arm) -> None:
+    """Raises EngineFailed for an arm that was shown to lose right answers."""
+    found = accuracy_of(seat.plan, _accuracy_so_far(seat), arm.id) if arm.role is Role.CANDIDATE else None
+    if found is not None and found.call == "fail":
         raise EngineFailed(no_ship(found), where=f"cell {arm.id}")
 
 

@@ -5,17 +5,17 @@ The weights stay where they are; their digest, and what their maker wrote of the
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.campaign import PRODUCER
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import Corrupted, WrongUse
-from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder, read_json
-from profile_and_optimize.evidence.modelfolder import model_digest
+from profile_and_optimize.evidence.modelfolder import model_digest, weights_sha256
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 
 KEPT = "raw/checkpoint.json"
@@ -34,26 +34,53 @@ def is_kept(folder: RunFolder, arm: Arm) -> bool:
 
 
 def keep(folder: RunFolder, plan: Plan, arm: Arm) -> None:
-    """Write down what the arm's checkpoint says of itself, once. Raises EngineFailed for one that cannot stand in for the
-    campaign's model."""
-    if not arm.checkpoint or is_kept(folder, arm):
+    """Write down what the arm's checkpoint says of itself, once.
+
+    Raises EngineFailed for one that cannot stand in for the campaign's model, WrongUse for one that is still to be made,
+    Corrupted for one that changed since it was written down.
+    """
+    if not arm.checkpoint:
         return
     path = Path(arm.checkpoint)
-    try:
-        told = read_checkpoint(path)
-    except (WrongUse, Corrupted) as e:
-        raise EngineFailed(e.message, where=f"cell {arm.id}: {e.where}", next=e.next or "pao quantize") from e
+    if is_kept(folder, arm):
+        require_same(folder, arm)
+        return
+    if not path.is_dir() and (folder.path / JOBS / f"{arm.id}.json").exists():
+        raise WrongUse(
+            f"the checkpoint of {arm.id} is still to be made",
+            where=str(path),
+            next=f"pao optimize --resume {folder.path}",
+        )
     same = _same_tokenizer(Path(plan.model), path)
     if same is False:
-        raise EngineFailed(
-            "its tokenizer.json is not the model's, so its tokens would be others", where=str(path), next="copy the model's"
-        )  # fmt: skip
-    found: dict[str, Any] = {
-        "schema": 1, "checkpoint": told.to_json(), "digest": model_digest(arm.checkpoint), "same_tokenizer": same,
-        "base_bytes": _weights(plan.model),
-        "records": {name: read_json(path / name) for name in RECORDS if (path / name).is_file()},
+        raise EngineFailed("its tokenizer is not the model's, so its tokens would be others", where=str(path))
+    folder.write_json(
+        place(arm.id),
+        {**_told(arm, path), "same_tokenizer": same, "base_bytes": _weights(plan.model)},
+        producer=PRODUCER,
+    )
+
+
+def _told(arm: Arm, path: Path) -> dict[str, Any]:
+    """What the folder says of itself, and what its weights are."""
+    try:
+        told = read_checkpoint(path)
+        records = {name: read_json(path / name) for name in RECORDS if (path / name).is_file()}
+    except (WrongUse, Corrupted) as e:
+        raise EngineFailed(e.message, where=f"cell {arm.id}: {e.where}", next=e.next or "pao quantize") from e
+    return {
+        "schema": 1, "checkpoint": told.to_json(), "digest": model_digest(arm.checkpoint),
+        "weights_sha256": weights_sha256(path), "records": records,
     }  # fmt: skip
-    folder.write_json(place(arm.id), found, producer=PRODUCER)
+
+
+def require_same(folder: RunFolder, arm: Arm) -> None:
+    """Raises Corrupted where other weights lie there now: answers and speed would be those of two checkpoints."""
+    if arm.checkpoint and folder.read_json(place(arm.id))["digest"] != model_digest(arm.checkpoint):
+        raise Corrupted(
+            f"the checkpoint of {arm.id} is not the one that was admitted", where=arm.checkpoint,
+            next="put that one back, or begin a new campaign",
+        )  # fmt: skip
 
 
 def _weights(model: str) -> int | None:
@@ -62,8 +89,20 @@ def _weights(model: str) -> int | None:
 
 
 def _same_tokenizer(model: Path, checkpoint: Path) -> bool | None:
-    """None where the model is no folder, so that there is nothing to compare with."""
+    """None where the model is no folder, so that there is nothing to compare with. Savers write the same one in other bytes."""
     if not (model / TOKENIZER).is_file():
         return None
     there = checkpoint / TOKENIZER
-    return there.is_file() and digest(there.read_bytes()) == digest((model / TOKENIZER).read_bytes())
+    if not there.is_file():
+        return False
+    one, two = ((f / TOKENIZER).read_bytes() for f in (model, checkpoint))
+    return one == two or _meant(one) == _meant(two)
+
+
+def _meant(data: bytes) -> Any:
+    """Without what is set anew for every call."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    return {k: v for k, v in found.items() if k not in ("truncation", "padding")} if isinstance(found, dict) else found

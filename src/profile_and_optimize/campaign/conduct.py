@@ -7,7 +7,7 @@ from profile_and_optimize.campaign.admit import admit_all, session_seconds
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import failed_arms, load_evidence, read_plan
 from profile_and_optimize.campaign.history import read_history, session_sd
-from profile_and_optimize.campaign.looks import looks, wants_more
+from profile_and_optimize.campaign.looks import looks, rival_name, wants_more
 from profile_and_optimize.campaign.recover import adopt_orphans
 from profile_and_optimize.campaign.run import run_blocks
 from profile_and_optimize.campaign.run_race import run_race
@@ -64,13 +64,16 @@ def _frozen(folder: RunFolder, draft: Plan) -> tuple[Plan, Cost]:
 
 def run(folder: RunFolder, plan: Plan, world: World) -> Selection:
     """The race, where the plan has one, then the blocks; stops as soon as every arm is answered."""
+    for arm in plan.arms:
+        checkpoints.require_same(folder, arm)
     seconds = session_seconds(folder, plan)
     return run_blocks(folder, confirmed(folder, plan, world), world, seconds)
 
 
 def confirmed(folder: RunFolder, plan: Plan, world: World) -> Plan:
     """The plan of the confirmation; runs what the race still lacks."""
-    return run_race(folder, plan, world, session_seconds(folder, plan)) if plan.race_rounds else plan
+    raced = plan.race_rounds and plan.candidates
+    return run_race(folder, plan, world, session_seconds(folder, plan)) if raced else plan
 
 
 def extend(folder: RunFolder, plan: Plan, blocks: int) -> None:
@@ -82,6 +85,7 @@ def extend(folder: RunFolder, plan: Plan, blocks: int) -> None:
             "blocks of the plan are still to be run", where=str(folder.path), next=f"pao campaign_run {folder.path}"
         )
     alive = [a.id for a in ev.plan.candidates if a.id not in selection.failed]
+    alive += [rival_name(*p) for p in ev.plan.rivals if set(p) <= {*alive}]
     if not looks(ev.plan, selection).undecided(alive):
         raise WrongUse("every arm has its answer; more blocks would change none", where=str(folder.path))
     folder.event("extended", blocks=blocks, after=selection.limit)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.campaign.checkpoints import KEPT
+from profile_and_optimize.campaign.checkpoints import JOBS, KEPT
 from profile_and_optimize.campaign.history import History, read_history
 from profile_and_optimize.campaign.imported import ImportedCell, load_imported
 from profile_and_optimize.campaign.loading import Look, Remark, load_trials
@@ -32,8 +32,8 @@ class Evidence:
     `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
     when a race chose the finalists. `added` is the number of blocks added to the planned ones. `remarks` are what a look
     at every trial found. `draft` is the plan before admission, `calibration` how prompts were cut to length, `checkpoints`
-    what arms serve in the model's place. `imported` are other tools' results, which no decision rests on; a run of nothing
-    else has its draft for a plan."""
+    what arms serve in the model's place, `jobs` how those of ours were asked for. `imported` are other tools' results, which
+    no decision rests on; a run of nothing else has its draft for a plan."""
 
     run: Path
     plan: Plan
@@ -42,6 +42,7 @@ class Evidence:
     admissions: Mapping[str, Mapping[str, Any]]
     accuracy: Mapping[str, Mapping[str, Any]]
     checkpoints: Mapping[str, Mapping[str, Any]]
+    jobs: Mapping[str, Mapping[str, Any]]
     commands: Mapping[str, Mapping[str, Any]]
     failed_arms: Mapping[str, str]
     given_up: Mapping[int, str]
@@ -77,7 +78,7 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
         finalists=_finalists(run, paths), history=read_history(run), draft=read_plan(run / DRAFT) if DRAFT in paths else None,
         calibration=read_json(run / CALIBRATION) if CALIBRATION in paths else None,
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
-        checkpoints=_by_cell(run, paths, KEPT), commands=_by_cell(run, paths, "commands/serve.json"),
+        checkpoints=_by_cell(run, paths, KEPT), jobs=_jobs(run, paths), commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),
         stamp=events[-1].at if events else 0.0, root=evidence_root(events), events=events,
         damaged=(*(f"{x.path}: {x.damage}" for x in loaded if x.damage), *unreadable), imported=imported,
@@ -131,3 +132,9 @@ def read_plan(path: Path) -> Plan:
 def _by_cell(run: Path, paths: list[str], name: str) -> dict[str, Any]:
     found = ((p, p.split("/", 2)) for p in paths if p.startswith("cells/"))
     return {parts[1]: read_json(run / p) for p, parts in found if parts[2:] == [name]}
+
+
+def _jobs(run: Path, paths: list[str]) -> dict[str, Any]:
+    """By arm."""
+    names = [p for p in paths if p.startswith(f"{JOBS}/") and p.endswith(".json")]
+    return {p.removeprefix(f"{JOBS}/").removesuffix(".json"): read_json(run / p) for p in names}

@@ -42,7 +42,7 @@ def load_questions(path: Path, limit: int | None = None) -> tuple[Question, ...]
     for number, line in enumerate(read_given(path).splitlines(), start=1):
         try:
             row = orjson.loads(line)  # refuses what no text can hold, half surrogates among it
-            task = row.get("task", row.get("kind", ""))
+            task = row.get("task") or row.get("kind") or ""
             found.append(Question(str(row["question"]), str(row["answer"]), str(task)))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise WrongUse(

@@ -1,4 +1,4 @@
-"""The content digest of a model folder."""
+"""Content digests of a model folder."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def _bytes_digest(path: Path, sampled: bool) -> bytes:
         head = f.read(SAMPLE)
         f.seek(-SAMPLE, 2)
         return hashlib.sha256(head + f.read(SAMPLE)).digest()
+
+
+def weights_sha256(folder: Path) -> str:
+    """Over names and contents of the safetensors files, as the round trip takes it of what it has read back."""
+    total = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        total.update(file.name.encode() + b"\0")
+        with file.open("rb") as f:
+            while piece := f.read(SAMPLE):
+                total.update(piece)
+    return total.hexdigest()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from profile_and_optimize.campaign import conduct
+from profile_and_optimize.campaign.checkpoints import JOBS
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
-from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, find_run, workspace
 from profile_and_optimize.ops import quant_arms
@@ -33,6 +34,17 @@ class OptimizeRequest(QuantRequest):
     max_arms: int | None = Field(default=None, ge=3, le=100, description="arms in all, baseline and A/A arm included")
     resume: str | None = Field(default=None, description="go on with a run that was killed")
     extend: int = Field(default=0, ge=0, le=100, description="blocks to add to a run that ended open")
+
+    @property
+    def submits(self) -> bool:
+        """A run that was killed before its plan was fixed goes on with its quantization."""
+        if self.quant_target is not None or self.resume is None:
+            return self.quant_target is not None
+        try:
+            path = find_run(self.resume, workspace(self.campaigns_dir))
+        except PaoError:
+            return False
+        return (path / JOBS).is_dir() and not (path / conduct.PLAN).exists()
 
 
 def run(req: OptimizeRequest, say: Say) -> Result:
@@ -71,8 +83,12 @@ def _go_on(req: OptimizeRequest, say: Say) -> Result:
     path = find_run(req.resume or "", workspace(req.campaigns_dir))
     plan = plan_at(path)
     world = make_world({a.engine for a in plan.arms}, say, req.python)
+    if req.extend and not (path / conduct.PLAN).exists():
+        raise WrongUse("its planned blocks are not fixed yet", where="--extend", next=f"pao optimize --resume {path}")
     jobs = quant_arms.kept_jobs(path, plan)
     quantize = quant_arms.phase(jobs, req.ptq_python) if jobs and not (path / conduct.PLAN).exists() else None
+    if quantize is not None:
+        req.require_ack()
     with opened(path) as folder:
         if req.extend:
             conduct.extend(folder, conduct.admit(folder, world), req.extend)

@@ -70,8 +70,7 @@ def jobs_of(req: QuantRequest, model: str, engine: str, facts: Facts, say: Say) 
         return {}
     corpus = corpus_of(req.calib, say)
     made: dict[str, Job] = {}
-    for name in dict.fromkeys(names):
-        backend, target = _pair(name, engine, "cpu" if facts.cpu else "cuda")
+    for backend, target in dict.fromkeys(_pair(n, engine, "cpu" if facts.cpu else "cuda") for n in names):
         asked = QuantizeRequest(
             model=model, backend=cast(Literal["modelopt", "llm-compressor"], backend), target=target, samples=req.samples,
             seq_len=req.seq_len, exclude_pattern=req.exclude_pattern, out=str(_place(req, model, target, backend)),

@@ -66,10 +66,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder=folder.absolute(), model_type=str(config.get("model_type", UNKNOWN)), quant_method=method, algo=algo,
         excludes=excludes, bytes=sum(p.stat().st_size for p in folder.glob("*.safetensors")),
-        base_digest=str(made.get("base_digest") or made.get("job", {}).get("base_digest") or UNKNOWN),
-        job_digest=str(made.get("job", {}).get("job_digest") or UNKNOWN),
+        base_digest=str(made.get("base_digest") or _part(made, "job").get("base_digest") or UNKNOWN),
+        job_digest=str(_part(made, "job").get("job_digest") or UNKNOWN),
         coverage=_flag(coverage), roundtrip=_flag(trip), bits_per_weight=_number(coverage.get("bits_per_weight")),
-        kl=_number((trip.get("kl_base") or {}).get("reloaded")), top1=_number((trip.get("top1_base") or {}).get("reloaded")),
+        kl=_number(_part(trip, "kl_base").get("reloaded")), top1=_number(_part(trip, "top1_base").get("reloaded")),
     )  # fmt: skip
 
 
@@ -105,6 +105,12 @@ def _optional(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Corrupted("no JSON object", where=str(file), next="make the checkpoint again")
     return found
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object within a record; empty where it is none: a vendor's files of these names may hold anything."""
+    found = record.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _flag(record: Mapping[str, Any]) -> bool | None:

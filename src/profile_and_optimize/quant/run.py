@@ -17,6 +17,7 @@ from typing import Any
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
 from profile_and_optimize.engines.base import Command
 from profile_and_optimize.engines.process import Managed, real_error
+from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.redact import known_secrets, redact
 from profile_and_optimize.quant.bundle import WORKERS, place_of, write_bundle
 from profile_and_optimize.quant.checkpoint import Checkpoint, read_checkpoint
@@ -54,6 +55,8 @@ def quantized(job: Job, say: Say, python: Path | None = None) -> Checkpoint:
         say(f"{job.out} is there already, made by this very job and checked")
         return found
     env = environment(job, python)
+    if model_digest(str(job.base)) != job.base_digest:
+        raise WrongUse("the base is not what it was when the job was written", where=str(job.base), next="begin again")
     with only_one(job):
         require_room(job, say)
         write_bundle(job, place_of(job, acknowledged=True, python=str(env.python)))

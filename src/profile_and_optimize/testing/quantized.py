@@ -11,6 +11,7 @@ from typing import Any
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.smoke import Answer
+from profile_and_optimize.evidence.modelfolder import weights_sha256
 from profile_and_optimize.testing.fakes import fake_ask
 from profile_and_optimize.testing.synthetic import synthetic_plan
 
@@ -20,16 +21,21 @@ QUANT = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
 
 def checkpoint(folder: Path, *, base: str = BASE_DIGEST, coverage: bool = True, record: bool = True) -> Path:
     """A folder that says what a checkpoint says of itself; `record` False is one of a vendor, which says less."""
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(64))
+    checks = [{"name": "no-zero-scale", "passed": True}, {"name": "untouched", "passed": coverage}]
     files: dict[str, Any] = {"config.json": {"model_type": "qwen3", "quantization_config": QUANT}}
     if record:
         files |= {
-            "quantize.json": {"schema": 1, "job": {"base_digest": base}}, "coverage.json": {"schema": 1, "passed": coverage},
-            "roundtrip.json": {"schema": 1, "passed": True, "kl_base": {"in_process": 0.003, "reloaded": 0.003}},
+            "quantize.json": {"schema": 1, "job": {"base_digest": base}},
+            "coverage.json": {"schema": 1, "passed": coverage, "checks": checks},
+            "roundtrip.json": {
+                "schema": 1, "passed": True, "kl_base": {"in_process": 0.003, "reloaded": 0.003},
+                "weights_sha256": weights_sha256(folder),
+            },
         }  # fmt: skip
-    folder.mkdir(parents=True)
     for name, data in files.items():
         (folder / name).write_text(json.dumps(data))
-    (folder / "model.safetensors").write_bytes(bytes(64))
     return folder
 
 

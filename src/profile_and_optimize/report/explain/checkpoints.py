@@ -62,7 +62,7 @@ def _kl(case: Case, arm: str) -> Story:
             "KL(base || reloaded checkpoint), mean over the held-out tokens, in nats",
             "measured once, when the checkpoint was made, by its own round trip; the run keeps what that wrote down",
         ),
-        files=(f"cells/{arm}/raw/checkpoint.json",), arms=(arm,), see=(f"accuracy.{arm}.loss",),
+        files=(f"cells/{arm}/raw/checkpoint.json",), arms=(arm,), see=(f"accuracy.{arm}.loss",) if arm in case.ev.accuracy else (),
     )  # fmt: skip
 
 
