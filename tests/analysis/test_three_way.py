@@ -11,14 +11,21 @@ import pytest
 
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.analysis.three_way import three_way
+from profile_and_optimize.campaign.admit import drawn
+from profile_and_optimize.campaign.checkpoints import require_same
 from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.evals.exact_match import Question
+from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops.verify import look_at
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.quant.checkpoint import read_checkpoint
 from profile_and_optimize.report.explain.catalogue import catalogue
 from profile_and_optimize.report.explain.number import Case
 from profile_and_optimize.testing.fakes import fake_ask
+from profile_and_optimize.testing.forge import Forged
 from profile_and_optimize.testing.living import living_run
-from profile_and_optimize.testing.quantized import forgetful, quantized_plan
+from profile_and_optimize.testing.quantized import checkpoint, forgetful, quantized_plan
 
 SAME = {"baseline": 10.0, "aa": 10.0, "ours": 7.0, "vendor": 7.0}
 
@@ -134,3 +141,60 @@ def test_what_was_edited_is_found(published: Path, path: str, old: str, new: str
         assert look_at(published).problems
     finally:
         file.write_bytes(kept)
+
+
+def gate_after(published: Path, space: Path, change: Callable[[Forged], object]) -> tuple[bool | None, list[str]]:
+    """The gate on the checkpoint, and what verify finds, in a copy that was edited and hashed again."""
+    forged = Forged.copy_of(published, space)
+    change(forged)
+    forged.save(rehash=True)
+    gates = decide(load_evidence(forged.run)).gates
+    return next(g.passed for g in gates if g.name == "checkpoint proven"), look_at(forged.run).problems
+
+
+RECORD = "cells/ours/raw/checkpoint.json"
+
+
+def test_a_word_above_its_checks_or_records_of_other_weights_prove_nothing(published: Path, tmp_path: Path) -> None:
+    def checks(f: Forged) -> None:
+        f.edit(RECORD, lambda d: d["records"]["coverage.json"]["checks"][0].update(passed=False))
+
+    def weights(f: Forged) -> None:
+        f.edit(RECORD, lambda d: d.update(weights_sha256="0" * 64))
+
+    assert gate_after(published, tmp_path / "checks", checks)[0] is False
+    assert gate_after(published, tmp_path / "weights", weights)[0] is False
+
+
+def test_without_its_record_a_checkpoint_is_not_proven_and_verify_misses_it(published: Path, tmp_path: Path) -> None:
+    passed, problems = gate_after(published, tmp_path / "gone", lambda f: f.drop(RECORD))
+    assert passed is None and any("every checkpoint is written down" in p for p in problems)
+
+
+def test_who_is_said_to_have_lost_answers_has_given_them(published: Path, tmp_path: Path) -> None:
+    _, problems = gate_after(published, tmp_path / "said", lambda f: f.drop("cells/vendor/raw/accuracy.json"))
+    assert any("its answers were wrong" in p for p in problems)
+
+
+def test_other_weights_in_its_place_are_found_before_a_block(tmp_path: Path) -> None:
+    run = campaign(tmp_path, SAME, vendor=False)
+    (tmp_path / "ours/model.safetensors").write_bytes(b"other weights")
+    folder = RunFolder(run)
+    plan = load_evidence(run).frozen
+    with pytest.raises(Corrupted, match="not the one that was admitted"):
+        require_same(folder, plan.arm("ours"))
+    folder.close()
+
+
+def test_a_vendors_files_of_our_names_may_hold_anything(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "theirs", record=False)
+    (folder / "quantize.json").write_text('{"job": "x", "kl_base": null}')
+    (folder / "roundtrip.json").write_text('{"kl_base": [1]}')
+    assert read_checkpoint(folder).base_digest == "unknown"
+
+
+def test_the_same_question_twice_counts_once_and_the_draw_is_of_all() -> None:
+    asked = [Question("q1", "a"), Question("q2", "b"), Question("q1", "a"), Question("q1", "a", "other task")]
+    found = drawn(asked)
+    assert len(found) == 3 and sorted(found, key=str) == sorted({*asked}, key=str)
+    assert drawn(tuple(reversed(asked)))[0].question == found[0].question
