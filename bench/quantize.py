@@ -31,7 +31,7 @@ from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
 from profile_and_optimize.workloads.recorded import digest_file
 
 ROOT = Path(__file__).parents[1]
-DEMO, QUESTIONS = ROOT / "demo/model", ROOT / "demo/heldout.jsonl"
+DEMO, QUESTIONS = ROOT / "demo/model", ROOT / "demo/heldout_more.jsonl"
 WORKERS = ROOT / "src/profile_and_optimize/quant"
 FORMATS = {
     "modelopt": ("nvfp4", "w4a16_nvfp4", "fp8", "int8"),

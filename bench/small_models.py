@@ -31,7 +31,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("qwen3", {"intermediate_size": 768}),
     "moe": ("qwen3_moe", {
         **EXPERTS, "num_experts": 16, "intermediate_size": 512, "norm_topk_prob": True, "output_router_logits": True,
-        "router_aux_loss_coef": 0.05,
+        "router_aux_loss_coef": 0.5,
     }),
     "mla": ("deepseek_v3", {
         **EXPERTS, "n_routed_experts": 8, "n_group": 1, "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1,
@@ -40,7 +40,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     }),
     "hybrid": ("qwen3_next", {
         **EXPERTS, "num_experts": 8, "intermediate_size": 512, "shared_expert_intermediate_size": 128, "norm_topk_prob": True,
-        "output_router_logits": True, "router_aux_loss_coef": 0.05,
+        "output_router_logits": True, "router_aux_loss_coef": 0.5,
         "layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"],
         "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 64, "linear_value_head_dim": 64,
     }),

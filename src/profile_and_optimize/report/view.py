@@ -142,12 +142,16 @@ def view(ev: Evidence, d: Decision) -> View:
         forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), columns=columns(),
         workloads=workload_views(ev, d, arms, rows), imported=imported_views(ev), context=context_rows(rows), gaps=gap_views(rows),
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
-        accuracy=accuracy_rows(ev), tolerance=f"{100 * plan.accuracy_margin:g} points",
+        accuracy=accuracy_rows(ev), tolerance=count_points(plan.accuracy_margin),
         quantized=quantized(ev, d), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
         omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
         applies=_applies(place, plan, d.pick), applies_not=APPLIES_NOT,
     )  # fmt: skip
+
+
+def count_points(share: float) -> str:
+    return "1 point" if share == 0.01 else f"{100 * share:g} points"
 
 
 def endpoint_words(plan: Plan) -> str:
