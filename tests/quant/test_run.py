@@ -203,3 +203,17 @@ def test_an_interruption_that_we_survive_ends_the_step_too(tmp_path: Path) -> No
         quantized(job, say, player.python)
     assert len(player.pids()) == 2 and not any(alive(pid) for pid in player.pids())
     assert not job.out.exists()
+
+
+def test_an_end_that_nobody_saw_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unseen:
+        ended, exit_code = True, None
+
+        def __init__(self, *_: object) -> None: ...
+
+        def stop(self) -> None: ...
+
+    monkeypatch.setattr(run, "Managed", Unseen)
+    step = run.steps(small_job(tmp_path), Path(sys.executable))[0]
+    with pytest.raises(BrokeMidway):
+        run.run_worker(step, tmp_path / "log.txt", print)

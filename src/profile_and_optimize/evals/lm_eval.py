@@ -78,7 +78,8 @@ class LmEval:
                     raise BrokeMidway(f"lm-eval said nothing for {stall_s:.0f} s", next="look at the server's log")
         finally:
             managed.stop()
-        return managed.exit_code or 0
+        # An end that nobody saw is no success.
+        return -1 if managed.exit_code is None else managed.exit_code
 
     def _outcome(self, wanted: Sequence[Wanted], out: Path, log: Path, ended: int) -> Outcome:
         runs: list[TaskRun] = []

@@ -190,7 +190,8 @@ def run_worker(step: Step, log: Path, say: Say, *, sleep: Callable[[float], None
         reader.read(rest=True)
     finally:
         managed.stop()
-    code = managed.exit_code or 0
+    # An end that nobody saw is no success.
+    code = -1 if managed.exit_code is None else managed.exit_code
     if code or reader.error:
         raise _failure(step, code, reader, log)
 
