@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.evidence_of import Evidence, proof_in, selection_of
 from profile_and_optimize.campaign.loading import Remark
-from profile_and_optimize.campaign.looks import wants_more
 from profile_and_optimize.campaign.order import session_order
-from profile_and_optimize.campaign.selection import Judged, select
+from profile_and_optimize.campaign.proof import BEGAN, Proof, pick_to_prove, wanted
+from profile_and_optimize.campaign.selection import Judged, Selection
+from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import Event
@@ -60,7 +62,7 @@ def _attempts(ev: Evidence) -> Iterator[Remark]:
 
 def label_of(stage: Stage, block: int, arm: str) -> str:
     """The name of a session, as the journal and its log have it."""
-    return f"{'b' if stage is Stage.CONFIRM else 'r'}{block:03d}-{arm}"
+    return f"{stage.letter}{block:03d}-{arm}"
 
 
 def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
@@ -97,7 +99,18 @@ def _begun(ev: Evidence) -> Iterator[Remark]:
 
 
 def _label_of_failed(e: Event) -> str:
-    return label_of(Stage(e.data.get("stage", Stage.CONFIRM)), e.data["block"], e.data["arm"])
+    return label_of(stage_of(e), e.data["block"], e.data["arm"])
+
+
+def stage_of(e: Event) -> Stage:
+    """Events of before there were proofs name no stage where it is the confirmation's."""
+    return Stage(e.data.get("stage", Stage.CONFIRM))
+
+
+def _twins(ev: Evidence) -> tuple[Arm, ...]:
+    """The pick's twin, where its proof was begun."""
+    plan = ev.plan.proving(ev.proving) if ev.proving is not None else ev.plan
+    return (plan.pick_twin,) if plan.pick_twin is not None else ()
 
 
 def _label_of_path(path: str) -> str:
@@ -110,8 +123,8 @@ def _given_up(ev: Evidence) -> Iterator[str]:
     """Sessions of blocks that were given up: a kill may have left them without a trial."""
     for e in ev.events:
         if e.kind in ("block_given_up", "race_block_given_up"):
-            stage = Stage.CONFIRM if e.kind == "block_given_up" else Stage.RACE
-            yield from (label_of(stage, e.data["block"], a.id) for a in ev.frozen.all_arms)
+            stage = Stage.RACE if e.kind == "race_block_given_up" else stage_of(e)
+            yield from (label_of(stage, e.data["block"], a.id) for a in (*ev.frozen.all_arms, *_twins(ev)))
 
 
 def _drawn(ev: Evidence) -> Iterator[Remark]:
@@ -121,9 +134,14 @@ def _drawn(ev: Evidence) -> Iterator[Remark]:
         if e.kind == "arm_failed":
             out.add(e.data["arm"])
         elif e.kind == "block":
-            drawn = [a for a in session_order(ev.plan, e.data["block"]) if a not in out]
+            stage = stage_of(e)
+            plan = ev.plan.proving(ev.proving) if stage is Stage.PROVE and ev.proving is not None else ev.plan
+            drawn = [a for a in session_order(plan, e.data["block"], stage) if a not in out]
             if e.data["order"] != drawn:
-                yield Remark(JOURNAL, f"block {e.data['block']} was begun as {_words(e)}, drawn was {', '.join(drawn)}")
+                kind = "proof block" if stage is Stage.PROVE else "block"
+                yield Remark(
+                    JOURNAL, f"{kind} {e.data['block']} was begun as {_words(e)}, drawn was {', '.join(drawn)}"
+                )
         elif (
             e.kind == "race_block"
             and ev.race is not None
@@ -138,17 +156,41 @@ def _words(e: Event) -> str:
 
 def _blocks(ev: Evidence) -> Iterator[Remark]:
     """No block is missing between two, none was left open and gone past, and none was run that nobody still wanted."""
-    selection = select(ev.plan, ev.trials, ev.failed_arms, ev.given_up, ev.added)
+    selection = selection_of(ev)
+    yield from _blocks_of(ev, ev.plan, selection)
+    proof = proof_in(ev, selection)
+    if proof is not None and proof.stage is Stage.PROVE:
+        yield from _rightly_begun(ev, proof, selection)
+        yield from _blocks_of(ev, proof.plan, proof.selection)
+
+
+def _rightly_begun(ev: Evidence, proof: Proof, selection: Selection) -> Iterator[Remark]:
+    """A proof is begun once, after the exploration, and of the pick that the exploration ended with."""
+    began_at = [e.seq for e in ev.events if e.kind == BEGAN]
+    if len(began_at) != 1:
+        yield Remark(JOURNAL, f"a proof was begun {len(began_at)} times; there is one")
+    late = [trial_path(t.key) for t in ev.trials if t.key.stage is Stage.CONFIRM and _entered(ev, t) > began_at[0]]
+    if late:
+        yield Remark(late[0], "run after the proof began, when the exploration was over")
+    if pick_to_prove(ev.plan, selection) != proof.pick:
+        yield Remark(JOURNAL, f"the proof was of {proof.pick}, which is not what the exploration ended with")
+
+
+def _entered(ev: Evidence, t: Judged) -> int:
+    return next((e.seq for e in ev.events if e.kind == "wrote" and e.data["path"] == trial_path(t.key)), -1)
+
+
+def _blocks_of(ev: Evidence, plan: Plan, selection: Selection) -> Iterator[Remark]:
     known = set(selection.blocks) | set(selection.excluded) | set(selection.open)
-    begun = {e.data["block"] for e in ev.events if e.kind == "block"}
-    for i, group in enumerate(ev.plan.groups):
-        mine = sorted(b for b in known if (b - 1) % len(ev.plan.groups) == i)
-        missing = set(range(i + 1, max(mine, default=0), len(ev.plan.groups))) - set(mine)
+    begun = {e.data["block"] for e in ev.events if e.kind == "block" and stage_of(e) is selection.stage}
+    for i, group in enumerate(plan.groups):
+        mine = sorted(b for b in known if (b - 1) % len(plan.groups) == i)
+        missing = set(range(i + 1, max(mine, default=0), len(plan.groups))) - set(mine)
         yield from (Remark(JOURNAL, f"there is no block {b}, but later ones of its arms") for b in sorted(missing))
         left = [
             b
             for b in mine
-            if b in selection.open and any(b < later and (later - b) % len(ev.plan.groups) == 0 for later in begun)
+            if b in selection.open and any(b < later and (later - b) % len(plan.groups) == 0 for later in begun)
         ]
         yield from (
             Remark(JOURNAL, f"block {b} was left open ({selection.open[b]}), and later ones were begun") for b in left
@@ -157,7 +199,7 @@ def _blocks(ev: Evidence) -> Iterator[Remark]:
         beyond = [b for b in mine if selection.excluded.get(b, "").startswith("beyond")]
         if whole and not beyond:
             before = replace(selection, blocks={b: v for b, v in selection.blocks.items() if b < whole[-1]})
-            beyond = [] if wants_more(ev.plan, before, group) else [whole[-1]]
+            beyond = [] if wanted(plan, before, group) else [whole[-1]]
         yield from (
             Remark(JOURNAL, f"block {b} was run, although no answer was open and none was added") for b in beyond
         )

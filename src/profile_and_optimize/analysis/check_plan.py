@@ -85,6 +85,10 @@ def _cells(ev: Evidence) -> Iterator[Remark]:
     for arm in ev.frozen.arms:
         where = f"cells/{arm.id}/admission.json"
         found = ev.admissions.get(arm.id)
+        if arm is ev.frozen.pick_twin:
+            if found is not None:
+                yield Remark(where, "the twin of a candidate is not admitted by itself")
+            continue
         if found is None:
             yield Remark(where, "missing; every cell is admitted before block 1")
         elif set(found["probe_s"]) != (set() if arm.role is Role.AA else points):
@@ -173,6 +177,10 @@ class Places:
         self._arms: dict[str, Arm] = {a.id: a for a in ev.frozen.all_arms}
         self._points: dict[str, Point] = {p.key: p for p in ev.frozen.points}
         self._groups = ev.plan.groups
+        proving = ev.plan.proving(ev.proving) if ev.proving is not None else None
+        self._proving = proving.groups[0] if proving else ()
+        if proving and proving.pick_twin:
+            self._arms[proving.pick_twin.id] = proving.pick_twin
         self._racing = {b: arms for r in (ev.race.rounds if ev.race else ()) for b, arms in r.blocks.items()}
         self._asked: dict[tuple[str, str], dict[str, str]] = {}
 
@@ -188,6 +196,8 @@ class Places:
             yield from self._context(t, point)
 
     def _arms_of(self, stage: Stage, block: int) -> tuple[str, ...]:
+        if stage is Stage.PROVE:
+            return self._proving
         if stage is Stage.RACE:
             return self._racing.get(block, ())
         return self._groups[(block - 1) % len(self._groups)] if block > 0 else ()

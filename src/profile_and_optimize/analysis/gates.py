@@ -11,18 +11,22 @@ from typing import Any
 import numpy as np
 
 from profile_and_optimize.campaign.accuracy import accuracy_of, right_answers, useless
-from profile_and_optimize.campaign.looks import not_lost, wants_more, workload_effects
+from profile_and_optimize.campaign.endpoint import primary_table
+from profile_and_optimize.campaign.looks import not_lost, not_lost_between, workload_effects
 from profile_and_optimize.campaign.order import session_order
+from profile_and_optimize.campaign.proof import Proof, wanted, workload_proofs
 from profile_and_optimize.campaign.selection import Judged, Selection
 from profile_and_optimize.core.context import UNKNOWN
-from profile_and_optimize.core.plan import Plan
-from profile_and_optimize.core.trial import Validity
+from profile_and_optimize.core.plan import LEAST_PROOF, Plan
+from profile_and_optimize.core.trial import Stage, Validity
 from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.evidence.journal import Event
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.stats.accuracy import score
 from profile_and_optimize.stats.distributions import t_isf
+from profile_and_optimize.stats.proof import Signs
 from profile_and_optimize.stats.quantile import quantile_interval
+from profile_and_optimize.stats.sequential import FIRST_LOOK
 from profile_and_optimize.stats.steady import NO_STEADY_STATE, TOO_FEW
 from profile_and_optimize.stats.summary import samples
 
@@ -45,10 +49,78 @@ class Gate:
 def primary_gate(pick: str, plan: Plan, effects: Mapping[str, Effect], failed: Mapping[str, str]) -> Gate:
     if pick != plan.baseline.id:
         return Gate("primary test", effects[pick].call is Call.BETTER, f"{pick}: {effects[pick].reason}")
-    open_arms = [a for a, e in effects.items() if e.call is Call.UNKNOWN and a not in failed]
-    if open_arms:
-        return Gate("primary test", None, f"the baseline stands, but {', '.join(open_arms)} stayed UNKNOWN")
-    return Gate("primary test", True, "no candidate is better; the baseline stands")
+    left = [a for a, e in effects.items() if a not in failed and not shown_not_better(plan, e)]
+    left += [f"{a.id} (left in the race, which calls nothing)" for a in plan.raced]
+    if left:
+        return Gate(
+            "primary test",
+            None,
+            f"the baseline stands, but nothing shows yet that these are no better: {', '.join(left)}",
+        )
+    return Gate("primary test", True, "every candidate was shown not to be better; the baseline stands")
+
+
+def shown_not_better(plan: Plan, e: Effect) -> bool:
+    """SAME, WORSE, or with an interval whose upper end lies below the margin."""
+    if e.call in (Call.SAME, Call.WORSE):
+        return True
+    return e.call is Call.UNKNOWN and e.upper is not None and e.upper < math.log1p(plan.margin)
+
+
+def proof_gate(pick: str, plan: Plan, proof: Proof | None) -> Gate:
+    """A pick is proven on blocks whose signs and interval agree; `proof` is that of the pick."""
+    name = "proof of the pick"
+    if pick == plan.baseline.id:
+        return Gate(name, True, "the pick is the baseline")
+    if proof is None:
+        return Gate(
+            name, None, f"{pick} was called by the exploration alone; its proof takes at least {LEAST_PROOF} blocks"
+        )
+    s = proof.signs
+    spread = f"sd {_spread(proof)} over {len(proof.sessions)} sessions" if len(proof.sessions) > 1 else "no spread yet"
+    where = "counted from the first block" if proof.stage is Stage.CONFIRM else "fresh blocks"
+    told = f"{s.wins} of {s.blocks} blocks above the margin ({where}; e {s.e_value:.3g}, needs {s.enough:g}), {spread}"
+    if s.proven:
+        return Gate(
+            name, True, f"{told}; interval {_interval(s)}: the median session is better by more than the margin"
+        )
+    left = "its blocks are still to be run" if proof.open else "no more blocks are planned that could prove it"
+    stands = "the DRAFT stands by their interval" if proof.stands else "the DRAFT rests on the exploration"
+    return Gate(name, None, f"{told}; interval {_interval(s)}; {left}; {stands}")
+
+
+def _spread(proof: Proof) -> str:
+    return f"{stdev(proof.sessions.values()):.2%}"
+
+
+def _interval(s: Signs) -> str:
+    return "unknown" if s.lower is None or s.upper is None else f"{_percent(s.lower)} to {_percent(s.upper)}"
+
+
+def worst_block_gate(pick: str, plan: Plan, selection: Selection, proof: Proof | None) -> Gate:
+    """In no block of exploration or proof did the pick come out further below the baseline than the non-inferiority margin."""
+    name = "worst block"
+    if pick == plan.baseline.id:
+        return Gate(name, True, "the pick is the baseline")
+    group = next(g for g in plan.groups if pick in g)
+    table = primary_table(plan, selection, group)
+    found = {f"block {b}": row[pick] - row[plan.baseline.id] for b, row in table.items() if pick in row}
+    sessions: dict[str, float] = {}
+    if proof is not None:
+        found |= {f"{_block_word(proof)} {b}": d for b, d in proof.differences.items()}
+        sessions = {f"{a} in {_block_word(proof)} {b}": v for (b, a), v in proof.sessions.items()}
+    if not found:
+        return Gate(name, None, "no whole block")
+    where = min(found, key=lambda k: found[k])
+    told = f"{pick} came out worst in {where}: {_percent(found[where])} (limit {_percent(-math.log1p(plan.non_inferiority))})"
+    if sessions:
+        last = min(sessions, key=lambda k: sessions[k])
+        told += f"; worst session {last}: {_percent(sessions[last])}"
+    return Gate(name, found[where] >= -math.log1p(plan.non_inferiority), told)
+
+
+def _block_word(proof: Proof) -> str:
+    return "proof block" if proof.stage is Stage.PROVE else "block"
 
 
 def aa_gate(plan: Plan, aa: Effect | None) -> Gate:
@@ -62,11 +134,15 @@ def aa_gate(plan: Plan, aa: Effect | None) -> Gate:
     return Gate("A/A arm", inside, f"the baseline against itself: {spread}, {'includes' if inside else 'excludes'} 0")
 
 
-def suite_gate(pick: str, plan: Plan, selection: Selection) -> Gate:
-    """No workload of the suite lost beyond the non-inferiority margin on any focus metric."""
+def suite_gate(pick: str, plan: Plan, selection: Selection, proof: Proof | None) -> Gate:
+    """No workload of the suite lost beyond the non-inferiority margin on any focus metric: over the blocks of the proof where
+    there are enough of them, else over those of the exploration."""
     if pick == plan.baseline.id:
         return Gate("no workload lost", True, "the pick is the baseline")
-    found = {key: not_lost(plan, e) for key, e in workload_effects(plan, selection, pick).items()}
+    if proof is not None and proof.signs.blocks >= FIRST_LOOK:
+        found = {key: not_lost_between(plan, s.lower, s.upper) for key, s in workload_proofs(proof).items()}
+    else:
+        found = {key: not_lost(plan, e) for key, e in workload_effects(plan, selection, pick).items()}
     lost, unknown = ([" ".join(key) for key, answer in found.items() if answer is wanted] for wanted in (False, None))
     margin = f"{plan.non_inferiority:.0%}"
     if lost:
@@ -114,10 +190,13 @@ def failure_gate(pick: str, plan: Plan, trials: Sequence[Judged]) -> Gate:
     return Gate("failed requests", passed, f"{words} (limit {plan.failure_rate_limit:.0%})")
 
 
-def blocks_gate(plan: Plan, selection: Selection) -> Gate:
-    """Every look was taken: each group has all its blocks, or a look answered for all its arms."""
+def blocks_gate(plan: Plan, selection: Selection, proof: Proof | None) -> Gate:
+    """Every look was taken: each group has all its blocks, or a look answered for all its arms; a proof was run to its end."""
     have = [len(selection.of_group(plan, group)) for group in plan.groups]
-    waiting = [i for i, group in enumerate(plan.groups) if wants_more(plan, selection, group)]
+    waiting = [i for i, group in enumerate(plan.groups) if wanted(plan, selection, group)]
+    if proof is not None and proof.stage is Stage.PROVE and proof.open:
+        told = f"{len(proof.selection.blocks)} of at most {proof.limit} blocks of the proof are whole, and it is open"
+        return Gate("all looks taken", False, told)
     if waiting:
         return Gate(
             "all looks taken", False, f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open"
@@ -131,8 +210,7 @@ def blocks_gate(plan: Plan, selection: Selection) -> Gate:
     return Gate("all looks taken", True, f"all {selection.limit} blocks of every group are whole")
 
 
-def client_gate(selection: Selection) -> Gate:
-    used = [t for arms in selection.blocks.values() for points in arms.values() for t in points.values()]
+def client_gate(used: Sequence[Judged]) -> Gate:
     if not used:
         return Gate("client valid", None, "no whole block")
     degraded = [t for t in used if t.honesty.validity is not Validity.VALID]
@@ -164,26 +242,34 @@ def restart_gate(plan: Plan) -> Gate:
     return Gate("restarts", True, "every block restarts every server")
 
 
-def order_gate(plan: Plan, used: Sequence[Judged], wrote: Mapping[str, int]) -> Gate:
-    """The sessions of every block ran in the order that the plan's seed had drawn.
+def order_gate(plan: Plan, explored: Sequence[Judged], proof: Proof | None, wrote: Mapping[str, int]) -> Gate:
+    """The sessions of every block ran in the order that the plan's seed had drawn, balanced over blocks.
 
     `wrote` is the place of every file in the journal: unlike a wall clock, that order cannot jump.
     """
+    wrong = [f"block {b}" for b in _out_of_order(plan, explored, Stage.CONFIRM, wrote)]
+    if proof is not None and proof.stage is Stage.PROVE:
+        mine = [t for arms in proof.selection.blocks.values() for points in arms.values() for t in points.values()]
+        wrong += [f"proof block {b}" for b in _out_of_order(proof.plan, mine, Stage.PROVE, wrote)]
+    if wrong:
+        return Gate("random order", False, f"{', '.join(wrong)} did not run in the drawn order")
+    if not explored:
+        return Gate("random order", None, "no whole block")
+    balanced = "balanced over blocks by Williams squares" if plan.order == "williams" else "at random"
+    return Gate("random order", True, f"every block ran in the drawn order, {balanced}")
+
+
+def _out_of_order(plan: Plan, used: Sequence[Judged], stage: Stage, wrote: Mapping[str, int]) -> list[int]:
     first: dict[int, dict[str, int]] = {}
     for t in used:
         seen = first.setdefault(t.key.block, {})
         at = wrote.get(trial_path(t.key), -1)
         seen[t.key.arm] = min(at, seen.get(t.key.arm, at))
-    wrong = [b for b, seen in sorted(first.items()) if not _in_order(plan, b, seen)]
-    if wrong:
-        return Gate("random order", False, f"blocks {', '.join(map(str, wrong))} did not run in the drawn order")
-    return Gate(
-        "random order", True if first else None, "every block ran in the drawn order" if first else "no whole block"
-    )
+    return [b for b, seen in sorted(first.items()) if not _in_order(plan, b, stage, seen)]
 
 
-def _in_order(plan: Plan, block: int, at: Mapping[str, int]) -> bool:
-    places = [at[a] for a in session_order(plan, block) if a in at]
+def _in_order(plan: Plan, block: int, stage: Stage, at: Mapping[str, int]) -> bool:
+    places = [at[a] for a in session_order(plan, block, stage) if a in at]
     return places == sorted(places) and len(set(places)) == len(places)
 
 
@@ -195,20 +281,34 @@ def grounding_gate(used: Sequence[Judged]) -> Gate:
     return Gate("grounding", None, f"no counters were read on {', '.join(sorted(seen)) or 'unknown hardware'}")
 
 
-def slo_gate(pick: str, plan: Plan, selection: Selection) -> Gate:
-    """The p99 of every session of the pick, as an interval over its sessions, meets the SLO."""
+def slo_gate(pick: str, plan: Plan, selection: Selection, proof: Proof | None) -> Gate:
+    """The p99 of every session of the pick (and of its twin in a proof), as an interval over its sessions, meets the SLO."""
     if not plan.slo:
         return Gate("SLO", True, "no SLO was declared")
-    told = [_slo_of(pick, selection, point.key, name, limit) for point in plan.points for name, limit in plan.slo]
+    mine = _sessions_of(pick, selection, proof)
+    told = [_slo_of(mine, point.key, name, limit) for point in plan.points for name, limit in plan.slo]
     answers = [answer for answer, _ in told]
     passed = False if False in answers else None if None in answers else True
     return Gate("SLO", passed, "; ".join(words for _, words in told))
 
 
-def _slo_of(pick: str, selection: Selection, point: str, name: str, limit: float) -> tuple[bool | None, str]:
+def _sessions_of(pick: str, selection: Selection, proof: Proof | None) -> list[Mapping[str, Judged]]:
+    """[point] of every session of the pick that counts, its twin's among them."""
+    names = {pick, proof.plan.pick_twin.id if proof is not None and proof.plan.pick_twin is not None else pick}
+    parts = [selection] + ([proof.selection] if proof is not None and proof.stage is Stage.PROVE else [])
+    return [
+        points
+        for part in parts
+        for _, arms in sorted(part.blocks.items())
+        for a, points in sorted(arms.items())
+        if a in names
+    ]
+
+
+def _slo_of(sessions: Sequence[Mapping[str, Judged]], point: str, name: str, limit: float) -> tuple[bool | None, str]:
     """A few requests underrate their p99, so a session counts with the upper bound of its own by order statistics; what
     the sessions' p99 break already is broken."""
-    used = [arms[pick][point] for _, arms in sorted(selection.blocks.items()) if pick in arms]
+    used = [points[point] for points in sessions]
     values = [samples(t.file.run.records, t.summary.dropped, t.file.run.open_loop)[name] for t in used]
     where, told = f"{point} {name} p99", f"(limit {1e3 * limit:g} ms)"
     if len(values) < 2 or not all(len(v) for v in values):
@@ -232,13 +332,13 @@ def _over_sessions(values: Sequence[float]) -> tuple[float, float]:
     return math.exp(mean(logs) - half), math.exp(mean(logs) + half)
 
 
-def whole_gate(events: Sequence[Event], excluded: Mapping[int, str]) -> Gate:
+def whole_gate(events: Sequence[Event], excluded: Sequence[str]) -> Gate:
     """Hardly a trial was begun and left without records, and hardly a measured block lost to a gap.
 
     A kill is no crime, but whoever breaks off the trials that look bad, and runs them again, picks the data.
     """
     cut = sum(e.kind == "interrupted" for e in events)
-    gaps = sum("gap" in reason for reason in excluded.values())
+    gaps = sum("gap" in reason for reason in excluded)
     words = f"{cut} times a trial was begun and left without records, {gaps} measured blocks lost to a gap"
     return Gate("no run cut short", True if cut + gaps <= MOST_CUT else None, f"{words} (at most {MOST_CUT} together)")
 

@@ -26,7 +26,17 @@ SHIP_OURS, SHIP_VENDOR, TIE, NO_ACCURACY, NO_GAIN = (
 
 # Gates about the campaign's pick alone, by name; the checkpoint that ships has its own.
 PICKS_OWN = frozenset(
-    {"primary test", "accuracy", checkpoints.NAME, "no workload lost", "SLO", "failed requests", "pinned source"}
+    {
+        "primary test",
+        "proof of the pick",
+        "worst block",
+        "accuracy",
+        checkpoints.NAME,
+        "no workload lost",
+        "SLO",
+        "failed requests",
+        "pinned source",
+    }
 )
 
 
@@ -125,10 +135,11 @@ def _doubts(
 
 def _own_gates(ev: Evidence, d: Decision, arm: str) -> tuple[g.Gate, ...]:
     """Those gates that are about one arm, of the one that ships: the campaign may have picked another."""
-    used = used_trials(d.selection)
+    used = d.counted
+    mine = d.proof if d.proof is not None and d.proof.pick == arm else None
     return (
-        checkpoints.checkpoint_gate(arm, ev.plan, ev.checkpoints, ev.jobs), g.suite_gate(arm, ev.plan, d.selection),
-        g.slo_gate(arm, ev.plan, d.selection), g.failure_gate(arm, ev.plan, used), provenance_gate(arm, ev.plan, used),
+        checkpoints.checkpoint_gate(arm, ev.plan, ev.checkpoints, ev.jobs), g.suite_gate(arm, ev.plan, d.selection, mine),
+        g.proof_gate(arm, ev.plan, mine), g.worst_block_gate(arm, ev.plan, d.selection, mine), g.slo_gate(arm, ev.plan, d.selection, mine), g.failure_gate(arm, ev.plan, used), provenance_gate(arm, ev.plan, used),
     )  # fmt: skip
 
 

@@ -208,7 +208,8 @@ class Answers:
 
 def session_seconds(folder: RunFolder, plan: Plan) -> dict[str, float]:
     """Measured seconds of one session per arm."""
-    return seconds_per_session(plan, {a.id: folder.read_json(f"cells/{a.id}/admission.json") for a in plan.arms})
+    admitted = [a.id for a in plan.arms if a is not plan.pick_twin]
+    return seconds_per_session(plan, {a: folder.read_json(f"cells/{a}/admission.json") for a in admitted})
 
 
 def _has_failed(folder: RunFolder, arm: Arm) -> bool:

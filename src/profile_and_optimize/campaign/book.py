@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from profile_and_optimize.campaign.evidence_of import added_blocks, failed_arms, given_up, load_trial, race_of
+from profile_and_optimize.campaign.evidence_of import load_trial, proof_selected, race_of, selected
 from profile_and_optimize.campaign.race import Race
-from profile_and_optimize.campaign.selection import Judged, Selection, select
+from profile_and_optimize.campaign.selection import Judged, Selection
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.folder import RunFolder
@@ -31,9 +31,12 @@ class Book:
         return [t for t in found if arm in (None, t.key.arm)]
 
     def selection(self, plan: Plan) -> Selection:
-        """Which trials count, as the folder stands."""
-        events = self._folder.journal.events
-        return select(plan, self.trials(), failed_arms(events), given_up(events), added_blocks(events))
+        """Which trials of the exploration count, as the folder stands."""
+        return selected(plan, self.trials(), self._folder.journal.events)
+
+    def proof_selection(self, plan: Plan) -> Selection:
+        """Which trials of the proof count; `plan` is its own (`Plan.proving`)."""
+        return proof_selected(plan, self.trials(), self._folder.journal.events)
 
     def race(self, plan: Plan) -> Race | None:
         return race_of(plan, self.trials(), self._folder.journal.events)

@@ -12,8 +12,9 @@ from profile_and_optimize.campaign.history import History, read_history
 from profile_and_optimize.campaign.imported import ImportedCell, load_imported
 from profile_and_optimize.campaign.loading import Look, Remark, load_trials
 from profile_and_optimize.campaign.loading import load_trial as load_trial  # the runner reads its own trials back
+from profile_and_optimize.campaign.proof import Proof, added_proof, began, proof_of
 from profile_and_optimize.campaign.race import Race, replay
-from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.campaign.selection import Judged, Selection, select
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.plan import Plan, plan_from_json
 from profile_and_optimize.core.trial import Stage
@@ -30,8 +31,8 @@ class Evidence:
     """Everything a decision is computed from. `damaged` lists files that could not be read, with why.
 
     `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
-    when a race chose the finalists. `added` is the number of blocks added to the planned ones. `remarks` are what a look
-    at every trial found. `draft` is the plan before admission, `calibration` how prompts were cut to length, `checkpoints`
+    when a race chose the finalists. `proving` is whose proof was begun on blocks of its own. `added` is the number of blocks
+    added to the planned ones. `remarks` are what a look at every trial found. `draft` is the plan before admission, `calibration` how prompts were cut to length, `checkpoints`
     what arms serve in the model's place, `jobs` how those of ours were asked for. `imported` are other tools' results, which
     no decision rests on; a run of nothing else has its draft for a plan."""
 
@@ -55,6 +56,7 @@ class Evidence:
     imported: tuple[ImportedCell, ...] = ()
     calibration: Mapping[str, Any] | None = None
     added: int = 0
+    proving: str | None = None
     damaged: tuple[str, ...] = ()
     events: tuple[Event, ...] = field(default=(), repr=False)
     remarks: tuple[Remark, ...] = field(default=(), repr=False)
@@ -74,7 +76,7 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
     race = race_of(frozen, trials, events)
     plan = frozen.confirming(race.finalists) if race and race.finalists else frozen
     return Evidence(
-        run=run, plan=plan, frozen=frozen, race=race, added=added_blocks(events), trials=trials,
+        run=run, plan=plan, frozen=frozen, race=race, added=added_blocks(events), proving=began(events), trials=trials,
         finalists=_finalists(run, paths), history=read_history(run), draft=read_plan(run / DRAFT) if DRAFT in paths else None,
         calibration=read_json(run / CALIBRATION) if CALIBRATION in paths else None,
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
@@ -84,6 +86,21 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
         damaged=(*(f"{x.path}: {x.damage}" for x in loaded if x.damage), *unreadable), imported=imported,
         remarks=tuple(r for x in loaded for r in x.remarks),
     )  # fmt: skip
+
+
+def selection_of(ev: Evidence) -> Selection:
+    """Which trials of the exploration count."""
+    return selected(ev.plan, ev.trials, ev.events)
+
+
+def proof_in(ev: Evidence, selection: Selection | None = None) -> Proof | None:
+    """The proof as far as it got; None where none was begun."""
+    if ev.plan.pick_twin is not None:
+        return proof_of(ev.plan, selection or selection_of(ev))
+    if ev.proving is None:
+        return None
+    plan = ev.plan.proving(ev.proving)
+    return proof_of(plan, proof_selected(plan, ev.trials, ev.events))
 
 
 def _finalists(run: Path, paths: list[str]) -> tuple[str, ...] | None:
@@ -113,12 +130,39 @@ def race_of(frozen: Plan, trials: Iterable[Judged], events: Iterable[Event]) -> 
 
 
 def added_blocks(events: Iterable[Event]) -> int:
-    """Blocks added to every group after the planned ones."""
-    return sum(e.data["blocks"] for e in events if e.kind == "extended")
+    """Blocks added to every group of the exploration after the planned ones."""
+    return sum(e.data["blocks"] for e in events if e.kind == "extended" and e.data.get("stage") != Stage.PROVE)
 
 
-def given_up(events: Iterable[Event]) -> dict[int, str]:
-    return {e.data["block"]: e.data["reason"] for e in events if e.kind == "block_given_up"}
+def given_up(events: Iterable[Event], stage: Stage = Stage.CONFIRM) -> dict[int, str]:
+    return {
+        e.data["block"]: e.data["reason"]
+        for e in events
+        if e.kind == "block_given_up" and e.data.get("stage", Stage.CONFIRM) == stage
+    }
+
+
+def proof_limit(frozen: Plan, events: Iterable[Event]) -> int:
+    """The most blocks that the proof may have: those of the plan and those added."""
+    return frozen.proof_blocks + added_proof(events)
+
+
+def selected(plan: Plan, trials: Iterable[Judged], events: Iterable[Event]) -> Selection:
+    """Which trials of the exploration count. A campaign with one candidate and its twin goes on for the proof, whose further
+    blocks the looks do not see."""
+    events = tuple(events)
+    looked, failed, lost = plan.blocks + added_blocks(events), failed_arms(events), given_up(events)
+    if plan.pick_twin is None:
+        return select(plan, trials, failed, lost, limit=looked)
+    most = proof_limit(plan, events)
+    return select(plan, trials, failed, lost, limit=max(looked, most), looked=looked, proof_limit=most)
+
+
+def proof_selected(plan: Plan, trials: Iterable[Judged], events: Iterable[Event]) -> Selection:
+    """Which trials of the stage of its own that a proof has count; `plan` is the proof's."""
+    events = tuple(events)
+    lost, most = given_up(events, Stage.PROVE), proof_limit(plan, events)
+    return select(plan, trials, failed_arms(events), lost, limit=most, proof_limit=most, stage=Stage.PROVE)
 
 
 def read_plan(path: Path) -> Plan:

@@ -46,7 +46,12 @@ class Looks:
 
 def looks(plan: Plan, selection: Selection) -> Looks:
     """Every look that the whole blocks allow, in order."""
-    return looks_at(plan, [(group, primary_table(plan, selection, group)) for group in plan.groups])
+    return looks_at(plan, [(group, seen(selection, primary_table(plan, selection, group))) for group in plan.groups])
+
+
+def seen(selection: Selection, table: Table) -> Table:
+    """The blocks that the looks see: of a campaign whose blocks count for a proof as well, the first ones."""
+    return table if selection.looked is None else {b: table[b] for b in sorted(table)[: selection.looked]}
 
 
 def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Looks:
@@ -76,6 +81,21 @@ def looks_at(plan: Plan, tables: Sequence[tuple[tuple[str, ...], Table]]) -> Loo
                 if effects[arm].call is not Call.UNKNOWN:
                     decided[arm] = effects[arm].blocks
     return Looks(effects, decided, tuple(steps))
+
+
+def pick_of(plan: Plan, effects: Mapping[str, Effect]) -> str:
+    """The BETTER arm with the largest estimate; the incumbent when there is none. Among quantized checkpoints the vendor's
+    is the incumbent: one of ours takes its place only when shown to be better than that one too. `effects` may hold those of
+    rivals by `rival_name`."""
+    arms = {a.id for a in plan.candidates}
+    better = {a: e.estimate or 0.0 for a, e in effects.items() if e.call is Call.BETTER and a in arms}
+    if not better:
+        return plan.baseline.id
+    best = max(better, key=lambda a: (better[a], a))
+    if plan.vendor not in better or best == plan.vendor or not plan.arm(best).checkpoint:
+        return best
+    against = effects.get(rival_name(best, plan.vendor))
+    return best if against is not None and against.call is Call.BETTER else plan.vendor
 
 
 def rival_name(ours: str, theirs: str) -> str:
@@ -139,7 +159,9 @@ def workload_effects(plan: Plan, selection: Selection, arm: str) -> dict[tuple[s
     """The arm on each workload and focus metric against the non-inferiority margin, at the level of the look it is at."""
     group = next(g for g in plan.groups if arm in g)
     return {
-        (point.key, metric): workload_effect(plan, metric_table(plan, selection, group, point.key, metric), arm)
+        (point.key, metric): workload_effect(
+            plan, seen(selection, metric_table(plan, selection, group, point.key, metric)), arm
+        )
         for point in plan.points
         for metric in plan.primary
     }
@@ -163,16 +185,21 @@ def not_lost(plan: Plan, e: Effect) -> bool | None:
 
     The margin is that of the ratio turned down: 3% is a factor of 1/1.03.
     """
-    if e.lower is None or e.upper is None:
+    return not_lost_between(plan, e.lower, e.upper)
+
+
+def not_lost_between(plan: Plan, lower: float | None, upper: float | None) -> bool | None:
+    """As `not_lost`, from the ends of an interval."""
+    if lower is None or upper is None:
         return None
     edge = -math.log1p(plan.non_inferiority)
-    return True if e.lower > edge else False if e.upper < edge else None
+    return True if lower > edge else False if upper < edge else None
 
 
 def wants_more(plan: Plan, selection: Selection, group: tuple[str, ...]) -> bool:
     """May another block of this group still change an answer, and is it within what was planned or added?"""
     have = len(selection.of_group(plan, group))
-    if have >= selection.limit:
+    if have >= (selection.limit if selection.looked is None else selection.looked):
         return False
     found = looks(plan, selection)
     mine = [a.id for a in plan.candidates if a.id in group and a.id not in selection.failed]

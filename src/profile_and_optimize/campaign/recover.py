@@ -15,14 +15,14 @@ _WRITTEN_BY = (
     (r"plan\.json", "campaign", ("draft.json", "calibration.json")),
     (r"finalists\.json", "campaign", ("plan.json",)),
     (
-        r"calibration\.json|cells/[^/]+/(admission|commands/serve)\.json|cells/[^/]+/raw/[br]\d[^/]+\.raw\.json",
+        r"calibration\.json|cells/[^/]+/(admission|commands/serve)\.json|cells/[^/]+/raw/[bpr]\d[^/]+\.raw\.json",
         "campaign",
         (),
     ),
     (r"cells/[^/]+/raw/accuracy\.json", "evals exact_match", ()),
     (r"cells/[^/]+/raw/checkpoint\.json", "campaign", ()),
     (r"quantize/[^/]+\.json", "optimize", ()),
-    (r"cells/[^/]+/raw/[br]\d[^/]+\.json", "campaign", ("plan.json",)),
+    (r"cells/[^/]+/raw/[bpr]\d[^/]+\.json", "campaign", ("plan.json",)),
     (r"cells/[^/]+/raw/log-[^/]+\.txt", "engine", ()),
 )
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from profile_and_optimize.campaign.admit import prompt_maker
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import failed_arms
-from profile_and_optimize.campaign.looks import looks, wants_more
+from profile_and_optimize.campaign.looks import looks
 from profile_and_optimize.campaign.order import session_order
+from profile_and_optimize.campaign.proof import proof_of, wanted
 from profile_and_optimize.campaign.recover import note_interrupted
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import Seat, run_points, serving
@@ -43,57 +44,66 @@ class Progress:
         self.planned_s += self.expected.get(arm, 0.0)
 
 
-def run_blocks(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float]) -> Selection:
-    """Run until every group is answered or has all its blocks. Raises BrokeMidway when blocks keep being lost."""
+def run_blocks(
+    folder: RunFolder, plan: Plan, world: World, session_s: Mapping[str, float], stage: Stage = Stage.CONFIRM
+) -> Selection:
+    """Run until every group is answered or has all its blocks; with the plan of a proof and its stage, until the proof
+    stands, cannot stand any more, or has all its blocks. Raises BrokeMidway when blocks keep being lost."""
     seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
     note_interrupted(folder)
-    give_up_broken(seat)
+    give_up_broken(seat, stage)
     progress = Progress(session_s)
-    while (block := next_block(plan, selection := seat.book.selection(plan))) is not None:
+    while (block := next_block(plan, selection := selection_at(seat, stage))) is not None:
         if block > (selection.limit + SPARE_ROUNDS) * len(plan.groups):
             raise BrokeMidway("too many blocks were lost", where=str(folder.path), next=f"pao verify {folder.path}")
-        _run_block(seat, block, progress)
-        _say_look(seat)
-    return seat.book.selection(plan)
+        _run_block(seat, block, progress, stage)
+        _say_look(seat, stage)
+    return selection_at(seat, stage)
+
+
+def selection_at(seat: Seat, stage: Stage) -> Selection:
+    """Which trials of a stage count, as the folder stands."""
+    return seat.book.proof_selection(seat.plan) if stage is Stage.PROVE else seat.book.selection(seat.plan)
 
 
 def next_block(plan: Plan, selection: Selection) -> int | None:
     """The lowest block still to be finished or started; None when no group wants another."""
     tried = set(selection.blocks) | set(selection.excluded)
-    wanted = []
+    numbers = []
     for i, group in enumerate(plan.groups):
-        if wants_more(plan, selection, group):
+        if wanted(plan, selection, group):
             number = i + 1
             while number in tried:
                 number += len(plan.groups)
-            wanted.append(number)
-    return min(wanted, default=None)
+            numbers.append(number)
+    return min(numbers, default=None)
 
 
-def _run_block(seat: Seat, block: int, progress: Progress) -> None:
+def _run_block(seat: Seat, block: int, progress: Progress, stage: Stage) -> None:
     out = failed_arms(seat.folder.journal.events)
-    order = tuple(a for a in session_order(seat.plan, block) if a not in out)
-    seat.folder.event("block", block=block, order=list(order))
+    order = tuple(a for a in session_order(seat.plan, block, stage) if a not in out)
+    seat.folder.event("block", block=block, order=list(order), stage=stage)
+    most = selection_at(seat, stage).limit * len(seat.plan.groups)
+    kind = "proof block" if stage is Stage.PROVE else "block"
     for i, arm_id in enumerate(order, start=1):
-        if not lacking(seat, block, arm_id, Stage.CONFIRM):
+        if not lacking(seat, block, arm_id, stage):
             continue
-        rest = list(order[i - 1 :]) + _later(seat, block, out)
-        at_most = f"block {block}, at most {seat.book.selection(seat.plan).limit * len(seat.plan.groups)}"
-        seat.say(f"{at_most}, session {i}/{len(order)} {arm_id} · at most {progress.left(rest)}")
+        rest = list(order[i - 1 :]) + _later(seat, block, most, out)
+        left = f"at most {progress.left(rest)}"
+        seat.say(f"{kind} {block}, at most {most}, session {i}/{len(order)} {arm_id} · {left}")
         began = seat.world.now()
-        run_session(seat, block, arm_id, Stage.CONFIRM)
+        run_session(seat, block, arm_id, stage)
         progress.ran(arm_id, seat.world.now() - began)
-    _give_up_if_unusable(seat, block)
+    _give_up_if_unusable(seat, block, stage)
 
 
 def run_session(seat: Seat, block: int, arm_id: str, stage: Stage) -> None:
     """Start the arm (twice at most) and run what the block lacks; an arm that cannot start is out, with its reason."""
     arm = seat.plan.arm(arm_id)
-    letter = "b" if stage is Stage.CONFIRM else "r"
     for start in range(1, STARTS + 1):
         before = seat.book.of(stage, block, arm_id)
         try:
-            with serving(seat, arm, f"{letter}{block:03d}-{arm_id}") as server:
+            with serving(seat, arm, f"{stage.letter}{block:03d}-{arm_id}") as server:
                 run_points(seat, server, arm, block, before, stage)
             return
         except (EngineFailed, Unreachable) as e:
@@ -115,23 +125,27 @@ def drop_arm(seat: Seat, arm_id: str, reason: str, stage: Stage, block: int) -> 
     )
 
 
-def _say_look(seat: Seat) -> None:
-    """What the look after this block leaves open. Everybody may watch: the levels of the looks pay for it."""
-    selection = seat.book.selection(seat.plan)
-    found = looks(seat.plan, selection)
-    if found.decided_at:
+def _say_look(seat: Seat, stage: Stage) -> None:
+    """What the look after this block leaves open. Everybody may watch: the levels of the looks pay for it, and signs may be
+    counted at any time."""
+    selection = selection_at(seat, stage)
+    found = looks(seat.plan, selection) if stage is Stage.CONFIRM else None
+    if found is not None and found.decided_at:
         fallen = [f"{a} {found.effects[a].call} (block {n})" for a, n in sorted(found.decided_at.items())]
         seat.say(f"  look: {', '.join(fallen)}")
+    if seat.plan.pick_twin is not None and selection.proof_limit and selection.blocks:
+        s = proof_of(seat.plan, selection).signs
+        seat.say(f"  proof: {s.wins} of {s.blocks} blocks above the margin{': proven' if s.proven else ''}")
 
 
-def _give_up_if_unusable(seat: Seat, block: int) -> None:
+def _give_up_if_unusable(seat: Seat, block: int, stage: Stage) -> None:
     """A block that is still open after all its sessions lost a trial for good: it is dropped for all arms."""
-    reason = seat.book.selection(seat.plan).open.get(block)
+    reason = selection_at(seat, stage).open.get(block)
     if reason is None:
         return
-    drop_silent(seat, block, Stage.CONFIRM)
-    if seat.book.selection(seat.plan).open.get(block):
-        seat.folder.event("block_given_up", block=block, reason=f"no usable trial: {reason}")
+    drop_silent(seat, block, stage)
+    if selection_at(seat, stage).open.get(block):
+        seat.folder.event("block_given_up", block=block, reason=f"no usable trial: {reason}", stage=stage)
         seat.say(f"  block {block} dropped for all arms: {reason}")
 
 
@@ -144,13 +158,14 @@ def drop_silent(seat: Seat, block: int, stage: Stage) -> None:
         drop_arm(seat, arm_id, "no request of a trial completed", stage, block)
 
 
-def give_up_broken(seat: Seat) -> None:
+def give_up_broken(seat: Seat, stage: Stage = Stage.CONFIRM) -> None:
     """On resume: an open block whose last trial lies further back than the plan allows cannot be completed in pairs."""
-    for block, reason in seat.book.selection(seat.plan).open.items():
-        last = max(t.file.ended_at for t in seat.book.of(Stage.CONFIRM, block))
+    for block, reason in selection_at(seat, stage).open.items():
+        last = max(t.file.ended_at for t in seat.book.of(stage, block))
         gap = seat.world.now() - last
         if gap > seat.plan.gap_limit_s:
-            seat.folder.event("block_given_up", block=block, reason=f"broken by a gap of {gap:.0f} s ({reason})")
+            why = f"broken by a gap of {gap:.0f} s ({reason})"
+            seat.folder.event("block_given_up", block=block, reason=why, stage=stage)
 
 
 def lacking(seat: Seat, block: int, arm_id: str, stage: Stage) -> bool:
@@ -159,10 +174,8 @@ def lacking(seat: Seat, block: int, arm_id: str, stage: Stage) -> bool:
     return any(p.key not in have for p in seat.plan.points)
 
 
-def _later(seat: Seat, block: int, out: Mapping[str, str]) -> list[str]:
-    plan = seat.plan
-    last = seat.book.selection(plan).limit * len(plan.groups)
-    return [a for b in range(block + 1, last + 1) for a in plan.group_of_block(b) if a not in out]
+def _later(seat: Seat, block: int, most: int, out: Mapping[str, str]) -> list[str]:
+    return [a for b in range(block + 1, most + 1) for a in seat.plan.group_of_block(b) if a not in out]
 
 
 def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) -> int:
@@ -181,7 +194,7 @@ def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) ->
     selection = seat.book.selection(plan)
     for block in range(1, (selection.limit + SPARE_ROUNDS) * len(plan.groups) + 1):
         group = plan.group_of_block(block)
-        takes_part = arm_id in group and block not in selection.excluded and wants_more(plan, selection, group)
+        takes_part = arm_id in group and block not in selection.excluded and wanted(plan, selection, group)
         if takes_part and lacking(seat, block, arm_id, Stage.CONFIRM):
             run_session(seat, block, arm_id, Stage.CONFIRM)
             if arm_id in failed_arms(folder.journal.events):

@@ -89,23 +89,36 @@ def summary_of(file: TrialFile, drop: int | None = None) -> TrialSummary:
 class Selection:
     """`blocks[block][arm][point]` of whole blocks; `excluded` and `open` name the others with the reason.
 
-    `limit` is the most blocks a group may have: those planned and those added. `failed` arms take no part."""
+    `limit` is the most blocks a group may have: those planned and those added. `failed` arms take no part. `looked` is the
+    most blocks that the looks of the exploration see, where others follow that are the proof's alone; `proof_limit` the most
+    that count for the proof. `stage` is that of the trials."""
 
     blocks: Mapping[int, Mapping[str, Mapping[str, Judged]]]
     excluded: Mapping[int, str]
     open: Mapping[int, str]
     limit: int
     failed: frozenset[str] = frozenset()
+    looked: int | None = None
+    proof_limit: int = 0
+    stage: Stage = Stage.CONFIRM
 
     def of_group(self, plan: Plan, group: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(b for b in sorted(self.blocks) if plan.group_of_block(b) == group)
 
 
 def select(
-    plan: Plan, trials: Iterable[Judged], failed_arms: Iterable[str], given_up: Mapping[int, str], added: int = 0
+    plan: Plan,
+    trials: Iterable[Judged],
+    failed_arms: Iterable[str],
+    given_up: Mapping[int, str],
+    *,
+    limit: int,
+    looked: int | None = None,
+    proof_limit: int = 0,
+    stage: Stage = Stage.CONFIRM,
 ) -> Selection:
-    """The first usable attempt of every point, in the first blocks of each group that are whole for all arms: as many as
-    were planned, and `added`. Trials of a race take no part.
+    """The first usable attempt of every point, in the first `limit` blocks of each group that are whole for all arms. Trials
+    of another stage take no part.
 
     A block with a gap longer than the plan allows between two trials, or given up by the runner, is excluded for
     all its arms. An arm that failed for good takes no part, and does not take its blocks with it.
@@ -113,7 +126,7 @@ def select(
     out = frozenset(failed_arms)
     by_block: dict[int, list[Judged]] = {}
     for t in trials:
-        if t.key.arm not in out and t.key.stage is Stage.CONFIRM:
+        if t.key.arm not in out and t.key.stage is stage:
             by_block.setdefault(t.key.block, []).append(t)
     blocks: dict[int, dict[str, dict[str, Judged]]] = {}
     excluded, unfinished = dict(given_up), {}
@@ -129,10 +142,18 @@ def select(
             unfinished[number] = f"lacks {', '.join(missing)}"
         else:
             blocks[number] = one_start_up(chosen)
-    limit = plan.blocks + added
     beyond = _beyond(plan, blocks, limit)
     excluded |= dict.fromkeys(beyond, "beyond the planned number of blocks")
-    return Selection({b: v for b, v in blocks.items() if b not in beyond}, excluded, unfinished, limit, out)
+    return Selection(
+        {b: v for b, v in blocks.items() if b not in beyond},
+        excluded,
+        unfinished,
+        limit,
+        out,
+        looked,
+        proof_limit,
+        stage,
+    )
 
 
 def first_usable(plan: Plan, members: Iterable[Judged]) -> dict[str, dict[str, Judged]]:

@@ -14,6 +14,7 @@ class Role(StrEnum):
     BASELINE = "baseline"
     AA = "aa"
     CANDIDATE = "candidate"
+    PICK_TWIN = "pick-twin"  # the pick served a second time, for its proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,28 @@ def check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
     base = [a for a in arms if a.role is Role.BASELINE]
     if len(base) != 1:
         raise WrongUse(f"a campaign needs exactly one baseline cell, this one has {len(base)}")
-    twins = [a for a in arms if a.role is Role.AA]
-    if len(twins) > 1:
-        raise WrongUse("at most one A/A cell")
-    for twin in twins:
-        if _serves(twin) != _serves(base[0]):
-            raise WrongUse(f"A/A cell {twin.id!r} must equal the baseline in engine, flags, environment and checkpoint")
+    _check_twins(arms, Role.AA, base[0])
+    candidates = [a for a in arms if a.role is Role.CANDIDATE]
+    if any(a.role is Role.PICK_TWIN for a in arms):
+        if len(candidates) != 1:
+            raise WrongUse(f"the twin of a pick stands beside one candidate, this campaign has {len(candidates)}")
+        _check_twins(arms, Role.PICK_TWIN, candidates[0])
     return arms
+
+
+def _check_twins(arms: tuple[Arm, ...], role: Role, original: Arm) -> None:
+    """At most one arm of this role, and it serves what its original serves."""
+    twins = [a for a in arms if a.role is role]
+    if len(twins) > 1:
+        raise WrongUse(f"at most one {_TWIN_WORDS[role]} cell")
+    for twin in twins:
+        if _serves(twin) != _serves(original):
+            raise WrongUse(
+                f"{_TWIN_WORDS[role]} cell {twin.id!r} must equal {original.id!r} in engine, flags, environment and checkpoint"
+            )
+
+
+_TWIN_WORDS = {Role.AA: "A/A", Role.PICK_TWIN: "pick-twin"}
 
 
 def _serves(arm: Arm) -> tuple[object, ...]:

@@ -12,6 +12,12 @@ from profile_and_optimize.core.settings import refuse_settings
 from profile_and_optimize.core.workload import Point, point_from_json
 
 FOCI = ("throughput", "latency", "mixed")
+SCHEMA = 2
+# What a plan of schema 1 had instead of the fields that came with schema 2.
+BEFORE_2: dict[str, Any] = {"proof_blocks": 0, "order": "shuffled"}
+ORDERS = ("williams", "shuffled")
+# Fewer blocks than this cannot prove a pick, however they come out (see `stats.proof`).
+LEAST_PROOF = 8
 MAX_ARMS_IN_BLOCK = 4
 # The reference distribution is tabled for levels from 1% down to 0.1%, which is 1% shared by ten.
 MAX_ALPHA, MAX_CANDIDATES = 0.01, 10
@@ -33,7 +39,9 @@ class Plan:
     `margin` and `non_inferiority` are ratios (0.01 is 1%). `groups` are the arm ids of each kind of block, the
     baseline first. `primary` names the metrics whose log ratios are averaged. `gap_limit_s`: a block whose
     sessions lie further apart than this was broken by a gap. `failed` are arms
-    that did not pass admission: they stay visible and take no part. `vendor` is the arm whose checkpoint somebody else
+    that did not pass admission: they stay visible and take no part. `proof_blocks` is the most blocks that the proof of the
+    pick may have (0: none, the pick stays a DRAFT; see `campaign.proof`). `order`: how the sessions of a block are ordered,
+    by Williams squares or, in plans of schema 1, at random. `vendor` is the arm whose checkpoint somebody else
     made of the same model: the incumbent among the quantized ones."""
 
     slug: str
@@ -65,6 +73,9 @@ class Plan:
     raced: tuple[Arm, ...] = ()
     slo: tuple[tuple[str, float], ...] = ()
     vendor: str = ""
+    proof_blocks: int = 0
+    order: str = "williams"
+    schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         checked_id(self.slug, "campaign")
@@ -91,6 +102,12 @@ class Plan:
             )
         if self.vendor and not any(a.id == self.vendor and a.checkpoint for a in self.all_arms):
             raise WrongUse(f"the vendor's arm {self.vendor!r} serves no checkpoint of its own")
+        if self.proof_blocks != 0 and self.proof_blocks < LEAST_PROOF:
+            raise WrongUse(f"{self.proof_blocks} proof blocks cannot prove a pick; 0 or at least {LEAST_PROOF}")
+        if self.order not in ORDERS or self.schema not in (1, SCHEMA):
+            raise WrongUse(
+                f"order {self.order!r}, schema {self.schema}: one of {', '.join(ORDERS)}, schema 1 or {SCHEMA}"
+            )
         if not 0 <= self.budget_s < 1e9:
             raise WrongUse("the budget must be a number of minutes")
 
@@ -101,6 +118,11 @@ class Plan:
     @property
     def twin(self) -> Arm | None:
         return next((a for a in self.arms if a.role is Role.AA), None)
+
+    @property
+    def pick_twin(self) -> Arm | None:
+        """The one candidate, or the pick under proof, served a second time; None in the exploration of several candidates."""
+        return next((a for a in self.arms if a.role is Role.PICK_TWIN), None)
 
     @property
     def candidates(self) -> tuple[Arm, ...]:
@@ -129,6 +151,8 @@ class Plan:
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Arm ids per kind of block: baseline, the A/A arm, and as many candidates as still fit in four."""
         fixed = [self.baseline.id] + ([self.twin.id] if self.twin else [])
+        if self.pick_twin:
+            return (tuple(fixed + [a.id for a in self.candidates] + [self.pick_twin.id]),)
         room = MAX_ARMS_IN_BLOCK - len(fixed)
         ids = [a.id for a in self.candidates]
         parts = [ids[i : i + room] for i in range(0, len(ids), room)] or [[]]
@@ -171,21 +195,43 @@ class Plan:
         gone = tuple(a for a in self.arms if a.id not in stay)
         return replace(self, arms=tuple(a for a in self.arms if a.id in stay), raced=self.raced + gone)
 
+    def proving(self, pick: str) -> Plan:
+        """The plan of the proof: baseline, A/A arm, the pick and its twin; the others are in `raced`. Raises WrongUse."""
+        if self.pick_twin is not None:
+            return self
+        arm = self.arm(pick)
+        stay = {self.baseline.id, pick, *([self.twin.id] if self.twin else [])}
+        gone = tuple(a for a in self.arms if a.id not in stay)
+        kept = tuple(a for a in self.arms if a.id in stay)
+        return replace(self, arms=(*kept, twin_of(arm, self)), raced=self.raced + gone, vendor="")
+
     def to_json(self) -> dict[str, Any]:
+        """As it lies on disk: in the schema it was written in, so that its digest stays what it was."""
         data = asdict(self)
-        data["schema"] = 1
-        return data
+        return data if self.schema > 1 else {k: v for k, v in data.items() if k not in BEFORE_2}
 
     @property
     def digest(self) -> str:
         return digest_of(self.to_json())
 
 
+def twin_of(arm: Arm, plan: Plan) -> Arm:
+    """The arm once more, under a name that no other arm has."""
+    taken, name = {a.id for a in plan.all_arms}, f"{arm.id}-again"
+    while name in taken:
+        name += "-again"
+    return replace(arm, id=name, role=Role.PICK_TWIN, lever="", predicts="", predicted=None)
+
+
 def plan_from_json(data: dict[str, Any]) -> Plan:
-    """The inverse of Plan.to_json. Raises WrongUse on another schema."""
+    """The inverse of Plan.to_json. Raises WrongUse on a schema that this version does not know."""
     data = dict(data)
-    if data.pop("schema", None) != 1:
-        raise WrongUse("this plan has another schema than 1; use the version that wrote it")
+    if data.get("schema") not in (1, SCHEMA):
+        raise WrongUse(
+            f"this plan has schema {data.get('schema')!r}; known are 1 to {SCHEMA}: use the version that wrote it"
+        )
+    if data["schema"] == 1:
+        data |= BEFORE_2
     arms, failed, raced = (tuple(_arm(a) for a in data.pop(name)) for name in ("arms", "failed", "raced"))
     data["slo"] = tuple((name, limit) for name, limit in data["slo"])
     points = tuple(point_from_json(p) for p in data.pop("points"))

@@ -19,10 +19,16 @@ class Validity(StrEnum):
 
 
 class Stage(StrEnum):
-    """A race only chooses who is compared; calls rest on the blocks of the confirmation alone."""
+    """A race only chooses who is compared; calls rest on the blocks of the confirmation; a proof on blocks of its own."""
 
     RACE = "race"
     CONFIRM = "confirm"
+    PROVE = "prove"
+
+    @property
+    def letter(self) -> str:
+        """What names of trials and sessions of this stage begin with."""
+        return {Stage.RACE: "r", Stage.CONFIRM: "b", Stage.PROVE: "p"}[self]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,4 +43,4 @@ class TrialKey:
 
     @property
     def name(self) -> str:
-        return f"{'b' if self.stage is Stage.CONFIRM else 'r'}{self.block:03d}-{self.point}-a{self.attempt}"
+        return f"{self.stage.letter}{self.block:03d}-{self.point}-a{self.attempt}"

@@ -25,7 +25,7 @@ from profile_and_optimize.evidence.redact import redact, starred
 from profile_and_optimize.stats.columns import MISSING, NUMBERS, SMALL, TEXTS, Records, column
 
 SCHEMA = 2
-_TRIAL = re.compile(r"cells/[^/]+/raw/[br]\d{3,}-(?!.*\.raw\.json$)[^/]+\.json")
+_TRIAL = re.compile(r"cells/[^/]+/raw/[bpr]\d{3,}-(?!.*\.raw\.json$)[^/]+\.json")
 _COUNTED = (*NUMBERS, "chunks", "first_chunk_ns")
 # Gaps fit 32 bits unless a stream paused for more than four seconds.
 _LAYOUTS: dict[str, np.dtype[Any]] = {"uint32 little-endian": SMALL, "int64 little-endian": np.dtype("<i8")}
@@ -70,7 +70,7 @@ def raw_path(key: TrialKey) -> str:
 
 
 def is_trial_path(path: str) -> bool:
-    """Is this run-relative path the file of a trial (of either stage), not its kept bytes, a log or an answer?"""
+    """Is this run-relative path the file of a trial (of any stage), not its kept bytes, a log or an answer?"""
     return _TRIAL.fullmatch(path) is not None
 
 

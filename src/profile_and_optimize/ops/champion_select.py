@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from profile_and_optimize.analysis.decide import Decision, decision_json, used_trials
+from profile_and_optimize.analysis.decide import Decision, decision_json
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.errors import GateRefused
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
@@ -37,7 +37,7 @@ def run(req: ChampionSelectRequest, say: Say) -> Result:
 
 def unmet(req: ChampionSelectRequest, ev: Evidence, d: Decision) -> list[str]:
     """Where the evidence disagrees with what the caller expects, in words."""
-    used = used_trials(d.selection)
+    used = d.counted
     wrong = []
     accuracy = next(x for x in d.gates if x.name == "accuracy")
     if req.accuracy_gate is not None and (accuracy.passed is True) != (req.accuracy_gate == "pass"):

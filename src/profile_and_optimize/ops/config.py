@@ -79,6 +79,7 @@ class CampaignConfig(_Strict):
     request_rates: list[float] = Field(default_factory=list)
     requests: int | None = None
     blocks: int | None = Field(default=None, ge=2)
+    proof_blocks: int = Field(default=16, ge=0, le=100)
     budget_minutes: float = Field(default=30.0, gt=0, le=1e6)
     margin: float = 0.01
     alpha: float = 0.01
@@ -188,6 +189,7 @@ def fixed_by_config(config: CampaignConfig) -> dict[str, Any]:
     fixed: dict[str, Any] = {
         "slug": slug(config.name), "focus": config.focus, "arms": tuple(_arm(c, config) for c in config.cells),
         "points": chosen_points(points_of(_entries(config), config), config.data), "blocks": config.blocks or 0,
+        "proof_blocks": config.proof_blocks,
         "suite": config.suite or ("own" if config.workloads else "demo"),
         "alpha": config.alpha, "margin": config.margin, "budget_s": config.budget_minutes * 60,
         "common_flags": flag_list(config.common_flags), "common_env": tuple(sorted(config.common_env.items())),

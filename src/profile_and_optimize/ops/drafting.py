@@ -73,6 +73,9 @@ class MeasureRequest(Request):
     blocks: int | None = Field(
         default=None, ge=2, description="at most so many blocks, instead of what the budget buys"
     )
+    proof_blocks: int = Field(
+        default=16, ge=0, le=100, description="at most so many blocks for the proof of the pick (0: it stays a DRAFT)"
+    )
     slo_ttft_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time to first token")
     slo_tpot_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time per output token")
     questions: str | None = Field(default=None, description="JSONL of questions with answers, for the accuracy gate")
@@ -114,7 +117,7 @@ def draft(
     return Plan(
         slug=slug(req.name or Path(model).name), **(quantized.fields() if quantized else {}),
         model=model, focus=req.focus, arms=arms, points=_points(req, model, arms, world),
-        blocks=req.blocks or 0, seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
+        blocks=req.blocks or 0, proof_blocks=req.proof_blocks, seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
         budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=_questions(req, model),
         model_digest=model_digest(model),
         race_rounds=_race_rounds(arms, quantized),

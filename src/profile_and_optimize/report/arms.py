@@ -21,6 +21,7 @@ BASELINE = "BASELINE"
 PASSES = "PASSES"
 VETO = "VETO"
 RACED = "RACED OUT"
+TWIN = "TWIN"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def _state(d: Decision, arm: Arm, effect: Effect | None) -> str:
     if arm.role is Role.AA:
         known = effect is not None and effect.lower is not None
         return "UNKNOWN" if not known else VETO if d.vetoed else PASSES
+    if arm.role is Role.PICK_TWIN:
+        return TWIN
     if effect is None and arm.id in d.raced:
         return RACED
     return effect.call.value if effect else "UNKNOWN"
@@ -104,6 +107,8 @@ def _reason(d: Decision, arm: Arm, effect: Effect | None) -> str:
     if arm.role is Role.AA and effect is not None and effect.lower is not None:
         word = "excludes 0: every BETTER becomes UNKNOWN" if d.vetoed else "includes 0"
         return f"the baseline against itself; the interval {word}"
+    if arm.role is Role.PICK_TWIN:
+        return "the candidate served a second time in every block, for its proof; it is not called by itself"
     if effect is None and arm.id in d.raced:
         return _race_reason(d.raced[arm.id])
     if effect is not None and arm.id in d.decided_at:
@@ -140,6 +145,8 @@ def _predicted(score: dict[str, Any] | None) -> str:
 def _lever(arm: Arm) -> str:
     if arm.role is Role.BASELINE:
         return "the incumbent"
+    if arm.role is Role.PICK_TWIN:
+        return "the same as the candidate"
     return "the same as the baseline" if arm.role is Role.AA else plain(arm.lever) or "not named"
 
 
@@ -164,7 +171,7 @@ def log_path(ev: Evidence, arm_id: str) -> str:
 def _label(phase: str, arm_id: str) -> str:
     """The label of the session named by a phase ("race block 3", "confirm block 1"); admission has no block."""
     stage, _, number = phase.partition(" block ")
-    letter = "r" if stage == Stage.RACE else "b"
+    letter = Stage(stage).letter if stage in set(Stage) else ""
     return f"{letter}{int(number):03d}-{arm_id}" if number.isdigit() else "admission"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from profile_and_optimize.analysis.decide import Decision, used_trials
+from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.history import history_words
 from profile_and_optimize.campaign.selection import Judged
@@ -27,13 +27,14 @@ class Unused:
 
 
 def cost_facts(ev: Evidence, d: Decision) -> tuple[Fact, ...]:
-    plan, used = ev.plan, used_trials(d.selection)
+    plan, used = ev.plan, d.counted
     starts = {(t.key.stage, t.key.block, t.key.arm, t.file.start_s): t.file.start_s for t in ev.trials}
     timed = sum(t.summary.wall_s for t in ev.trials)
     requests = sum(t.summary.completed for t in ev.trials)
     return (
         Fact("Blocks", f"{len(d.selection.blocks)} whole of at most {d.selection.limit * len(plan.groups)}",
              "a block is one server session of each of its arms, in random order; it ends when every arm is answered"),
+        *_proof_facts(d),
         *_race_facts(ev),
         *_history_facts(ev),
         Fact("Sessions", f"{len(starts)} run", "lives of a server that gave at least one trial"),
@@ -43,6 +44,15 @@ def cost_facts(ev: Evidence, d: Decision) -> tuple[Fact, ...]:
         Fact("Server starts", minutes(sum(starts.values())), "sum over sessions, from launch to ready"),
         Fact("Elapsed", _elapsed(ev), "from the start of the first trial to the end of the last, by the wall clock"),
         Fact("Budget", minutes(plan.budget_s) if plan.budget_s else "none was given", "fixed the number of blocks"),
+    )  # fmt: skip
+
+
+def _proof_facts(d: Decision) -> tuple[Fact, ...]:
+    if d.proof is None:
+        return ()
+    return (
+        Fact("Proof blocks", f"{d.proof.signs.blocks} whole of at most {d.proof.limit}",
+             "blocks of baseline, A/A arm, the pick and its twin, whose signs are counted"),
     )  # fmt: skip
 
 
@@ -77,7 +87,7 @@ def _elapsed(ev: Evidence) -> str:
 
 def unused_trials(ev: Evidence, d: Decision) -> tuple[Unused, ...]:
     """Trials on disk that no number rests on."""
-    counted = {t.key for t in used_trials(d.selection)}
+    counted = {t.key for t in d.counted}
     return tuple(Unused(trial_path(t.key), _why(t, ev, d)) for t in ev.trials if t.key not in counted)
 
 
@@ -88,5 +98,8 @@ def _why(t: Judged, ev: Evidence, d: Decision) -> str:
         return "run in the race, which only chose the finalists"
     if not t.usable(ev.plan.primary):
         return f"not usable: {plain('; '.join((*t.honesty.reasons, t.summary.reason)).strip('; '))}"
+    if t.key.stage is Stage.PROVE and d.proof is not None:
+        lost = d.proof.selection.excluded.get(t.key.block) or d.proof.selection.open.get(t.key.block)
+        return f"proof block {t.key.block}: {plain(lost)}" if lost else "an earlier attempt counts already"
     gone = d.selection.excluded.get(t.key.block) or d.selection.open.get(t.key.block)
     return f"block {t.key.block}: {plain(gone)}" if gone else "an earlier attempt counts already"

@@ -8,7 +8,8 @@ from typing import Any
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.analysis.imported import imported_rows
 from profile_and_optimize.campaign.evidence_of import Evidence
-from profile_and_optimize.campaign.looks import wants_more
+from profile_and_optimize.campaign.proof import wanted
+from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.report.pages.measured import coverage_words, measured, plot_ready
 from profile_and_optimize.report.words import plain
 
@@ -28,10 +29,14 @@ def missing_parts(ev: Evidence, d: Decision) -> list[str]:
     out = []
     for group in ev.plan.groups:
         whole = len(d.selection.of_group(ev.plan, group))
-        if wants_more(ev.plan, d.selection, group):
+        if wanted(ev.plan, d.selection, group):
             out.append(
                 f"blocks of {', '.join(group)}: {whole} of at most {d.selection.limit} are whole, and arms are open"
             )
+    if d.proof is not None and d.proof.stage is Stage.PROVE and d.proof.open:
+        out.append(
+            f"proof of {d.proof.pick}: {d.proof.signs.blocks} of at most {d.proof.limit} blocks are whole, and it is open"
+        )
     out += [f"block {b} is open: {plain(why)}" for b, why in sorted(d.selection.open.items())]
     return out + [f"damaged: {plain(x)}" for x in ev.damaged]
 

@@ -19,6 +19,7 @@ def report(v: View) -> str:
         _head(v),
         table(v),
         _engines(v),
+        _proof(v),
         _gates(v),
         _workloads(v),
         _imported(v),
@@ -74,6 +75,19 @@ def _engines(v: View) -> list[str]:
         lines += wrap(f"{e.engine} {e.version}, {e.delivery}", "  ", hang=2)
         lines += [x for arm, effect in e.top for x in wrap(f"{arm}: {effect}", "    ", hang=4)]
     return ["The best of each engine", *lines] if lines else []
+
+
+def _proof(v: View) -> list[str]:
+    p = v.proof
+    if p is None:
+        return []
+    lines = [f"Proof of the pick: {p.answer}", *wrap(p.sentence, "  ", hang=2), *wrap(f"{p.meaning}.", "  ", hang=2)]
+    told = ", ".join(f"{b.block}: {b.ratio} ({', '.join(b.sessions)})" for b in p.blocks)
+    return (
+        lines + wrap(f"block by block, over the baseline and its twin (each session): {told}", "  ", hang=4)
+        if told
+        else lines
+    )
 
 
 def _gates(v: View) -> list[str]:

@@ -17,6 +17,7 @@ from profile_and_optimize.campaign.accuracy import NO_SHIP
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.verdict import Tier
 from profile_and_optimize.report.accuracy import AccuracyRow, accuracy_rows
 from profile_and_optimize.report.arms import ArmView, arm_views, effect_of, failures, next_levers
@@ -24,6 +25,7 @@ from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows,
 from profile_and_optimize.report.cost import Fact, Unused, cost_facts, unused_trials
 from profile_and_optimize.report.forest import Forest, forest
 from profile_and_optimize.report.imported import ImportedRow, imported_views
+from profile_and_optimize.report.proof import ProofView, proof_view
 from profile_and_optimize.report.quantized import Quantized, quantized
 from profile_and_optimize.report.status import coverage_line, missing_parts, omitted_parts
 from profile_and_optimize.report.words import UNKNOWN, count, coverage, effect_words, plain, stamp_words, verify_command
@@ -91,6 +93,7 @@ class View:
     engines: tuple[EngineView, ...]
     forest: Forest
     gates: tuple[GateView, ...]
+    proof: ProofView | None
     columns: tuple[Column, ...]
     workloads: tuple[WorkloadView, ...]
     imported: tuple[ImportedRow, ...]
@@ -139,7 +142,7 @@ def view(ev: Evidence, d: Decision) -> View:
         verify=verify_command(ev.run.name), focus=plan.focus, endpoint=endpoint_words(plan),
         margin=f"{100 * plan.margin:g}%", baseline=plan.baseline.id, headline=headline(ev, d), place=place, arms=arms,
         engines=engine_views(plan, d, rows),
-        forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), columns=columns(),
+        forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), proof=proof_view(d.proof), columns=columns(),
         workloads=workload_views(ev, d, arms, rows), imported=imported_views(ev), context=context_rows(rows), gaps=gap_views(rows),
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
         accuracy=accuracy_rows(ev), tolerance=count_points(plan.accuracy_margin),
@@ -203,6 +206,8 @@ def _standing_words(d: Decision) -> str:
 TODO = {
     "primary test": "add blocks for the arms that stayed UNKNOWN: pao campaign_run RUN --extend 4, or a larger budget in a new campaign",
     "A/A arm": "find what made the baseline differ from itself (other load on the node, clocks, a warm cache), then repeat",
+    "proof of the pick": "run its proof: pao campaign_run RUN --extend 8, or a larger budget in a new campaign",
+    "worst block": "find what made that block worse (its trials name the machine's load), then repeat",
     "no workload lost": "run more blocks, or look at the workload that lost: serve it with the baseline",
     "accuracy": "ask the same questions of baseline and pick: --questions FILE.jsonl",
     "checkpoint proven": "quantize it here (pao quantize), so that its coverage and round trip are on record",
@@ -270,8 +275,14 @@ def _seen(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 
 
 def _blocks_out(d: Decision) -> tuple[str, ...]:
-    out = [f"block {b} excluded: {plain(why)}" for b, why in sorted(d.selection.excluded.items())]
-    return tuple(out + [f"block {b} open: {plain(why)}" for b, why in sorted(d.selection.open.items())])
+    parts = [("block", d.selection)]
+    if d.proof is not None and d.proof.stage is Stage.PROVE:
+        parts.append(("proof block", d.proof.selection))
+    out = []
+    for kind, part in parts:
+        out += [f"{kind} {b} excluded: {plain(why)}" for b, why in sorted(part.excluded.items())]
+        out += [f"{kind} {b} open: {plain(why)}" for b, why in sorted(part.open.items())]
+    return tuple(out)
 
 
 def _applies(p: Place, plan: Plan, pick: str) -> tuple[str, ...]:

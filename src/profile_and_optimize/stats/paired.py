@@ -25,6 +25,8 @@ from profile_and_optimize.stats.distributions import t_isf, t_sf
 from profile_and_optimize.stats.sequential import FIRST_LOOK, sign_flip_agrees, sign_flip_p
 
 MOST_BLOCKS = 200
+# Logs that differ by less are the same value, rounded in two ways.
+SAME_VALUE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Contrast:
     """An arm against the baseline over the blocks both are in: mean log ratio, its standard error, n and A.
 
     `differences` are the log ratios block by block. `se` is the larger of `own_se`, from their own sample variance, and
-    `pooled_se`, from the residual mean square of all arms (0 with two arms, where there is nothing to pool)."""
+    `pooled_se`, from the residual mean square of all arms (0 with two arms, where there is nothing to pool), and at least
+    what the metric's resolution leaves open (`floored_se`); infinite where the metric showed one value alone."""
 
     arm: str
     mean: float
@@ -49,8 +52,8 @@ class Contrast:
 
     def p_above(self, margin: float) -> float:
         """One-sided p-value of H0: the true log ratio is at most `margin`."""
-        if self.se == 0:
-            return 0.0 if self.mean > margin else 1.0
+        if not math.isfinite(self.se):
+            return 1.0
         return t_sf((self.mean - margin) / self.se, self.df)
 
     def quantile(self, level: float) -> float:
@@ -59,6 +62,25 @@ class Contrast:
 
     def half_width(self, level: float) -> float:
         return self.quantile(level) * self.se
+
+
+def step_of(values: Iterable[float]) -> float | None:
+    """The smallest difference between two different values, as the metric's resolution shows itself; None when all are equal.
+
+    Of a fine metric it is next to nothing. A coarse one (a client that rounds, a clock that ticks slowly) repeats its values.
+    """
+    ordered = np.sort(np.fromiter(values, float))
+    gaps = np.diff(ordered)
+    apart = gaps[gaps > SAME_VALUE]
+    return float(apart.min()) if len(apart) else None
+
+
+def floored_se(se: float, step: float | None, blocks: int) -> float:
+    """A standard error of a mean difference is at least that of rounding both values to `step`: step / sqrt(6 n).
+
+    Equal differences in all blocks would give 0, and with it certainty, which a coarse metric reaches by rounding alone.
+    """
+    return math.inf if step is None else max(se, step / math.sqrt(6 * blocks))
 
 
 @cache
@@ -87,15 +109,16 @@ def contrasts(table: Mapping[int, Mapping[str, float]], baseline: str) -> dict[s
         return {}
     y = np.array([[table[b][a] for a in arms] for b in whole])
     base = y[:, arms.index(baseline)]
-    pooled = 2 * _residual_mean_square(y)
-    return {a: _contrast(a, y[:, i] - base, pooled, len(arms)) for i, a in enumerate(arms) if a != baseline}
+    pooled, step = 2 * _residual_mean_square(y), step_of(y.ravel())
+    return {a: _contrast(a, y[:, i] - base, pooled, step, len(arms)) for i, a in enumerate(arms) if a != baseline}
 
 
-def _contrast(arm: str, d: np.ndarray, pooled: float, arms: int) -> Contrast:
+def _contrast(arm: str, d: np.ndarray, pooled: float, step: float | None, arms: int) -> Contrast:
     """From the arm's differences to the baseline; `pooled` is the variance of one by all arms of the blocks."""
     n = len(d)
     own_se, pooled_se = (math.sqrt(v / n) for v in (float(d.var(ddof=1)), pooled))
-    return Contrast(arm, float(d.mean()), max(own_se, pooled_se), n, arms, tuple(d.tolist()), own_se, pooled_se)
+    se = floored_se(max(own_se, pooled_se), step, n)
+    return Contrast(arm, float(d.mean()), se, n, arms, tuple(d.tolist()), own_se, pooled_se)
 
 
 def _residual_mean_square(y: np.ndarray) -> float:
@@ -154,6 +177,9 @@ def effect_of(c: Contrast | None, arm: str, level: float, edge: float, alpha: fl
         why = "fewer than 2 blocks hold both this arm and the baseline"
         why = why if c is None else f"{c.blocks} blocks so far; the first look is after block {FIRST_LOOK}"
         return Effect(arm, None, None, None, level, c.blocks if c else 0, None, Call.UNKNOWN, why, 3, stated)
+    if not math.isfinite(c.se):
+        why = f"the metric showed one value alone in all {c.blocks} blocks, so nothing says how sure it is"
+        return Effect(arm, None, None, None, level, c.blocks, 1.0, Call.UNKNOWN, why, None, stated)
     half = c.half_width(level)
     lower, upper = c.mean - half, c.mean + half
     call, reason = _call(lower, upper, edge)

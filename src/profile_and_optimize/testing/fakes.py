@@ -46,8 +46,10 @@ class FakeEngine:
     def start(self, spec: ServeSpec) -> Server:
         if spec.arm.id in self.broken:
             raise EngineFailed(self.broken[spec.arm.id], where=spec.arm.id)
+        # The twin of a pick is as fast as the pick, whose name it carries.
+        own = self.tpot_ms.get(spec.arm.id.removesuffix("-again"), 10.0)
         return Server(
-            url=f"http://fake/{spec.arm.id}/{self.tpot_ms.get(spec.arm.id, 10.0)}", model=spec.served_name, start_s=1.0,
+            url=f"http://fake/{spec.arm.id}/{self.tpot_ms.get(spec.arm.id, own)}", model=spec.served_name, start_s=1.0,
             pid=1 if self.restarts else None,
         )  # fmt: skip
 

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.report.explain import at_points, cells, champion, checkpoints, effects, gates, rest, trials
+from profile_and_optimize.report.explain import (
+    at_points,
+    cells,
+    champion,
+    checkpoints,
+    effects,
+    gates,
+    proof,
+    rest,
+    trials,
+)
 from profile_and_optimize.report.explain.number import Case, Number
 from profile_and_optimize.report.words import plain
 
@@ -18,7 +28,7 @@ MOST_NEAR = 5
 def catalogue(case: Case) -> dict[str, Number]:
     """Name to number, in the order of the report. An arm may be named so that two names fall together: then ~2 follows."""
     parts = (
-        champion.numbers, effects.numbers, at_points.numbers, gates.numbers, rest.race, cells.numbers, rest.accuracy,
+        champion.numbers, effects.numbers, at_points.numbers, gates.numbers, proof.proof, rest.race, cells.numbers, rest.accuracy,
         checkpoints.numbers, rest.cost, rest.planned, trials.numbers,
     )  # fmt: skip
     found: dict[str, Number] = {}

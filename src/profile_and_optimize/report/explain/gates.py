@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from profile_and_optimize.analysis.decide import used_trials
 from profile_and_optimize.analysis.gates import SLO_LEVEL, Gate
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.metrics import METRICS, Metric
@@ -19,7 +18,9 @@ from profile_and_optimize.stats.summary import samples
 
 CHOICE = "champion_select.json"
 ASKS = {
-    "primary test": "the pick is called BETTER; where the baseline stands, no candidate is left UNKNOWN",
+    "primary test": "the pick is called BETTER; where the baseline stands, the looks have shown every candidate not to be better",
+    "proof of the pick": "signs and t interval of the proof's blocks agree: e at least 100, and the interval beyond the margin",
+    "worst block": "in no block that counts did the pick come out below the baseline by more than the non-inferiority margin",
     "A/A arm": "the interval of the baseline against itself, at alpha on each side, includes 0",
     "no workload lost": "per workload and focus metric, the lower end of the pick's interval lies above 1 / (1 + non-inferiority)",
     "accuracy": "the bound of the pick's net loss of right answers, which holds at all looks together, is below the tolerance",
@@ -49,7 +50,7 @@ def numbers(case: Case) -> Iterator[Number]:
 
 
 def _story(case: Case, gate: Gate, seen: GateView) -> Story:
-    used = used_trials(case.d.selection)
+    used = case.d.counted
     note, asks = _NOTES.get(gate.name), ASKS.get(gate.name)
     mine = [t for t in used if gate.name not in _OF_THE_PICK or t.key.arm in _named(case, gate.name)]
     told = (
