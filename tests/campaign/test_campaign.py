@@ -57,7 +57,9 @@ def test_with_every_gate_passed_it_is_a_verdict(tmp_path: Path) -> None:
     questions = tmp_path / "q.jsonl"
     questions.write_text("\n".join(json.dumps({"question": f"say word{i}", "answer": f"word{i}"}) for i in range(300)))
     plan = synthetic_plan(blocks=4, questions=str(questions))
-    plan = replace(plan, points=tuple(replace(p, requests=24) for p in plan.points))  # enough to see a steady state
+    plan = replace(
+        plan, proof_blocks=8, points=tuple(replace(p, requests=24) for p in plan.points)
+    )  # enough to see a steady state
     d = decide(load_evidence(synthetic_run(tmp_path / RUN, plan)))
     assert (d.tier, [g.name for g in d.open_gates]) == (Tier.VERDICT, [])
 

@@ -79,7 +79,8 @@ def proof_gate(pick: str, plan: Plan, proof: Proof | None) -> Gate:
     s = proof.signs
     spread = f"sd {_spread(proof)} over {len(proof.sessions)} sessions" if len(proof.sessions) > 1 else "no spread yet"
     where = "counted from the first block" if proof.stage is Stage.CONFIRM else "fresh blocks"
-    told = f"{s.wins} of {s.blocks} blocks above the margin ({where}; e {s.e_value:.3g}, needs {s.enough:g}), {spread}"
+    lost = f", {s.lost} of them lost and counted as not above" if s.lost else ""
+    told = f"{s.wins} of {s.blocks} blocks above the margin ({where}; e {s.e_value:.3g}, needs {s.enough:g}), {spread}{lost}"
     if s.proven:
         return Gate(
             name, True, f"{told}; interval {_interval(s)}: the median session is better by more than the margin"
@@ -139,7 +140,7 @@ def suite_gate(pick: str, plan: Plan, selection: Selection, proof: Proof | None)
     there are enough of them, else over those of the exploration."""
     if pick == plan.baseline.id:
         return Gate("no workload lost", True, "the pick is the baseline")
-    if proof is not None and proof.signs.blocks >= FIRST_LOOK:
+    if proof is not None and proof.signs.measured >= FIRST_LOOK:
         found = {key: not_lost_between(plan, s.lower, s.upper) for key, s in workload_proofs(proof).items()}
     else:
         found = {key: not_lost(plan, e) for key, e in workload_effects(plan, selection, pick).items()}

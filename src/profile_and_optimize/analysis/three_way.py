@@ -138,9 +138,14 @@ def _own_gates(ev: Evidence, d: Decision, arm: str) -> tuple[g.Gate, ...]:
     used = d.counted
     mine = d.proof if d.proof is not None and d.proof.pick == arm else None
     return (
-        checkpoints.checkpoint_gate(arm, ev.plan, ev.checkpoints, ev.jobs), g.suite_gate(arm, ev.plan, d.selection, mine),
-        g.proof_gate(arm, ev.plan, mine), g.worst_block_gate(arm, ev.plan, d.selection, mine), g.slo_gate(arm, ev.plan, d.selection, mine), g.failure_gate(arm, ev.plan, used), provenance_gate(arm, ev.plan, used),
-    )  # fmt: skip
+        checkpoints.checkpoint_gate(arm, ev.plan, ev.checkpoints, ev.jobs),
+        g.proof_gate(arm, ev.plan, mine),
+        g.worst_block_gate(arm, ev.plan, d.selection, mine),
+        g.suite_gate(arm, ev.plan, d.selection, mine),
+        g.slo_gate(arm, ev.plan, d.selection, mine),
+        g.failure_gate(arm, ev.plan, used),
+        provenance_gate(arm, ev.plan, used),
+    )
 
 
 def side(ev: Evidence, d: Decision, arm: Arm) -> Side:

@@ -31,10 +31,11 @@ class Evidence:
     """Everything a decision is computed from. `damaged` lists files that could not be read, with why.
 
     `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
-    when a race chose the finalists. `proving` is whose proof was begun on blocks of its own. `added` is the number of blocks
-    added to the planned ones. `remarks` are what a look at every trial found. `draft` is the plan before admission, `calibration` how prompts were cut to length, `checkpoints`
-    what arms serve in the model's place, `jobs` how those of ours were asked for. `imported` are other tools' results, which
-    no decision rests on; a run of nothing else has its draft for a plan."""
+    when a race chose the finalists. `proving` is whose proof was begun on blocks of its own. `added` is the number of
+    blocks added to the planned ones. `remarks` are what a look at every trial found. `draft` is the plan before
+    admission, `calibration` how prompts were cut to length, `checkpoints` what arms serve in the model's place,
+    `jobs` how those of ours were asked for. `imported` are other tools' results, which no decision rests on; a run of
+    nothing else has its draft for a plan."""
 
     run: Path
     plan: Plan

@@ -16,13 +16,14 @@ from typing import Any
 
 from profile_and_optimize.campaign.endpoint import Table, metric_table, primary_table
 from profile_and_optimize.campaign.looks import Looks, aa_effects, looks, pick_of, vetoed, wants_more
-from profile_and_optimize.campaign.selection import Selection
+from profile_and_optimize.campaign.selection import BEYOND, Selection
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.verdict import Call, Effect
 from profile_and_optimize.evidence.journal import Event
 from profile_and_optimize.stats.paired import step_of
 from profile_and_optimize.stats.proof import Signs, signs_of
+from profile_and_optimize.stats.sequential import FIRST_LOOK
 
 # The journal's word that a proof began, and of whom.
 BEGAN = "proof"
@@ -53,18 +54,24 @@ class Proof:
 
     @property
     def open(self) -> bool:
-        """Is it neither proven nor out of reach, with blocks left and pick and twin alive?"""
+        """Is it neither proven nor out of reach, with blocks left and pick and twin alive? Below three blocks it goes on, so
+        that the DRAFT can stand or fall by them."""
         twin = self.plan.pick_twin
         left = self.limit - len(self.selection.blocks)
         dead = {self.pick, twin.id if twin else ""} & self.selection.failed
-        return not dead and not self.signs.proven and left > 0 and self.signs.within_reach(left)
+        return (
+            not dead
+            and not self.signs.proven
+            and left > 0
+            and (self.signs.measured < FIRST_LOOK or self.signs.within_reach(left))
+        )
 
     @property
     def stands(self) -> bool | None:
         """Does the DRAFT stand by these blocks? None while they are open or fewer than three."""
         if self.signs.proven:
             return True
-        return None if self.open or self.signs.blocks < 3 else self.signs.by_interval
+        return None if self.open or self.signs.measured < FIRST_LOOK else self.signs.by_interval
 
     @property
     def worst(self) -> float | None:
@@ -77,7 +84,15 @@ class Proof:
         s = self.signs
         call = Call.BETTER if s.by_interval else Call.UNKNOWN
         return Effect(
-            self.pick, s.mean if s.lower is not None else None, s.lower, s.upper, s.level, s.blocks, s.p_value, call, ""
+            self.pick,
+            s.mean if s.lower is not None else None,
+            s.lower,
+            s.upper,
+            s.level,
+            s.measured,
+            s.p_value,
+            call,
+            "",
         )
 
 
@@ -124,9 +139,16 @@ def proof_of(plan: Plan, selection: Selection) -> Proof:
     table = _counting(selection, primary_table(plan, selection, plan.groups[0]))
     step = step_of(v for row in table.values() for v in row.values())
     sessions = dict(_sessions(plan, pick, table))
-    differences = {b: _mean(sessions, b) for b in table}
-    signs = signs_of(tuple(differences.values()), math.log1p(plan.margin), plan.alpha, step)
+    differences = {b: _mean(sessions, b) for b, _ in sessions}
+    signs = signs_of(
+        tuple(differences.values()), math.log1p(plan.margin), plan.alpha, step, len(lost_blocks(selection))
+    )
     return Proof(pick, plan, selection, differences, sessions, signs)
+
+
+def lost_blocks(selection: Selection) -> tuple[int, ...]:
+    """Blocks that were begun and cannot be used; whole ones beyond what was planned are not among them."""
+    return tuple(b for b, why in sorted(selection.excluded.items()) if why != BEYOND)
 
 
 def _counting(selection: Selection, table: Table) -> Table:
@@ -159,7 +181,8 @@ def workload_proofs(proof: Proof) -> dict[tuple[str, str], Signs]:
             table = _counting(proof.selection, table)
             sessions = dict(_sessions(plan, proof.pick, table))
             step = step_of(v for row in table.values() for v in row.values())
-            out[point.key, metric] = signs_of([_mean(sessions, b) for b in table], 0.0, plan.alpha, step)
+            mine = dict.fromkeys(b for b, _ in sessions)
+            out[point.key, metric] = signs_of([_mean(sessions, b) for b in mine], 0.0, plan.alpha, step)
     return out
 
 
@@ -173,7 +196,7 @@ def proof_json(proof: Proof | None) -> dict[str, Any] | None:
         return None if v is None else math.expm1(v)
 
     return {
-        "pick": proof.pick, "blocks_at_most": proof.limit, "blocks": s.blocks, "above_margin": s.wins, "e_value": s.e_value,
+        "pick": proof.pick, "blocks_at_most": proof.limit, "blocks": s.blocks, "above_margin": s.wins, "lost": s.lost, "e_value": s.e_value,
         "proven": s.proven, "open": proof.open, "estimate": ratio(s.mean), "lower": ratio(s.lower), "upper": ratio(s.upper),
         "level_one_sided": s.level, "p_value_one_sided": s.p_value, "worst_block": ratio(proof.worst),
         "by_block": {str(b): ratio(d) for b, d in sorted(proof.differences.items())},

@@ -16,6 +16,9 @@ from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.steady import Steady, common_drop
 from profile_and_optimize.stats.summary import TrialSummary, leaving_out, summarize
 
+# Why a whole block does not count that nobody had planned or added.
+BEYOND = "beyond the planned number of blocks"
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -143,7 +146,7 @@ def select(
         else:
             blocks[number] = one_start_up(chosen)
     beyond = _beyond(plan, blocks, limit)
-    excluded |= dict.fromkeys(beyond, "beyond the planned number of blocks")
+    excluded |= dict.fromkeys(beyond, BEYOND)
     return Selection(
         {b: v for b, v in blocks.items() if b not in beyond},
         excluded,

@@ -78,7 +78,7 @@ def _check_twins(arms: tuple[Arm, ...], role: Role, original: Arm) -> None:
     for twin in twins:
         if _serves(twin) != _serves(original):
             raise WrongUse(
-                f"{_TWIN_WORDS[role]} cell {twin.id!r} must equal {original.id!r} in engine, flags, environment and checkpoint"
+                f"{_TWIN_WORDS[role]} cell {twin.id!r} must equal the {original.role} in engine, flags, environment and checkpoint"
             )
 
 

@@ -117,7 +117,8 @@ def draft(
     return Plan(
         slug=slug(req.name or Path(model).name), **(quantized.fields() if quantized else {}),
         model=model, focus=req.focus, arms=arms, points=_points(req, model, arms, world),
-        blocks=req.blocks or 0, proof_blocks=req.proof_blocks, seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
+        blocks=req.blocks or 0, proof_blocks=req.proof_blocks,
+        seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
         budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=_questions(req, model),
         model_digest=model_digest(model),
         race_rounds=_race_rounds(arms, quantized),

@@ -45,7 +45,8 @@ def champion(v: View) -> str:
         ["## Start it", "", "```", "bash serve.sh            # PORT=8000 by default", "```", "",
          "`serve.manifest.json` holds the same as data."],
         ["## Effects", "", f"{light(v.endpoint[0].upper() + v.endpoint[1:])}. Margin {v.margin}.", "", *_effects(v)],
-        *([["## Proof of the pick", "", f"{light(v.proof.answer)}: {light(v.proof.sentence)}. {light(v.proof.meaning)}."]] if v.proof else []),
+        *([["## Proof of the pick", "", f"{light(v.proof.answer)}: {light(v.proof.sentence)}. {light(v.proof.meaning)}."]]
+          if v.proof else []),
         *([["## The best of each engine", "", *_engines(v)]] if v.engines else []),
         *([["## Checkpoints", "", *_quantized(v.quantized)]] if v.quantized else []),
         ["## Measured against", "", f"{light(v.baseline)}, on the same node, in the same blocks; suite `{_code(v.place.suite)}`."],

@@ -39,6 +39,7 @@ def proof_view(proof: Proof | None) -> ProofView | None:
         return None
     answer, s = _answer(proof), proof.signs
     spread = f"; its sessions spread by {stdev(proof.sessions.values()):.2%} (sd)" if len(proof.sessions) > 1 else ""
+    lost = f", {count(s.lost, 'block')} lost and counted as not above" if s.lost else ""
     fresh = (
         "on fresh blocks"
         if proof.stage is Stage.PROVE
@@ -47,7 +48,7 @@ def proof_view(proof: Proof | None) -> ProofView | None:
     rule = ", ".join(f"{wins} of {n}" for n, wins in TABLE[:3])
     sentence = (
         f"{proof.pick}, {fresh}: {s.wins} of {count(s.blocks, 'block')} above the margin (it takes {rule}; e {s.e_value:.3g} of "
-        f"{s.enough:g}), {ratio_words(proof.effect)} over them{spread}"
+        f"{s.enough:g}), {ratio_words(proof.effect)} over them{spread}{lost}"
     )
     edge = math.log1p(proof.plan.margin)
     rows = tuple(

@@ -24,9 +24,9 @@ TABLE = ((8, 8), (12, 11), (16, 14), (20, 17))
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """`wins` and `losses`: blocks above the margin, and not above it. `mean` and `lower`..`upper` are of the differences
-    before the margin is taken off, as log ratios: a t interval at `level` a side; None below two blocks. `p_value` is that of
-    the t test against the margin."""
+    """`wins` and `losses`: blocks above the margin, and not above it; `lost` of the losses were begun and not
+    measured. `mean` and `lower`..`upper` are of the differences before the margin is taken off, as log ratios: a t
+    interval at `level` a side; None below two blocks. `p_value` is that of the t test against the margin."""
 
     wins: int
     losses: int
@@ -36,10 +36,16 @@ class Signs:
     lower: float | None
     upper: float | None
     p_value: float | None
+    lost: int = 0
 
     @property
     def blocks(self) -> int:
+        """Blocks that count, lost ones among them."""
         return self.wins + self.losses
+
+    @property
+    def measured(self) -> int:
+        return self.blocks - self.lost
 
     @property
     def e_value(self) -> float:
@@ -73,19 +79,21 @@ def e_value(wins: int, losses: int) -> float:
     return float(WIN**wins * LOSS**losses)
 
 
-def signs_of(differences: Sequence[float], edge: float, level: float, step: float | None) -> Signs:
-    """From the log ratio of every block. `step` is the smallest difference that the metric shows (`paired.step_of`): a block
-    is above the margin only when it is so by more than that; None (the metric showed one value alone) proves nothing."""
+def signs_of(differences: Sequence[float], edge: float, level: float, step: float | None, lost: int = 0) -> Signs:
+    """From the log ratio of every block. A block that was begun and `lost` counts as not above the margin: otherwise
+    whoever loses the bad ones would prove anything (the worst of nine lost makes .4% into 2%). `step` is the smallest
+    difference that the metric shows (`paired.step_of`): a block is above the margin only when it is so by more than
+    that; None (the metric showed one value alone) proves nothing."""
     wins = 0 if step is None else sum(d - edge > step for d in differences)
-    losses = len(differences) - wins
+    losses = len(differences) - wins + lost
     n = len(differences)
     if n < 2:
-        return Signs(wins, losses, edge, level, None, None, None, None)
+        return Signs(wins, losses, edge, level, None, None, None, None, lost)
     middle, se = mean(differences), floored_se(stdev(differences) / math.sqrt(n), step, n)
     if not math.isfinite(se):
-        return Signs(wins, losses, edge, level, middle, None, None, None)
+        return Signs(wins, losses, edge, level, middle, None, None, None, lost)
     half, p = t_isf(level, n - 1) * se, t_sf((middle - edge) / se, n - 1)
-    return Signs(wins, losses, edge, level, middle, middle - half, middle + half, p)
+    return Signs(wins, losses, edge, level, middle, middle - half, middle + half, p, lost)
 
 
 def most_useful(blocks: int) -> int:

@@ -58,7 +58,7 @@ def _story(case: Case, found: Proof) -> Story:
             f"d = mean of {found.pick} and its twin - mean of baseline and A/A arm, of the primary endpoint, block by block",
             f"a block counts as above when d - log(1 + margin) is above 0 by more than the metric's resolution: {s.wins} of {s.blocks}",
             f"e = {WIN:g}^{s.wins} * {LOSS:g}^{s.losses} = {s.e_value:.6g}; it proves the median from {s.enough:g} on",
-            f"interval: mean of d -+ t({s.blocks - 1}, {s.level:g}) * sd / sqrt({s.blocks}); its lower end has to exceed the margin too",
+            f"interval: mean of d -+ t({s.measured - 1}, {s.level:g}) * sd / sqrt({s.measured}), from above the margin on",
         ),
         values=(
             Value("mean", s.mean, "log ratio"), Value("half", half, "half width, log ratio"),
