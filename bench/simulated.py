@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.plan import MAX_ARMS_IN_BLOCK, Plan
 from profile_and_optimize.core.verdict import Call
 from profile_and_optimize.core.workload import Point, Workload
-from profile_and_optimize.stats.paired import effective_df
+from profile_and_optimize.stats.paired import SAME_VALUE, effective_df
 from profile_and_optimize.stats.race import Prior, posterior, standing
 from profile_and_optimize.stats.sequential import SIGN_FLIP_FROM, first_look, share_of_look
 
@@ -56,7 +57,9 @@ def statistics(y: np.ndarray, n: int, planned: int) -> Statistics:
     d = y[:, :, 1:] - y[:, :, :1]
     resid = y - y.mean(axis=1, keepdims=True) - y.mean(axis=2, keepdims=True) + y.mean(axis=(1, 2), keepdims=True)
     pooled = 2 * (resid**2).sum(axis=(1, 2)) / ((n - 1) * (arms - 1))
-    se = np.sqrt(np.maximum(d.var(axis=1, ddof=1), pooled[:, None]) / n)
+    gaps = np.diff(np.sort(y.reshape(len(y), -1), axis=1), axis=1)
+    step = np.where(gaps > SAME_VALUE, gaps, np.inf).min(axis=1)
+    se = np.maximum(np.sqrt(np.maximum(d.var(axis=1, ddof=1), pooled[:, None]) / n), step[:, None] / np.sqrt(6 * n))
     mean, df = d.mean(axis=1), effective_df(n, arms)
     off = np.abs(mean[:, 0]) > st.t.isf(ALPHA, df) * se[:, 0]
     return Statistics(mean[:, 1:], se[:, 1:], df, share_of_look(n, planned, arms), off, d[:, :, 1:])
@@ -84,10 +87,11 @@ def flips_agree(differences: np.ndarray, edge: float) -> np.ndarray:
     return (sums >= (x.sum(axis=1) - slack)[:, None]).mean(axis=1) <= ALPHA * (1 + 1e-9)
 
 
-def campaign(groups: list[np.ndarray], planned: int) -> Outcome:
-    """Every campaign of `groups` (y[campaign, block, arm] each) run with looks until answered or out of blocks."""
+def campaign(groups: list[np.ndarray], planned: int, silent: int = 0) -> Outcome:
+    """Every campaign of `groups` (y[campaign, block, arm] each) run with looks until answered or out of blocks. The last
+    `silent` arms of a block are no candidates: they are the pick's twin."""
     size = len(groups[0])
-    widths = [g.shape[2] - 2 for g in groups]
+    widths = [g.shape[2] - 2 - silent for g in groups]
     total = sum(widths)
     call, vetoed = np.zeros((size, total), int), np.zeros(size, bool)
     bounds = [np.full((size, total), np.nan) for _ in range(3)]
@@ -109,9 +113,10 @@ def campaign(groups: list[np.ndarray], planned: int) -> Outcome:
             for m in np.unique(blocks[:, gi]):
                 rows = blocks[:, gi] == m
                 s = statistics(y[rows], m, planned)
-                mean[rows, cols], se[rows, cols], share[rows, cols], df[rows, cols] = s.mean, s.se, s.share, s.df
+                mean[rows, cols], se[rows, cols] = s.mean[:, : widths[gi]], s.se[:, : widths[gi]]
+                share[rows, cols], df[rows, cols] = s.share, s.df
                 vetoed[rows] |= s.twin_off
-                differences.append((np.flatnonzero(rows), cols, s.differences))
+                differences.append((np.flatnonzero(rows), cols, s.differences[:, :, : widths[gi]]))
         q = np.minimum(st.t.sf((mean - EDGE) / se, df) / share, 1e9)
         q[call == BETTER] = 0.0
         level = holm(q) * share
@@ -182,20 +187,23 @@ def agrees(groups: list[np.ndarray], planned: int, found: Outcome, count: int = 
 
 @dataclass
 class Node:
-    """One machine on which sessions run one after the other: a random walk of `drift` a session under their own noise."""
+    """One machine on which sessions run one after the other: a random walk of `drift` a session under their own noise, and
+    `extra` of every arm but the baseline."""
 
     sd: float
     drift: float
     rng: np.random.Generator
     level: float = 0.0
     sessions: int = 0
+    extra: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] | None = None
 
     def block(self, effects: dict[str, float]) -> dict[str, float]:
         """One session of every arm, in random order."""
         out = {}
         for arm in self.rng.permutation(sorted(effects)):
             self.level += float(self.rng.normal(0, self.drift)) if self.drift else 0.0
-            out[str(arm)] = effects[str(arm)] + self.level + float(self.rng.normal(0, self.sd))
+            own = float(self.extra(self.rng, (1,))[0]) if self.extra is not None and arm != "base" else 0.0
+            out[str(arm)] = effects[str(arm)] + self.level + own + float(self.rng.normal(0, self.sd))
             self.sessions += 1
         return out
 
