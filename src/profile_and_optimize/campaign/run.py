@@ -178,25 +178,26 @@ def _later(seat: Seat, block: int, most: int, out: Mapping[str, str]) -> list[st
     return [a for b in range(block + 1, most + 1) for a in seat.plan.group_of_block(b) if a not in out]
 
 
-def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str) -> int:
-    """One session of one arm, in the lowest unfinished block of its group that lacks it; the block's number.
+def run_one_session(folder: RunFolder, plan: Plan, world: World, arm_id: str, stage: Stage = Stage.CONFIRM) -> int:
+    """One session of one arm, in the lowest unfinished block of its group that lacks it; the block's number. With the plan of
+    a proof and its stage, one of the proof's.
 
     Raises WrongUse when the arm failed or has all its sessions. Blocks whose sessions were not started in the drawn
     order are found by a gate later.
     """
     seat = Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder))
     note_interrupted(folder)
-    give_up_broken(seat)
+    give_up_broken(seat, stage)
     if arm_id in failed_arms(folder.journal.events):
         raise WrongUse(
             f"cell {arm_id!r} failed and is out", where=str(folder.path), next="read its log, and start a new campaign"
         )
-    selection = seat.book.selection(plan)
+    selection = selection_at(seat, stage)
     for block in range(1, (selection.limit + SPARE_ROUNDS) * len(plan.groups) + 1):
         group = plan.group_of_block(block)
         takes_part = arm_id in group and block not in selection.excluded and wanted(plan, selection, group)
-        if takes_part and lacking(seat, block, arm_id, Stage.CONFIRM):
-            run_session(seat, block, arm_id, Stage.CONFIRM)
+        if takes_part and lacking(seat, block, arm_id, stage):
+            run_session(seat, block, arm_id, stage)
             if arm_id in failed_arms(folder.journal.events):
                 raise BrokeMidway(
                     f"cell {arm_id!r} could not serve and is out", where=str(folder.path), next="read its log"

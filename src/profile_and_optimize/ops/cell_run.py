@@ -8,11 +8,15 @@ from typing import Literal
 from pydantic import Field
 
 from profile_and_optimize.campaign import conduct
+from profile_and_optimize.campaign.proof import began
 from profile_and_optimize.campaign.run import run_one_session
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id
 from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.trial import Stage
+from profile_and_optimize.evidence.folder import JOURNAL
+from profile_and_optimize.evidence.journal import read_journal
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
 from profile_and_optimize.ops.foreign import measure
@@ -51,8 +55,14 @@ def run(req: CellRunRequest, say: Say) -> Result:
     _refuse(req)
     path = req.path()
     draft = plan_at(path)
-    arm = draft.arm(req.cell)
+    arm = _proving(path, draft).arm(req.cell)
     return _session(req, path, draft, arm, say) if req.backend == "pao" else _foreign(req, path, draft, arm, say)
+
+
+def _proving(path: Path, plan: Plan) -> Plan:
+    """The plan with the twin of the pick, where its proof was begun."""
+    pick = began(read_journal(path / JOURNAL).events)
+    return plan if pick is None else plan.proving(pick)
 
 
 def _refuse(req: CellRunRequest) -> None:
@@ -79,7 +89,12 @@ def _session(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -
         return Result({"campaign": path.name, "commands": [shown]}, command_line(shown))
     with opened(path) as folder:
         plan = conduct.admit(folder, world)
-        block = run_one_session(folder, conduct.confirmed(folder, plan, world), world, arm.id)
+        exploring = conduct.confirmed(folder, plan, world)
+        proving = conduct.begin_proof(folder, exploring, world)
+        if proving is not None and arm.id in proving.groups[0]:
+            block = run_one_session(folder, proving, world, arm.id, Stage.PROVE)
+        else:
+            block = run_one_session(folder, exploring, world, arm.id)
     data = {"campaign": path.name, "cell": arm.id, "block": block}
     return Result(data, f"{arm.id} ran in block {block}\nnext: the block's other cells, or pao atlas_aggregate {path}")
 

@@ -181,7 +181,7 @@ def _decision_words(plan: Plan, d: Decision) -> tuple[str, str]:
         what = " and ".join(plan.primary) + (" (turned so that + is better)" if turned else "")
         return "Serve", (
             f"{d.pick} does better than {base} by {effect_words(e)} on {what}: a {coverage(e)} interval over "
-            f"n = {count(n, 'paired block')}, and all of it lies above the {100 * plan.margin:g}% margin."
+            f"n = {count(n, 'paired block')}, and all of it lies above the {100 * plan.margin:g}% margin.{_proof_words(d)}"
         )
     if d.failed and not plan.candidates and all(r.startswith(NO_SHIP) for r in d.failed.values()):
         told = "; ".join(f"{a}: {plain(r)}" for a, r in sorted(d.failed.items()))
@@ -194,6 +194,13 @@ def _decision_words(plan: Plan, d: Decision) -> tuple[str, str]:
             "so this campaign may name no winner."
         )
     return "The baseline stands", _standing_words(d)
+
+
+def _proof_words(d: Decision) -> str:
+    if d.proof is None or d.proof.pick != d.pick or not d.proof.signs.measured:
+        return ""
+    s = d.proof.signs
+    return f" Its proof: {s.wins} of {count(s.blocks, 'block')} above the margin, {effect_words(d.proof.effect)} over them."
 
 
 def _standing_words(d: Decision) -> str:
