@@ -72,6 +72,8 @@ def proof_gate(pick: str, plan: Plan, proof: Proof | None) -> Gate:
     name = "proof of the pick"
     if pick == plan.baseline.id:
         return Gate(name, True, "the pick is the baseline")
+    if any(a.engine == "endpoint" for a in plan.arms):
+        return Gate(name, None, f"{pick} runs on an endpoint we did not start, so no session of it is a fresh one")
     if proof is None:
         return Gate(
             name, None, f"{pick} was called by the exploration alone; its proof takes at least {LEAST_PROOF} blocks"
