@@ -11,7 +11,7 @@ from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.imported import Ask, Asked, Attempt, ImportedCell, Seen
 from profile_and_optimize.core.context import context
-from profile_and_optimize.importers.base import Imported, Stat
+from profile_and_optimize.importers.base import Imported, LoadKind, Stat
 from profile_and_optimize.importers.vllm_sweep import Combination, Lost, SweepRun
 from profile_and_optimize.report.html import page
 from profile_and_optimize.report.view import EngineView, view

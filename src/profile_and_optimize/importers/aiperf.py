@@ -338,7 +338,8 @@ def _facts(d: Looked, lines: list[Looked]) -> dict[str, str]:
         "usage_completion_tokens" in line.inside("metrics") for line in lines if "error" not in line
     )
     known = {
-        **asked, "arrivals": phase.text("type") or phase.text("request_rate_mode"), "seed": run.text("random_seed"), "command": run.text("cli_command") or d.inside("input_config").text("cli_command"),
+        **asked, "arrivals": phase.text("type") or phase.text("request_rate_mode"), "seed": run.text("random_seed"),
+        "command": run.text("cli_command") or d.inside("input_config").text("cli_command"),
         "cancelled": "yes" if cancelled else None, "token_counts": "server" if usage else "client tokenizer" if lines else None,
     }  # fmt: skip
     return {k: v for k, v in known.items() if v}

@@ -29,7 +29,8 @@ def run_of(n: int = 40, c: int = 4, **more: object) -> Imported:
     stats = {"ttft": Stat(0.3, 0.3, 0.3, 0.3, n), "tpot": Stat(0.1, 0.1, 0.1, 0.1, n), "itl": Stat(0.1, 0.1, 0.1, 0.1, 7 * n),
              "e2e_latency": Stat(1.0, 1.0, 1.0, 1.0, n)}  # fmt: skip
     made = Imported(
-        tool="vllm", version=None, path="a.json", started="20260101-000000", load=LoadKind.CLOSED, concurrency=c, asked=n, completed=n, failed=0,
+        tool="vllm", version=None, path="a.json", started="20260101-000000",
+        load=LoadKind.CLOSED, concurrency=c, asked=n, completed=n, failed=0,
         duration_s=n / c, metrics=stats, request_throughput=float(c), output_throughput=8.0 * c, input_tokens=100 * n,
         output_tokens=8 * n, requests=steady_requests(n, c),
     )  # fmt: skip
@@ -191,7 +192,8 @@ def test_without_send_times_the_drain_is_taken_off_the_duration() -> None:
 
 
 def test_every_way_to_lose_a_request_is_failed_hidden() -> None:
-    for lost in ({"failed": 2, "completed": 38}, {"completed": 39}, {"completed": 0, "failed": 0}, {"facts": {"cancelled": "yes"}}):  # fmt: skip
+    for lost in ({"failed": 2, "completed": 38}, {"completed": 39}, {"completed": 0, "failed": 0},
+                     {"facts": {"cancelled": "yes"}}):  # fmt: skip
         assert found(answers.failed_hidden(run_of(**lost))) == [("failed-hidden", "wrong")], lost
     assert found(answers.failed_hidden(run_of())) == []
     assert unchecked(answers.failed_hidden(run_of(failed=None, asked=None))) == ["failed-hidden"]

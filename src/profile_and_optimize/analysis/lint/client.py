@@ -81,7 +81,8 @@ def _little(run: Imported) -> Iterator[tuple[bool, str]]:
     if OTHER_UNIT[0] * c < inside * 1e3 < OTHER_UNIT[1] * c:
         yield (
             True,
-            f"{rate:.2f} req/s x {ms(e2e.mean)} = {inside:.3f} in flight of {c} slots: a thousand times too few, so its milliseconds may be seconds",
+            f"{rate:.2f} req/s x {ms(e2e.mean)} = {inside:.3f} in flight of {c} slots: "
+            "a thousand times too few, so its milliseconds may be seconds",
         )
         return
     if inside > c * (2 - DELIVERED_LEAST):
