@@ -293,7 +293,7 @@ def _record(index: int, clock: tuple[int, int, int], r: RequestSeen) -> RequestR
 
 
 def _errors(d: Looked, requests: tuple[RequestSeen, ...]) -> tuple[tuple[str, int], ...]:
-    if requests:
+    if not d.list("error_summary"):
         return counted(r.error for r in requests if r.error is not None)
     found = []
     for e in d.entries("error_summary"):

@@ -70,7 +70,7 @@ def _one(report: Any, entry: Any, path: str) -> Imported:
         named={ours: field for ours, (field, _) in FIELDS.items()}, aside=aside, facts=_facts(d, b, metrics),
         unlisted=why or _sampled(d, b, requests, totals), unread=tuple(b.unread),
     )  # fmt: skip
-    run = settled(run, listed=[n for n in ("ttft", "e2e_latency") if n not in garbled], rates=False)
+    run = settled(run, listed=[n for n in ("ttft", "e2e_latency") if n not in garbled], rates=False, fills=False)
     return replace(run, errors=_errors(run, totals))
 
 
@@ -131,7 +131,9 @@ def _load(b: Looked) -> LoadSaid:
         if strategy.number("rampup_duration"):
             return LoadSaid(LoadKind.CHANGING, None, cap)
         return LoadSaid(LoadKind.OPEN if rate else LoadKind.UNKNOWN, rate or None, cap)
-    return LoadSaid(LoadKind.TRACE if kind in ("trace", "replay") else LoadKind.UNKNOWN, None, cap)
+    return (
+        LoadSaid(LoadKind.TRACE, None, cap) if kind in ("trace", "replay") else LoadSaid(LoadKind.UNKNOWN, None, None)
+    )
 
 
 def _started(b: Looked) -> str | None:

@@ -191,6 +191,13 @@ class Looked:
                 return None
         return [float(v) for v in found]
 
+    def texts_or_none(self, key: str) -> None:
+        """Notes the first entry of a list that is neither text nor null: no error message is a number."""
+        for i, value in enumerate(self.list(key)):
+            if value is not None and not isinstance(value, str):
+                self.note(f"{key}[{i}]", f"text was expected, not {_shown(value)}")
+                return
+
     def list(self, key: str) -> list[Any]:
         found = self.data.get(key)
         if found is None:

@@ -22,13 +22,17 @@ COUNT_BLANKS = ("vllm", "sglang")
 E2E_OVER_TOKENS = "tpot, which is e2e_latency / (osl - 1) here"
 
 
-def settled(run: Imported, *, listed: Collection[str] = (), beside: bool = False, rates: bool = True) -> Imported:
-    """`listed` are the metrics that the list of requests gives by the tool's own formula. `beside`: the list is another
-    file, which may be of another run. `rates`: the tool's rates are counts over its duration."""
+def settled(
+    run: Imported, *, listed: Collection[str] = (), beside: bool = False, rates: bool = True, fills: bool = True,
+    counted: Collection[str] = (),
+) -> Imported:  # fmt: skip
+    """`listed` are the metrics that the list of requests gives by the tool's own formula, and `fills` says whether by its
+    own percentiles too. `beside`: the list is another file, which may be of another run. `rates`: the tool's rates are
+    counts over its duration. `counted` are fields that were counted from the list, and go with it."""
     wrong = () if run.unlisted else _listing(run, listed, beside=beside)
     if run.unlisted or wrong:
-        run = without_list(run, run.unlisted or wrong[0])
-    run = _zeros(replace(run, metrics=_filled(run, listed)))
+        run = without_list(run, run.unlisted or wrong[0], counted)
+    run = _zeros(replace(run, metrics=_filled(run, listed if fills else ())))
     said = (
         *run.contradicts,
         *(() if beside else wrong[1:]),
@@ -39,9 +43,13 @@ def settled(run: Imported, *, listed: Collection[str] = (), beside: bool = False
     return _silent(replace(run, contradicts=said))
 
 
-def without_list(run: Imported, why: str) -> Imported:
+def without_list(run: Imported, why: str, counted: Collection[str]) -> Imported:
     """The same with its aggregates alone."""
-    return replace(run, requests=(), records=(), prompts=(), texts=(), send_lag_s=(), unlisted=why)
+    return replace(
+        run, requests=(), records=(), prompts=(), texts=(), send_lag_s=(), unlisted=why,
+        asked=None if "asked" in counted else run.asked, failed=None if "failed" in counted else run.failed,
+        errors=() if "errors" in counted else run.errors,
+    )  # fmt: skip
 
 
 def _listing(run: Imported, listed: Collection[str], *, beside: bool) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def of(data: Any, path: str) -> Imported:
         texts=tuple(digest_of_text(t) for t in d.list("generated_texts")),
         named={ours: f"*_{field}_ms" for ours, field in FIELDS.items()}, facts=_facts(d), unlisted=why, unread=tuple(d.unread),
     )  # fmt: skip
-    return settled(run, listed=[n for n in ("ttft", "itl") if n not in garbled])
+    return settled(run, listed=[n for n in ("ttft", "itl") if n not in garbled], counted=("asked", "failed", "errors"))
 
 
 def _getter(d: Looked, field: str, completed: int | None) -> Callable[[], Stat]:
@@ -91,6 +91,7 @@ def _requests(d: Looked) -> tuple[tuple[RequestSeen, ...], str]:
     before = len(d.unread)
     ttfts, ins, outs = (d.numbers(k) or [] for k in ("ttfts", "input_lens", "output_lens"))
     gaps = [d.checked(g, f"itls[{i}]") or [] for i, g in enumerate(lists["itls"])]
+    d.texts_or_none("errors")
     if len(d.unread) > before:
         return (), f"a whole list of requests: {d.unread[before]}"
     errors = lists["errors"] or [""] * len(ttfts)

@@ -43,7 +43,8 @@ def claims(data: Any) -> bool:
 def of(data: Any, path: str) -> Imported:
     """One run. A value of a wrong type is unknown and listed as unread."""
     run, garbled = _read(data, path)
-    return settled(run, listed=[n for n in ("ttft", "itl", "e2e_latency") if n not in garbled])
+    counted_here = ("errors",) if "failed" in data else ("errors", "failed")
+    return settled(run, listed=[n for n in ("ttft", "itl", "e2e_latency") if n not in garbled], counted=counted_here)
 
 
 def as_told(data: Any, path: str) -> Imported:
@@ -115,6 +116,7 @@ def _requests(d: Looked, *, open_loop: bool) -> tuple[tuple[RequestSeen, ...], s
         for name in ("ttfts", "latencies", "queue_times", "input_lens", "output_lens", "start_times")
     }
     gaps = [d.checked(g, f"itls[{i}]") for i, g in enumerate(lists["itls"])]
+    d.texts_or_none("errors")
     if len(d.unread) > before:
         return (), f"a whole list of requests: {d.unread[before]}"
     row = [_Row(d, numbers, gaps, lists["errors"], i, open_loop=open_loop).seen() for i in range(len(lists["ttfts"]))]
