@@ -126,7 +126,7 @@ def numbers(run: Imported) -> dict[str, float]:
 
 def written(folder: Path, name: str, docs: list[Any]) -> Path:
     if (DATA / name).is_dir():
-        for beside in ("profile_export.jsonl", "inputs.json"):
+        for beside in ("profile_export.jsonl",):
             if not (folder / beside).exists():
                 (folder / beside).write_bytes((DATA / name / beside).read_bytes())
         target = folder / "profile_export_aiperf.json"

@@ -49,9 +49,9 @@ def block_tokens(prompts: Sequence[HashedPrompt], asked: int | None, where: str)
         return least.least
     if len(fitting) == 1:
         return fitting[0]
-    upper = "on" if most is None else f"to {most.most}"
+    sizes = f"{least.least} tokens and more" if most is None else f"{least.least} to {most.most} tokens"
     raise WrongUse(
-        f"hash blocks of {least.least} tokens {upper} fit all its lines, so their size cannot be read", where=where,
+        f"hash blocks of {sizes} fit all its lines, so their size cannot be read", where=where,
         next=f"{OPTION} N",
     )  # fmt: skip
 

@@ -318,3 +318,54 @@ def test_ramps_that_dilute_the_stated_rate_are_told_with_the_steady_one() -> Non
         ("ramp-in-throughput", "weak")
     ]
     assert unchecked(sample.ramp_in_throughput(run_of())) == ["ramp-in-throughput"]
+
+
+# doubts
+
+
+def test_slots_of_a_cap_were_never_meant_to_be_full_and_an_unknown_load_is_said() -> None:
+    for kind in (LoadKind.OPEN, LoadKind.CHANGING, LoadKind.BURST, LoadKind.TRACE):
+        assert list(sample.too_few_requests(run_of(4, 4, load=kind))) == []
+    assert unchecked(sample.too_few_requests(run_of(4, 4, load=LoadKind.UNKNOWN))) == ["too-few-requests"]
+
+
+def test_a_rate_is_not_held_against_a_sample_of_the_requests() -> None:
+    run = run_of(100, concurrency=None, requests=(), request_rate=10.0, duration_s=21.0)
+    assert found(load.rate_not_delivered(run)) == [("rate-not-delivered", "wrong")]
+    (said,) = load.rate_not_delivered(replace(run, unlisted="every request: the file lists 5 of 100"))
+    assert isinstance(said, Unchecked) and "5 of 100" in said.lacks
+
+
+def test_what_rests_on_failures_is_not_checked_where_nothing_counts_them() -> None:
+    bare = run_of(400, requests=(), request_throughput=3.8)
+    assert found(client.late_client(bare)) == [("late-client", "wrong")]
+    assert unchecked(client.late_client(replace(bare, failed=None))) == ["late-client"]
+
+
+def test_seconds_in_a_field_of_milliseconds_leave_the_slots_a_thousand_times_too_empty() -> None:
+    assert found(client.late_client(with_stat(run_of(requests=()), "e2e_latency", Stat(mean=0.001)))) == [
+        ("late-client", "wrong")
+    ]
+
+
+def test_no_answer_zero_latency_and_contradictions_are_wrong_and_unread_values_weak() -> None:
+    assert found(answers.no_answer(run_of(silent="40 requests brought nothing"))) == [("no-answer", "wrong")]
+    assert found(answers.zero_latency(run_of(zeros={"ttft": ("p50",)}))) == [("zero-latency", "wrong")]
+    assert found(answers.contradiction(run_of(contradicts=("a is not b",)))) == [("contradiction", "wrong")]
+    assert found(answers.unreadable(run_of(unread=("x: NaN",)))) == [("unreadable", "weak")]
+    rest = [f(run_of()) for f in (answers.no_answer, answers.zero_latency, answers.contradiction, answers.unreadable)]
+    assert [list(said) for said in rest] == [[], [], [], []]
+
+
+def test_what_still_ran_is_weak_and_no_failure() -> None:
+    assert found(answers.failed_hidden(run_of(asked=43, incomplete=3))) == [("cut-off", "weak")]
+
+
+def test_runs_that_say_another_thing_of_themselves_are_no_repeats() -> None:
+    a, b = (
+        run_of(facts={"model": "m", "seed": "1"}),
+        run_of(path="b.json", facts={"model": "m", "seed": "2", "rtfx": "0.5"}),
+    )
+    assert found(compare.inside(Given("a", (a, b)))) == []
+    for other in ({"model": "n"}, {"model": "m", "kv_cache": "fp8"}, {"model": "m", "engine_version": "0.9"}, {}):
+        assert found(compare.inside(Given("a", (a, replace(b, facts=other))))) == [("one-run", "weak")] * 2, other
