@@ -104,7 +104,8 @@ def hashed(isl: int, ids: int) -> dict[str, object]:
 
 @pytest.mark.parametrize(("lines", "size"), [
     ([(3000, 3), (5200, 6), (2100, 3)], 1024),  # 1000 to 1049 tokens fit all three
-    ([(6758, 14)], 512), ([(1200, 3), (700, 2)], 512), ([(20, 2)], 16), ([(100, 2)], 64), ([(900, 3), (899, 3), (901, 4)], 300), ([(40, 3), (8, 1)], 16),
+    ([(6758, 14)], 512), ([(1200, 3), (700, 2)], 512),
+    ([(20, 2)], 16), ([(100, 2)], 64), ([(900, 3), (899, 3), (901, 4)], 300), ([(40, 3), (8, 1)], 16),
 ])  # fmt: skip
 def test_the_size_of_a_hash_block_is_read_from_all_lines(
     tmp_path: Path, lines: list[tuple[int, int]], size: int
@@ -113,8 +114,10 @@ def test_the_size_of_a_hash_block_is_read_from_all_lines(
 
 
 @pytest.mark.parametrize(("lines", "asked", "said"), [
-    ([(700, 1)], None, "700 tokens and more fit all"), ([(3000, 3), (1024, 2)], None, "1000 to 1023 tokens fit"), ([(3000, 3), (900, 2)], None, "no size fits both"),
-    ([(3000, 3)], 512, "3 hash_ids for 3000 tokens; in blocks of 512 (as asked) there are 6"), ([(5, 4)], None, "no size fits both"),
+    ([(700, 1)], None, "700 tokens and more fit all"),
+    ([(3000, 3), (1024, 2)], None, "1000 to 1023 tokens fit"), ([(3000, 3), (900, 2)], None, "no size fits both"),
+    ([(3000, 3)], 512, "3 hash_ids for 3000 tokens; in blocks of 512 (as asked) there are 6"),
+    ([(5, 4)], None, "no size fits both"),
     ([(3000, 6), (2100, 3)], 512, "there are 5"),
 ])  # fmt: skip
 def test_a_size_that_is_not_known_or_not_kept_is_refused(

@@ -142,7 +142,9 @@ def _zeros(run: Imported) -> Imported:
         metrics["ttft"] = Stat.of(observed(run.requests, "ttft"))
     if "ttft" in zeros and (blank or metrics["ttft"].empty) and "tpot" in metrics:
         aside[E2E_OVER_TOKENS] = metrics.pop("tpot")
-    return replace(run, metrics={n: s for n, s in metrics.items() if not s.empty}, zeros=zeros, aside=aside)
+    run = replace(run, metrics={n: s for n, s in metrics.items() if not s.empty}, zeros=zeros, aside=aside)
+    # SGLang's tokens of an answer that showed none are those that were asked for.
+    return replace(run, output_tokens=None, output_throughput=None) if blank and run.tool == "sglang" else run
 
 
 def _less(name: str, stat: Stat, zeros: Sequence[str]) -> Stat:

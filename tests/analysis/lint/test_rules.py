@@ -369,3 +369,9 @@ def test_runs_that_say_another_thing_of_themselves_are_no_repeats() -> None:
     assert found(compare.inside(Given("a", (a, b)))) == []
     for other in ({"model": "n"}, {"model": "m", "kv_cache": "fp8"}, {"model": "m", "engine_version": "0.9"}, {}):
         assert found(compare.inside(Given("a", (a, replace(b, facts=other))))) == [("one-run", "weak")] * 2, other
+
+
+def test_half_of_the_stated_tokens_by_its_own_count_are_wrong_on_every_backend() -> None:
+    for backend in ("sglang", "sglang-oai-chat"):
+        run = run_of(tool="sglang", facts={"backend": backend, "total_output_tokens_retokenized": "150"})  # of 320
+        assert found(answers.tokens_assumed(run)) == [("tokens-assumed", "wrong")]

@@ -124,9 +124,12 @@ def unreadable(run: Imported) -> Iterator[Said]:
 
 def tokens_assumed(run: Imported) -> Iterator[Said]:
     """SGLang's benchmark takes the asked length for the length of an answer unless the stream reports usage."""
-    if run.tool != "sglang" or run.silent or run.facts.get("backend") in ("sglang", "sglang-native"):
+    if run.tool != "sglang" or run.silent:
         return
     counted = run.facts.get("total_output_tokens_retokenized", "")
+    native = run.facts.get("backend") in ("sglang", "sglang-native")
+    if native and not (counted.isdecimal() and run.output_tokens and int(counted) < FEW_OF_STATED * run.output_tokens):
+        return
     if not counted.isdecimal() or not run.output_tokens:
         yield Unchecked("tokens-assumed", run.path, "a count of the tokens that came")
     elif abs(int(counted) / run.output_tokens - 1) > COUNTS_DIFFER:
