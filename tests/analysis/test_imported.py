@@ -19,10 +19,20 @@ from profile_and_optimize.analysis.imported import (
 from profile_and_optimize.campaign.imported import CUT_SHORT, Ask, Asked, Attempt, ImportedCell, Seen, without_tokens
 from profile_and_optimize.core.context import context
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.importers.base import Imported, Stat
+from profile_and_optimize.importers.base import Imported, LoadKind, Stat
 from profile_and_optimize.importers.vllm_sweep import Combination, SweepRun
 
-GOOD = Imported("vllm", None, "x", concurrency=4, asked=16, completed=16, failed=0, metrics={"ttft": Stat(p50=0.05)})
+GOOD = Imported(
+    "vllm",
+    None,
+    "x",
+    load=LoadKind.CLOSED,
+    concurrency=4,
+    asked=16,
+    completed=16,
+    failed=0,
+    metrics={"ttft": Stat(p50=0.05)},
+)
 ENDED = Seen(1.0, 2.0, "")
 
 

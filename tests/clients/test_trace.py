@@ -98,10 +98,45 @@ def test_equal_blocks_and_lengths_are_equal_prompts_and_another_seed_gives_other
     assert trace.prompts(maker, "other")[0] != one
 
 
-def test_tokens_beyond_the_blocks_are_each_prompts_own(tmp_path: Path, maker: PromptMaker) -> None:
-    line = {"timestamp": 0, "input_length": 700, "output_length": 5, "hash_ids": [1]}
-    a, b = trace_of(tmp_path, line, {**line, "timestamp": 9}).prompts(maker, "seed")
-    assert 512 <= shared(a, b) < 528 and length(maker, a) == length(maker, b) == 700
+def hashed(isl: int, ids: int) -> dict[str, object]:
+    return {"timestamp": 0, "input_length": isl, "output_length": 5, "hash_ids": list(range(ids))}
+
+
+@pytest.mark.parametrize(("lines", "size"), [
+    ([(3000, 3), (5200, 6), (2100, 3)], 1024),  # 1000 to 1049 tokens fit all three
+    ([(6758, 14)], 512), ([(1200, 3), (700, 2)], 512),
+    ([(20, 2)], 16), ([(100, 2)], 64), ([(900, 3), (899, 3), (901, 4)], 300), ([(40, 3), (8, 1)], 16),
+])  # fmt: skip
+def test_the_size_of_a_hash_block_is_read_from_all_lines(
+    tmp_path: Path, lines: list[tuple[int, int]], size: int
+) -> None:
+    assert trace_of(tmp_path, *(hashed(*line) for line in lines)).block_tokens == size
+
+
+@pytest.mark.parametrize(("lines", "asked", "said"), [
+    ([(700, 1)], None, "700 tokens and more fit all"),
+    ([(3000, 3), (1024, 2)], None, "1000 to 1023 tokens fit"), ([(3000, 3), (900, 2)], None, "no size fits both"),
+    ([(3000, 3)], 512, "3 hash_ids for 3000 tokens; in blocks of 512 (as asked) there are 6"),
+    ([(5, 4)], None, "no size fits both"),
+    ([(3000, 6), (2100, 3)], 512, "there are 5"),
+])  # fmt: skip
+def test_a_size_that_is_not_known_or_not_kept_is_refused(
+    tmp_path: Path, lines: list[tuple[int, int]], asked: int | None, said: str
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text("\n".join(json.dumps(hashed(*line)) for line in lines))
+    with pytest.raises(WrongUse) as e:
+        read_trace(path, blocks_of=asked)
+    assert said in e.value.message
+
+
+def test_an_asked_size_settles_what_the_lines_leave_open(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(json.dumps(hashed(700, 1)))
+    assert read_trace(path, blocks_of=1024).turns[0].pieces == (("block 0", 1024),)
+    path.write_text(json.dumps(plain()))
+    with pytest.raises(WrongUse, match="no hash_ids"):
+        read_trace(path, blocks_of=1024)
 
 
 def test_a_shorter_shared_prefix_begins_a_longer_one(tmp_path: Path, maker: PromptMaker) -> None:
@@ -165,7 +200,7 @@ BAD = [
     (json.dumps(plain(shared_prefix={"id": 1, "length": 21})), "prefix of 21 tokens in a prompt of 20"),
     (json.dumps(plain(hash_ids=[])), "hash_ids is not"),
     (json.dumps(plain(hash_ids=[1, "2"])), "hash_ids is not"),
-    (json.dumps(plain(hash_ids=[1, 2])), "2 hash_ids of 512 tokens in a prompt of 20"),
+    (json.dumps(plain(hash_ids=[*range(21)])), "21 hash_ids in a prompt of 20 tokens"),
     (json.dumps(plain(hash_ids=[1], shared_prefix={"id": 1, "length": 2})), "one of them at a time"),
     (json.dumps({"timestamp": 0, "prompt": "x", "output_length": 5, "hash_ids": [1]}), "with input_length"),
 ]

@@ -90,3 +90,19 @@ def test_a_credential_in_an_error_is_not_passed_on(tmp_path: Path, capsys: pytes
         pao(argv)
         said = capsys.readouterr()
         assert "401" in said.out and "planted" not in said.out + said.err
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_names_that_look_alike_are_two_sides_where_the_files_name_two_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_folder: bool
+) -> None:
+    doc = json.loads((DATA / "vllm-good1.json").read_text())
+    files = [tmp_path / f"m-fp{bits}.json" for bits in (16, 8)]
+    for file in files:
+        file.write_text(json.dumps(doc | {"model_id": file.stem}))
+    code, said = ask(capsys, *([tmp_path] if as_folder else files))
+    codes = [f["code"] for f in said["result"]["findings"]]
+    assert (code, codes.count("one-run"), codes.count("different-context")) == (0, 2, 1)
+    assert "model: m-fp16 | m-fp8" in next(
+        f["seen"] for f in said["result"]["findings"] if f["code"] == "different-context"
+    )

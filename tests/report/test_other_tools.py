@@ -11,7 +11,7 @@ from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.imported import Ask, Asked, Attempt, ImportedCell, Seen
 from profile_and_optimize.core.context import context
-from profile_and_optimize.importers.base import Imported, Stat
+from profile_and_optimize.importers.base import Imported, LoadKind, Stat
 from profile_and_optimize.importers.vllm_sweep import Combination, Lost, SweepRun
 from profile_and_optimize.report.html import page
 from profile_and_optimize.report.view import EngineView, view
@@ -25,7 +25,7 @@ def imported(words: str = "") -> ImportedCell:
         context=context({"url": "http://10.0.0.1:8000"}, {}).to_json(),
     )  # fmt: skip
     result = Imported(
-        "vllm", None, "x", concurrency=4, asked=7, completed=7, failed=0, output_throughput=9876.0,
+        "vllm", None, "x", load=LoadKind.CLOSED, concurrency=4, asked=7, completed=7, failed=0, output_throughput=9876.0,
         metrics={"tpot": Stat(p50=0.0005)}, facts={"note": words},
     )  # fmt: skip
     run = SweepRun(Combination("", "short-chat.c4"), "BENCH--short-chat.c4/run=0.json", 0, result)

@@ -13,7 +13,7 @@ from profile_and_optimize.core.context import UNKNOWN, context_from_json
 from profile_and_optimize.core.metrics import DISTRIBUTIONS, ITL, OUT_RATE, REQ_RATE, Metric
 from profile_and_optimize.core.trial import TrialState
 from profile_and_optimize.core.verdict import Tier
-from profile_and_optimize.importers.base import Imported, Stat
+from profile_and_optimize.importers.base import Imported, LoadKind, Stat
 from profile_and_optimize.importers.vllm_sweep import SweepRun
 
 FULL, PARTIAL, FAILED = (s.value for s in (TrialState.FULL, TrialState.PARTIAL, TrialState.FAILED))
@@ -94,15 +94,19 @@ def reason(cell: ImportedCell) -> str:
 
 
 def run_status(result: Imported) -> str:
-    """full where every asked request completed. A file that does not say how many were asked for is partial at best."""
+    """full where every asked request completed. A file that does not say how many were asked for, or that disproves its own
+    figures, is partial at best; one whose completed requests brought no answer has failed."""
+    if result.silent:
+        return FAILED
     if not result.completed:
         return FAILED if result.completed == 0 else PARTIAL
     complete = result.asked is not None and result.completed >= result.asked
-    return FULL if complete and not result.failed else PARTIAL
+    return FULL if complete and not result.failed and not result.contradicts else PARTIAL
 
 
 def flags_of(result: Imported) -> list[str]:
-    known = result.asked is not None and result.concurrency is not None
+    """Slots of a cap on an open loop were never meant to be full."""
+    known = result.load is LoadKind.CLOSED and result.asked is not None and result.concurrency is not None
     return [UNDERCOUNT] if known and (result.asked or 0) < 2 * (result.concurrency or 0) else []
 
 
@@ -185,6 +189,9 @@ def _uncounted(a: Attempt, r: Imported) -> Iterator[str]:
 
 
 def _short(r: Imported) -> Iterator[str]:
+    yield from ([r.silent] if r.silent else [])
+    yield from r.contradicts
+    yield from (f"{name} is exactly 0 in {', '.join(k)}: unknown" for name, k in r.zeros.items())
     if run_status(r) != FULL:
         yield f"{_told(r.completed)} of {_told(r.asked)} requests completed"
     yield from (f"{n} x {why}" for why, n in r.errors[:3])

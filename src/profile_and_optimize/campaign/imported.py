@@ -23,7 +23,7 @@ from profile_and_optimize.core.metrics import TPOT
 from profile_and_optimize.core.names import checked_id
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.reading import read_json
-from profile_and_optimize.importers.base import Imported
+from profile_and_optimize.importers.base import Imported, LoadKind
 from profile_and_optimize.importers.vllm_sweep import Lost, SweepRun, read_sweep
 
 ASKED, SEEN = "asked.json", "seen.json"
@@ -198,7 +198,8 @@ def _as_asked(run: SweepRun, ask: Ask) -> SweepRun:
         r = without_tokens(r)
     if point is not None:
         asked = point.requests if r.asked is None else r.asked
-        slots = point.concurrency if r.concurrency is None and r.request_rate is None else r.concurrency
+        closed = r.load in (LoadKind.CLOSED, LoadKind.UNKNOWN)
+        slots = point.concurrency if r.concurrency is None and closed else r.concurrency
         r = replace(r, asked=asked, concurrency=slots)
     return replace(run, result=r)
 

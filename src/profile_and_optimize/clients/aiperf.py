@@ -61,7 +61,7 @@ class AiperfClient:
     def told(self, load: LoadRequest, workdir: Path) -> Told:
         folder = workdir / RESULTS
         path = folder / aiperf.SUMMARY
-        found = aiperf.of(read_values(path)[0], str(path), folder)
+        found = aiperf.as_told(read_values(path)[0], str(path), folder)
         if not found.records:
             raise ValueError("no request times in it")
         by_server = found.facts.get("token_counts") == "server"

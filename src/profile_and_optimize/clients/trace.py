@@ -5,23 +5,24 @@ Two shapes of a line, and a file may hold both:
     {"timestamp": ms | "timestamp_s": s, "prompt": text | "input_length": n, "output_length": n,
      "session": id, "think_ms": ms, "shared_prefix": {"id": id, "length": n}}
     {"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [id, ...]}       as Mooncake publishes them
+
+A hash id stands for a block of tokens whose size is asked for or read from the lines (`hash_blocks`).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.clients.arrivals import MOST_REQUESTS, Schedule
+from profile_and_optimize.clients.hash_blocks import HashedPrompt, block_tokens
 from profile_and_optimize.clients.prompts import PromptMaker
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evidence.given import read_given
 
-BLOCK_TOKENS = 512  # of a hash id in Mooncake's traces
 MOST_TOKENS = 1_048_576  # of one prompt or answer
 MOST_PROMPT_CHARS = 8 * MOST_TOKENS
 MOST_TOKENS_IN_ALL = 100_000_000  # prompts are made before the clock starts, and held
@@ -45,14 +46,16 @@ class Turn:
     session: str | None
     think_ns: int
     pieces: tuple[tuple[str, int], ...]
+    hash_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The turns in the order of their timestamps."""
+    """The turns in the order of their timestamps. `block_tokens` is what a hash id stands for, None where there is none."""
 
     where: str
     turns: tuple[Turn, ...]
+    block_tokens: int | None = None
 
     @property
     def span_s(self) -> float:
@@ -82,7 +85,7 @@ class Trace:
     def first(self, *, count: int | None, seconds: float | None) -> Trace:
         """Its first turns: at most `count`, none later than `seconds` of the trace's own time."""
         kept = [t for t in self.turns[:count] if seconds is None or t.at_ns <= seconds * 1e9]
-        return Trace(self.where, tuple(kept))
+        return replace(self, turns=tuple(kept))
 
     def schedule(self, speed: float) -> Schedule:
         """Times and pauses divided by `speed`. Raises WrongUse when all requests come at once: that is no rate."""
@@ -119,8 +122,11 @@ class Trace:
             raise WrongUse(error.message, where=f"{self.where}:{turn.line}", next=error.next) from None
 
 
-def read_trace(path: Path) -> Trace:
-    """Raises WrongUse naming the line and what is wrong with it."""
+def read_trace(path: Path, *, blocks_of: int | None = None) -> Trace:
+    """`blocks_of` is the size of its hash blocks; None reads it from all the lines.
+
+    Raises WrongUse naming the line and what is wrong with it.
+    """
     lines = read_given(path).splitlines()
     turns: list[Turn] = []
     begin: float | None = None
@@ -134,7 +140,21 @@ def read_trace(path: Path) -> Trace:
             turns.append(_turn(number, at_s - begin, fields, turns[-1].at_ns if turns else 0))
         except ValueError as e:
             raise WrongUse(str(e), where=f"{path}:{number}", next=READ_MORE) from None
-    return _checked(Trace(str(path), tuple(turns)))
+    return _with_blocks(_checked(Trace(str(path), tuple(turns))), blocks_of)
+
+
+def _with_blocks(trace: Trace, asked: int | None) -> Trace:
+    """Each id becomes a piece of text of the block's size; the last one is cut by the prompt's end."""
+    hashed = [HashedPrompt(t.line, t.isl or 0, len(t.hash_ids)) for t in trace.turns if t.hash_ids]
+    if not hashed:
+        if asked is not None:
+            raise WrongUse("there are no hash_ids in it", where=trace.where, next="leave out --block-tokens")
+        return trace
+    size = block_tokens(hashed, asked, trace.where)
+    turns = [
+        replace(t, pieces=tuple((f"block {i}", size) for i in t.hash_ids)) if t.hash_ids else t for t in trace.turns
+    ]
+    return replace(trace, turns=tuple(turns), block_tokens=size)
 
 
 def _checked(trace: Trace) -> Trace:
@@ -203,9 +223,8 @@ def _turn(line: int, at_s: float, fields: dict[str, Any], before_ns: int) -> Tur
     if think > MOST_SPAN_S * 1e3:
         raise ValueError(f"think_ms is {_shown(think)}: more than {MOST_SPAN_S / 86400:.0f} days")
     session = _id(fields, "session") if "session" in fields else None
-    return Turn(
-        line, at_ns, _count(fields, "output_length"), isl, prompt, session, round(think * 1e6), _pieces(fields, isl)
-    )
+    pieces, ids = _shared(fields, isl)
+    return Turn(line, at_ns, _count(fields, "output_length"), isl, prompt, session, round(think * 1e6), pieces, ids)
 
 
 def _prompt(fields: Mapping[str, Any]) -> str | None:
@@ -228,13 +247,16 @@ def _id(fields: Mapping[str, Any], name: str) -> str:
     return str(value)
 
 
-def _pieces(fields: Mapping[str, Any], isl: int | None) -> tuple[tuple[str, int], ...]:
+def _shared(fields: Mapping[str, Any], isl: int | None) -> tuple[tuple[tuple[str, int], ...], tuple[int, ...]]:
+    """(pieces, hash ids): what a line shares with others. The size of an id is known only from all lines."""
     given = [name for name in ("shared_prefix", "hash_ids") if name in fields]
     if not given:
-        return ()
+        return (), ()
     if isl is None or len(given) > 1:
         raise ValueError(f"{' and '.join(given)}: one of them at a time, and with input_length")
-    return _prefix(fields["shared_prefix"], isl) if given == ["shared_prefix"] else _blocks(fields["hash_ids"], isl)
+    if given == ["shared_prefix"]:
+        return _prefix(fields["shared_prefix"], isl), ()
+    return (), _ids(fields["hash_ids"], isl)
 
 
 def _prefix(value: object, isl: int) -> tuple[tuple[str, int], ...]:
@@ -246,14 +268,13 @@ def _prefix(value: object, isl: int) -> tuple[tuple[str, int], ...]:
     return ((f"prefix {_id(value, 'id')}", length),)
 
 
-def _blocks(value: object, isl: int) -> tuple[tuple[str, int], ...]:
-    """Each id is a block of 512 tokens; the last one may be cut by the prompt's end, and tokens beyond have none."""
+def _ids(value: object, isl: int) -> tuple[int, ...]:
     if (
         not isinstance(value, list)
         or not value
         or not all(isinstance(i, int) and not isinstance(i, bool) for i in value)
     ):
         raise ValueError("hash_ids is not a list of whole numbers")
-    if len(value) > math.ceil(isl / BLOCK_TOKENS):
-        raise ValueError(f"{len(value)} hash_ids of {BLOCK_TOKENS} tokens in a prompt of {isl}")
-    return tuple((f"block {i}", BLOCK_TOKENS) for i in value)
+    if len(value) > isl:
+        raise ValueError(f"{len(value)} hash_ids in a prompt of {isl} tokens")
+    return tuple(value)

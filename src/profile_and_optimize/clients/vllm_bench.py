@@ -71,7 +71,7 @@ class VllmBenchClient:
     def told(self, load: LoadRequest, workdir: Path) -> Told:
         """Its lists are in the order of the prompts, and its clock is CLOCK_MONOTONIC."""
         data = read_values(workdir / RESULT)[0]
-        found = vllm_bench.of(data, RESULT)
+        found = vllm_bench.as_told(data, RESULT)
         if not found.records:
             raise ValueError("no request times in it")
         waits = data["queue_times"] or [0.0] * len(data["start_times"])

@@ -11,22 +11,17 @@ is there, else the client's tokenizer; the fact `token_counts` says which.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.records import RequestRecord
-from profile_and_optimize.importers.base import Imported, RequestSeen, Stat, counted, whole_ns, without_empty
-from profile_and_optimize.importers.reading import (
-    UNITS,
-    Looked,
-    checked_number,
-    checked_numbers,
-    digest_of_text,
-    read_values,
-    short_error,
-)  # fmt: skip
+from profile_and_optimize.importers.base import Imported, LoadKind, RequestSeen, Stat, counted, whole_ns
+from profile_and_optimize.importers.loads import LoadSaid
+from profile_and_optimize.importers.reading import UNITS, Looked, digest_of_text, each, read_lines, short_error
+from profile_and_optimize.importers.settle import settled
 
 TOOL = "aiperf"
 SUMMARY, RECORDS, INPUTS = "profile_export_aiperf.json", "profile_export.jsonl", "inputs.json"
@@ -35,80 +30,162 @@ FIELDS = {
 }  # fmt: skip
 
 
+PER_S = {"requests": ("requests/sec",), "tokens": ("tokens/sec",)}
+ARRIVALS = ("poisson", "gamma", "constant")
+
+
 def claims(data: Any) -> bool:
-    """Whether an object of a file is one of these runs."""
-    return (
-        isinstance(data, dict) and "input_config" in data and ("request_count" in data or "error_request_count" in data)
-    )
+    """Whether an object of a file is one of these runs; genai-perf's export has a `perf_analyzer` inside."""
+    if not isinstance(data, dict) or not isinstance(data.get("input_config"), dict):
+        return False
+    if "perf_analyzer" in data["input_config"]:
+        return False
+    return "aiperf_version" in data or "request_count" in data or "error_request_count" in data
 
 
 def of(data: Any, path: str, folder: Path | None = None) -> Imported:
-    """One run; with its folder, the requests and prompts beside it. Raises WrongUse for values of a wrong type or unit."""
+    """One run; with its folder, the requests and prompts beside it. A value of a wrong type or unit is unknown and unread."""
+    run, garbled = _read(data, path, folder)
+    return settled(run, listed=[n for n in ("ttft", "itl", "e2e_latency") if n not in garbled], beside=True)
+
+
+def as_told(data: Any, path: str, folder: Path) -> Imported:
+    """One run as its files tell it, held against nothing: for whoever started the tool and joins its requests himself."""
+    return _read(data, path, folder)[0]
+
+
+def _read(data: Any, path: str, folder: Path | None) -> tuple[Imported, set[str]]:
     d = Looked(data, path)
-    lines = _lines(folder)
+    stats, garbled = each(d, {ours: stat_in_unit(d, field) for ours, field in FIELDS.items()}, Stat())
+    lines, why = _lines(folder)
     requests = _placed(tuple(_seen(line) for line in lines), lines)
-    completed, failed = _count(d, "request_count"), _count(d, "error_request_count")
-    load = _load(d)
-    return Imported(
+    bad = [u for line in lines for u in line.unread]
+    completed, failed = _count(d, "request_count"), _failed(d)
+    load, phase = _load(d)
+    asked = phase.positive("requests") or phase.positive("request_count")
+    run = Imported(
         tool=TOOL, version=d.text("aiperf_version"), path=path, started=d.text("start_time"),
-        concurrency=load.whole("concurrency"), request_rate=_rate(load),
-        asked=load.whole("requests") or load.whole("request_count"), completed=completed or 0,
-        failed=failed if failed is not None else 0 if completed else None, duration_s=_value(d, "benchmark_duration"),
-        metrics=without_empty({ours: _stat(d, field) for ours, field in FIELDS.items()}),
-        request_throughput=_value(d, "request_throughput"), output_throughput=_value(d, "output_token_throughput"),
-        input_tokens=_count(d, "total_isl"), output_tokens=_count(d, "total_osl") or _count(d, "total_output_tokens"),
-        records=_records(lines, requests), requests=requests,
+        load=load.kind, concurrency=load.cap, request_rate=load.rate, asked=asked,
+        completed=0 if completed is None and failed is not None and failed == asked else completed, failed=failed,
+        duration_s=_duration(d), metrics=stats, request_throughput=unit_per_s(d, "request_throughput", "requests"),
+        output_throughput=unit_per_s(d, "output_token_throughput", "tokens"), input_tokens=_count(d, "total_isl"),
+        output_tokens=_count(d, "total_osl"), records=() if bad else _records(lines, requests), requests=requests,
         send_lag_s=tuple(r.lag_s for r in requests if r.lag_s is not None),
         errors=_errors(d, requests), prompts=_prompts(folder, lines), named=FIELDS, facts=_facts(d, lines),
+        unlisted=why or (f"a whole list of requests: {bad[0]}" if bad else ""), unread=tuple(d.unread),
     )  # fmt: skip
+    return run, garbled
 
 
-def _stat(d: Looked, field: str) -> Stat:
+def stat_in_unit(d: Looked, field: str) -> Callable[[], Stat]:
     """In seconds by the unit that stands beside the numbers."""
-    if field not in d:
-        return Stat()
-    m = d.inside(field)
-    scale = _scale(m)
-    p50, p90, p99, mean = (m.number(k, scale=scale) for k in ("p50", "p90", "p99", "avg"))
-    return Stat(p50, p90, p99, mean, m.whole("count"))
+
+    def stat() -> Stat:
+        if field not in d:
+            return Stat()
+        m = d.inside(field)
+        scale = unit_of(m)
+        if scale is None:
+            return Stat()
+        p50, p90, p99, mean = (m.number(k, scale=scale) for k in ("p50", "p90", "p99", "avg"))
+        return Stat(p50, p90, p99, mean, m.whole("count"))
+
+    return stat
 
 
-def _scale(m: Looked) -> float:
+def unit_of(m: Looked) -> float | None:
+    """Seconds in the unit of a metric; None, and noted, for one that is not a time."""
     unit = m.data.get("unit")
-    if not isinstance(unit, str) or unit not in UNITS:
-        raise WrongUse(f"unit {unit!r} is none of {', '.join(UNITS)}", where=m.where)
-    return UNITS[unit]
+    if isinstance(unit, str) and unit in UNITS:
+        return UNITS[unit]
+    m.note("unit", f"{str(unit)[:40]!r} is none of {', '.join(UNITS)}")
+    return None
 
 
-def _value(d: Looked, field: str) -> float | None:
-    return d.inside(field).number("avg") if field in d else None
+def _duration(d: Looked) -> float | None:
+    if "benchmark_duration" not in d:
+        return None
+    m = d.inside("benchmark_duration")
+    scale = unit_of(m)
+    return None if scale is None else m.number("avg", scale=scale) or None
+
+
+def unit_per_s(d: Looked, field: str, of: str) -> float | None:
+    """A rate in its own unit of counts per second."""
+    if field not in d:
+        return None
+    m = d.inside(field)
+    if m.data.get("unit") not in PER_S[of]:
+        m.note("unit", f"{str(m.data.get('unit'))[:40]!r} is not {PER_S[of][0]}")
+        return None
+    return m.number("avg")
 
 
 def _count(d: Looked, field: str) -> int | None:
-    found = _value(d, field)
-    return None if found is None else round(found)
+    return d.inside(field).whole("avg") if field in d else None
 
 
-def _load(d: Looked) -> Looked:
-    """What was asked: the profiling phase (schema 1.4), or `loadgen` of older versions."""
-    phases = d.inside("input_config").list("phases")
-    for phase in phases:
-        if isinstance(phase, dict) and phase.get("kind", "profiling") == "profiling":
-            return Looked(phase, f"{d.where}.phases")
-    return d.inside("input_config", "loadgen")
+def _failed(d: Looked) -> int | None:
+    """Without failures the counter is left out: then the empty list of errors says so, and nothing else does."""
+    if "error_request_count" in d:
+        return _count(d, "error_request_count")
+    if not isinstance(d.data.get("error_summary"), list):
+        return None
+    counts = [e.whole("count") for e in d.entries("error_summary")]
+    return None if None in counts else sum(c or 0 for c in counts)
 
 
-def _rate(load: Looked) -> float | None:
-    return load.number("rate") if "rate" in load else load.number("request_rate")
+def _load(d: Looked) -> tuple[LoadSaid, Looked]:
+    """(the load, where the file names it): the profiling phase (schema 1.4), or `loadgen` of older versions."""
+    config = d.inside("input_config")
+    phases = [p for p in config.entries("phases") if p.data.get("kind", "profiling") == "profiling"]
+    if not phases:
+        loadgen = config.inside("loadgen")
+        return _older_load(config, loadgen), loadgen
+    if len(phases) > 1:
+        return LoadSaid(LoadKind.UNKNOWN, None, None), Looked({}, d.where, d.unread)
+    return _phase_load(phases[0]), phases[0]
 
 
-def _lines(folder: Path | None) -> list[Looked]:
-    """The timed requests of the folder, warm-up left out."""
+def _phase_load(phase: Looked) -> LoadSaid:
+    kind, rate, cap = phase.text("type"), phase.number("rate"), phase.positive("concurrency")
+    ramps = any(phase.data.get(k) not in (None, 0) for k in ("concurrency_ramp", "rate_ramp", "rate_series"))
+    if kind == "fixed_schedule":
+        return LoadSaid(LoadKind.TRACE, None, cap)
+    if kind in ARRIVALS and ramps:
+        return LoadSaid(LoadKind.CHANGING, None, cap)
+    if kind in ARRIVALS and rate:
+        return LoadSaid(LoadKind.OPEN, rate, cap)
+    if kind == "concurrency" and cap and not ramps:
+        return LoadSaid(LoadKind.CLOSED, None, cap)
+    return LoadSaid(LoadKind.UNKNOWN, rate or None, cap)
+
+
+def _older_load(config: Looked, loadgen: Looked) -> LoadSaid:
+    """By the tool's own order: a schedule, users, a rate, else slots alone."""
+    rate, cap, mode = loadgen.number("request_rate"), loadgen.positive("concurrency"), loadgen.text("request_rate_mode")
+    if config.inside("input").data.get("fixed_schedule") is True or loadgen.data.get("fixed_schedule") is True:
+        return LoadSaid(LoadKind.TRACE, None, cap)
+    if rate:
+        return LoadSaid(LoadKind.OPEN, rate, cap)
+    told = mode in (None, "concurrency_burst") and "user_centric_rate" not in loadgen
+    return LoadSaid(LoadKind.CLOSED if cap and told else LoadKind.UNKNOWN, None, cap)
+
+
+def _lines(folder: Path | None) -> tuple[list[Looked], str]:
+    """(the timed requests of the folder without warm-up, why they cannot be used)."""
     file = folder / RECORDS if folder else None
     if file is None or not file.is_file() or not file.stat().st_size:
-        return []
-    found = [Looked(v, f"{file}:{i + 1}") for i, v in enumerate(read_values(file))]
-    return [line for line in found if line.inside("metadata").text("benchmark_phase") in (None, "profiling")]
+        return [], ""
+    try:
+        values, broken = read_lines(file)
+    except WrongUse as e:
+        return [], f"every request: {RECORDS}: {e.message}"
+    strange = [f"line {i + 1} is no object" for i, v in enumerate(values) if not isinstance(v, dict)]
+    if broken or strange:
+        return [], f"every request: {RECORDS} {(broken + strange)[0]}"
+    found = [Looked(v, f"{file}:{i + 1}", None, f"{RECORDS} line {i + 1}") for i, v in enumerate(values)]
+    return [line for line in found if line.inside("metadata").text("benchmark_phase") in (None, "profiling")], ""
 
 
 def _seen(line: Looked) -> RequestSeen:
@@ -146,7 +223,8 @@ def _seconds(metrics: Looked, name: str) -> float | None:
     if name not in metrics:
         return None
     m = metrics.inside(name)
-    return m.number("value", scale=_scale(m))
+    scale = unit_of(m)
+    return None if scale is None else m.number("value", scale=scale) or None
 
 
 def _gaps(metrics: Looked) -> tuple[float, ...] | None:
@@ -154,10 +232,9 @@ def _gaps(metrics: Looked) -> tuple[float, ...] | None:
     if "inter_chunk_latency" not in metrics:
         return None
     m = metrics.inside("inter_chunk_latency")
-    value, scale = m.data.get("value"), _scale(m)
-    if not isinstance(value, list):
-        return (checked_number(value, m.where) * scale,)
-    return tuple(v * scale for v in checked_numbers(value, m.where))
+    value, scale = m.data.get("value"), unit_of(m)
+    values = m.checked(value if isinstance(value, list) else [value], "value")
+    return None if scale is None or values is None else tuple(v * scale for v in values)
 
 
 def _placed(requests: tuple[RequestSeen, ...], lines: list[Looked]) -> tuple[RequestSeen, ...]:
@@ -216,11 +293,10 @@ def _record(index: int, clock: tuple[int, int, int], r: RequestSeen) -> RequestR
 
 
 def _errors(d: Looked, requests: tuple[RequestSeen, ...]) -> tuple[tuple[str, int], ...]:
-    if requests:
+    if not d.list("error_summary"):
         return counted(r.error for r in requests if r.error is not None)
     found = []
-    for i, entry in enumerate(d.list("error_summary")):
-        e = Looked(entry, f"{d.where}.error_summary[{i}]")
+    for e in d.entries("error_summary"):
         details = e.inside("error_details") if isinstance(e.data.get("error_details"), dict) else e
         found.append((short_error(details.text("message") or details.text("type") or "unnamed"), e.whole("count") or 1))
     return tuple(found)
@@ -232,8 +308,11 @@ def _prompts(folder: Path | None, lines: list[Looked]) -> tuple[str, ...]:
     if file is None or not file.is_file() or not lines:
         return ()
     by_session: dict[str, list[Any]] = {}
-    for i, entry in enumerate(Looked(read_values(file)[0], str(file)).list("data")):
-        session = Looked(entry, f"{file}.data[{i}]")
+    try:
+        inputs = Looked(read_lines(file)[0][0], str(file))
+    except WrongUse:
+        return ()
+    for session in inputs.entries("data"):
         by_session[session.text("session_id") or ""] = session.list("payloads")
     digests = [_prompt_of(by_session, line.inside("metadata")) for line in lines]
     return tuple(p for p in digests if p is not None) if None not in digests else ()
@@ -252,13 +331,15 @@ def _prompt_of(by_session: dict[str, list[Any]], meta: Looked) -> str | None:
 def _facts(d: Looked, lines: list[Looked]) -> dict[str, str]:
     config = d.inside("input_config")
     asked = _asked(config)
-    run = d.inside("run_info") if isinstance(d.data.get("run_info"), dict) else Looked({}, d.where)
+    run = d.inside("run_info")
     cancelled = d.data.get("was_cancelled") is True or d.data.get("is_complete") is False
+    _, phase = _load(Looked(d.data, d.where))
     usage = bool(lines) and all(
         "usage_completion_tokens" in line.inside("metrics") for line in lines if "error" not in line
     )
     known = {
-        **asked, "seed": run.text("random_seed"), "command": run.text("cli_command") or d.inside("input_config").text("cli_command"),
+        **asked, "arrivals": phase.text("type") or phase.text("request_rate_mode"), "seed": run.text("random_seed"),
+        "command": run.text("cli_command") or d.inside("input_config").text("cli_command"),
         "cancelled": "yes" if cancelled else None, "token_counts": "server" if usage else "client tokenizer" if lines else None,
     }  # fmt: skip
     return {k: v for k, v in known.items() if v}
@@ -266,13 +347,10 @@ def _facts(d: Looked, lines: list[Looked]) -> dict[str, str]:
 
 def _asked(config: Looked) -> dict[str, str | None]:
     """Model, endpoint and lengths: `models.items` and `datasets` (schema 1.4), or the flat keys of older versions."""
-    models = [
-        Looked(m, config.where).text("name") for m in config.inside("models").list("items") if isinstance(m, dict)
-    ]
+    models = [m.text("name") for m in config.inside("models").entries("items")]
     endpoint = config.inside("endpoint")
     older = [str(m)[:200] for m in endpoint.list("model_names")]
-    datasets = [v for v in config.list("datasets") if isinstance(v, dict)]
-    data = Looked(datasets[0] if datasets else config.data.get("input") or {}, f"{config.where}.datasets")
+    data = next(iter(config.entries("datasets")), None) or config.inside("input")
     prompts = data.inside("prompts") if "prompts" in data else data.inside("prompt")
     lengths = [("isl", "isl", "input_tokens"), ("osl", "osl", "output_tokens")]
     means = {

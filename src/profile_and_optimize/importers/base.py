@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import numpy as np
 
@@ -12,7 +13,23 @@ from profile_and_optimize.core.metrics import DISTRIBUTIONS
 from profile_and_optimize.core.records import RequestRecord
 
 LONGEST_S = 100 * 24 * 3600.0
+FIGURES = ("p50", "p90", "p99", "mean")
 NAMES = tuple(m.name for m in DISTRIBUTIONS)
+
+
+class LoadKind(StrEnum):
+    """How requests were asked for, as the file says; UNKNOWN where it does not, and never a guess.
+
+    CLOSED: a fixed number of slots, each sends when its answer ended. OPEN: arrivals at one rate, with or without a cap.
+    CHANGING: arrivals at a rate that changes on purpose. BURST: everything at once. TRACE: recorded times.
+    """
+
+    CLOSED = "closed loop"
+    OPEN = "open loop"
+    CHANGING = "open loop with a changing rate"
+    BURST = "all at once"
+    TRACE = "trace replay"
+    UNKNOWN = "load unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +61,12 @@ class Stat:
 
     def filled(self, other: Stat) -> Stat:
         """This one, with what it lacks taken from `other`."""
-        pairs = ((getattr(self, k), getattr(other, k)) for k in ("p50", "p90", "p99", "mean", "n"))
+        pairs = ((getattr(self, k), getattr(other, k)) for k in (*FIGURES, "n"))
         return Stat(*(b if a is None else a for a, b in pairs))
+
+    def without(self, figures: Iterable[str]) -> Stat:
+        """This one with some figures unknown."""
+        return replace(self, **dict.fromkeys(figures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +98,30 @@ class Imported:
 
     `metrics` is by OUR metric name, translated by formula; `named` says which field of the tool each came from;
     `aside` keeps figures that are none of our metrics although their name says so, by the tool's name, in seconds.
-    `requests` is every request the file lists, failed ones too; `records` the same on one common clock, and empty
+    `concurrency` are the slots of a closed loop, else the cap on requests in flight. `failed` is None where nothing counts
+    failures; `incomplete` were still running when the tool stopped, and are not among them.
+    `requests` is every request of the run, failed ones too; `records` the same on one common clock, and empty
     where the file has no such clock or no chunk times. `prompts` are digests of the prompts in order, `texts` digests
-    of the answers; empty where the file holds none. `errors` are (reason, count). `facts` is whatever context the file names.
+    of the answers; empty where the file holds none. All four are empty where the file lists something else than the whole
+    run, and `unlisted` says what. `errors` are (reason, count). `facts` is whatever context the file names.
     `path` ends in "#2" for the second run of a file that holds several.
+
+    What to doubt: `unread` values that are none of the kind they should be (unknown then), `zeros` the figures of a
+    latency that are exactly 0 (unknown then), by metric; `contradicts` figures that the file itself disproves; `silent`
+    how it shows that requests counted as completed brought no answer ("" where it does not).
     """
 
     tool: str
     version: str | None
     path: str
     started: str | None = None
+    load: LoadKind = LoadKind.UNKNOWN
     concurrency: int | None = None
     request_rate: float | None = None
     asked: int | None = None
     completed: int | None = None
     failed: int | None = None
+    incomplete: int | None = None
     duration_s: float | None = None
     metrics: Mapping[str, Stat] = field(default_factory=dict)
     request_throughput: float | None = None
@@ -108,13 +138,18 @@ class Imported:
     named: Mapping[str, str] = field(default_factory=dict)
     aside: Mapping[str, Stat] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    unlisted: str = ""
+    unread: tuple[str, ...] = ()
+    zeros: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    contradicts: tuple[str, ...] = ()
+    silent: str = ""
 
     def __post_init__(self) -> None:
         strange = [name for name in self.metrics if name not in NAMES]
         if strange:
             raise ValueError(f"{strange[0]!r} is none of our metrics: {', '.join(NAMES)}")
         numbers = (
-            self.concurrency, self.request_rate, self.asked, self.completed, self.failed, self.duration_s,
+            self.concurrency, self.request_rate, self.asked, self.completed, self.failed, self.incomplete, self.duration_s,
             self.request_throughput, self.output_throughput, self.input_tokens, self.output_tokens, self.delivered_concurrency,
         )  # fmt: skip
         if any(n is not None and (not math.isfinite(n) or n < 0) for n in numbers):

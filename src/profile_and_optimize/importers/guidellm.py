@@ -13,62 +13,88 @@ requests a duration cut off of those it had started beyond `incomplete`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from profile_and_optimize.importers.base import Imported, RequestSeen, Stat, counted, without_empty
-from profile_and_optimize.importers.reading import Looked, digest_of_text, short_error
+from profile_and_optimize.importers.base import Imported, LoadKind, RequestSeen, Stat, counted, without_empty
+from profile_and_optimize.importers.loads import LoadSaid
+from profile_and_optimize.importers.reading import Looked, digest_of_text, each, short_error
+from profile_and_optimize.importers.settle import settled
 
 TOOL = "guidellm"
 FIELDS = {
     "ttft": ("time_to_first_token_ms", 1e-3), "tpot": ("inter_token_latency_ms", 1e-3), "e2e_latency": ("request_latency", 1.0),
 }  # fmt: skip
 ASIDE = "time_per_output_token_ms"
+GROUPS = ("successful", "errored", "incomplete")
 
 
 def claims(data: Any) -> bool:
     """Whether an object of a file is one of these reports."""
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         return False
-    return all(isinstance(b, dict) and "metrics" in b and "requests" in b for b in data["benchmarks"])
+    return all(isinstance(b, dict) and ("metrics" in b or "requests" in b) for b in data["benchmarks"])
 
 
 def of(data: Any, path: str) -> tuple[Imported, ...]:
-    """One value per benchmark of the report; none where it holds none. Raises WrongUse for values of a wrong type."""
+    """One value per benchmark of the report; none where it holds none. A value of a wrong type is unknown and unread."""
     d = Looked(data, path)
     entries = d.list("benchmarks")
     names = [path if len(entries) == 1 else f"{path}#{i + 1}" for i in range(len(entries))]
-    return tuple(_one(d, Looked(b, name), name) for b, name in zip(entries, names, strict=True))
+    return tuple(_one(d, b, name) for b, name in zip(entries, names, strict=True))
 
 
-def _one(d: Looked, b: Looked, path: str) -> Imported:
+def _one(report: Any, entry: Any, path: str) -> Imported:
+    b = Looked(entry, path)
+    d = Looked(report.data, path, b.unread)
     metrics = b.inside("metrics")
     totals = metrics.inside("request_totals") if "request_totals" in metrics else b.inside("run_stats", "requests_made")
-    requests = _requests(b)
-    strategy = _strategy(b)
-    return Imported(
-        tool=TOOL, version=d.inside("metadata").text("guidellm_version"), path=path, started=_started(b),
-        concurrency=_concurrency(b, strategy), request_rate=strategy.number("rate"), asked=totals.whole("total"),
-        completed=totals.whole("successful"), failed=_failed(totals), duration_s=b.number("duration"),
-        metrics=without_empty({ours: _stat(metrics, field, scale) for ours, (field, scale) in FIELDS.items()}),
+    getters = {
+        ours: _getter(metrics, field, scale) for ours, (field, scale) in (FIELDS | {ASIDE: (ASIDE, 1e-3)}).items()
+    }
+    stats, garbled = each(b, getters, Stat())
+    aside = without_empty({ASIDE: stats.pop(ASIDE)})
+    requests, why = _requests(b)
+    load = _load(b)
+    run = Imported(
+        tool=TOOL, version=d.inside("metadata").text("guidellm_version"), path=path, started=_started(b), load=load.kind,
+        concurrency=load.cap, request_rate=load.rate, asked=totals.positive("total"),
+        completed=totals.whole("successful"), failed=totals.whole("errored"), incomplete=totals.whole("incomplete"),
+        duration_s=b.number("duration") or None, metrics=stats,
         request_throughput=_mean(metrics, "requests_per_second"), output_throughput=_mean(metrics, "output_tokens_per_second"),
         input_tokens=_sum(metrics, "prompt_token_count"), output_tokens=_sum(metrics, "output_token_count"),
         delivered_concurrency=_mean(metrics, "request_concurrency"), requests=requests,
-        send_lag_s=tuple(r.lag_s for r in requests if r.lag_s is not None), errors=_errors(totals, requests), prompts=_prompts(b),
-        named={ours: field for ours, (field, _) in FIELDS.items()},
-        aside=without_empty({ASIDE: _stat(metrics, ASIDE, 1e-3)}), facts=_facts(d, b, strategy, metrics),
+        send_lag_s=tuple(r.lag_s for r in requests if r.lag_s is not None), errors=(), prompts=_prompts(b),
+        named={ours: field for ours, (field, _) in FIELDS.items()}, aside=aside, facts=_facts(d, b, metrics),
+        unlisted=why or _sampled(d, b, requests, totals), unread=tuple(b.unread),
     )  # fmt: skip
+    run = settled(run, listed=[n for n in ("ttft", "e2e_latency") if n not in garbled], rates=False, fills=False)
+    return replace(run, errors=_errors(run, totals))
 
 
-def _stat(metrics: Looked, field: str, scale: float) -> Stat:
-    good = metrics.inside(field, "successful")
-    count = good.whole("count")
-    if not count:
-        return Stat()
-    p = good.inside("percentiles")
-    p90, p99 = p.number("p90", scale=scale), p.number("p99", scale=scale)
-    return Stat(good.number("median", scale=scale), p90, p99, good.number("mean", scale=scale), count)
+def _sampled(d: Looked, b: Looked, requests: tuple[RequestSeen, ...], totals: Looked) -> str:
+    """A `sample_size` keeps a random part of the requests, for every group of its own."""
+    size = b.inside("config").data.get("sample_size", d.inside("config", "spec", "metrics").data.get("sample_size"))
+    listed, there = len(requests), totals.whole("total")
+    if not requests or listed == there or (size is None and there is not None):
+        return ""
+    of = "an unknown number" if there is None else str(there)
+    return f"every request: the file lists {listed} of {of}" + (f" (sample_size {size})" if size is not None else "")
+
+
+def _getter(metrics: Looked, field: str, scale: float) -> Callable[[], Stat]:
+    def stat() -> Stat:
+        good = metrics.inside(field, "successful")
+        count = good.whole("count")
+        if not count:
+            return Stat()
+        p = good.inside("percentiles")
+        p90, p99 = p.number("p90", scale=scale), p.number("p99", scale=scale)
+        return Stat(good.number("median", scale=scale), p90, p99, good.number("mean", scale=scale), count)
+
+    return stat
 
 
 def _mean(metrics: Looked, field: str) -> float | None:
@@ -86,20 +112,28 @@ def _strategy(b: Looked) -> Looked:
     for parent in ("config", "args", "scheduler"):
         if isinstance(b.inside(parent).data.get("strategy"), dict):
             return b.inside(parent, "strategy")
-    return Looked({}, b.where)
+    return Looked({}, b.where, b.unread)
 
 
-def _concurrency(b: Looked, strategy: Looked) -> int | None:
-    """The streams of a closed loop, or the cap that was asked for on an open one (the strategy's own is a bound of the tool)."""
-    if strategy.text("type_") == "synchronous":
-        return 1
-    return strategy.whole("streams") or b.inside("config", "profile").whole("max_concurrency")
-
-
-def _failed(totals: Looked) -> int | None:
-    """Errors, and requests that were still running when the tool stopped: neither is in its latencies."""
-    errored, incomplete = totals.whole("errored"), totals.whole("incomplete")
-    return None if errored is None and incomplete is None else (errored or 0) + (incomplete or 0)
+def _load(b: Looked) -> LoadSaid:
+    """By the type of its strategy. The cap of an open loop is the profile's: the strategy's own is a bound of the tool."""
+    strategy = _strategy(b)
+    kind, cap = strategy.text("type_"), b.inside("config", "profile").positive("max_concurrency")
+    if kind == "synchronous":
+        return LoadSaid(LoadKind.CLOSED, None, 1)
+    if kind == "concurrent":
+        streams = strategy.positive("streams")
+        return LoadSaid(LoadKind.CLOSED if streams else LoadKind.UNKNOWN, None, streams)
+    if kind == "throughput":
+        return LoadSaid(LoadKind.BURST, None, cap)
+    if kind in ("constant", "poisson", "async"):
+        rate = strategy.number("rate")
+        if strategy.number("rampup_duration"):
+            return LoadSaid(LoadKind.CHANGING, None, cap)
+        return LoadSaid(LoadKind.OPEN if rate else LoadKind.UNKNOWN, rate or None, cap)
+    return (
+        LoadSaid(LoadKind.TRACE, None, cap) if kind in ("trace", "replay") else LoadSaid(LoadKind.UNKNOWN, None, None)
+    )
 
 
 def _started(b: Looked) -> str | None:
@@ -107,33 +141,34 @@ def _started(b: Looked) -> str | None:
     return None if found is None or found > 1e11 else datetime.fromtimestamp(found, UTC).isoformat()
 
 
-def _requests(b: Looked) -> tuple[RequestSeen, ...]:
-    groups = b.inside("requests")
-    found = []
-    for name in ("successful", "errored", "incomplete"):
-        entries = enumerate(groups.list(name))
-        found += [_seen(Looked(e, f"{b.where}.requests.{name}[{i}]"), name) for i, e in entries]
+def _requests(b: Looked) -> tuple[tuple[RequestSeen, ...], str]:
+    """(requests, why the list cannot be used)."""
+    groups, before = b.inside("requests"), len(b.unread)
+    found = [_seen(r, name) for name in GROUPS for r in groups.entries(name)]
+    if len(b.unread) > before:
+        return (), f"a whole list of requests: {b.unread[before]}"
     known = [r.sent_s for r in found if r.sent_s is not None]
     if not known or len(known) < len(found):
-        return tuple(replace(r, sent_s=None) for r in found)
-    return tuple(replace(r, sent_s=(r.sent_s or 0.0) - min(known)) for r in found)
+        return tuple(replace(r, sent_s=None) for r in found), ""
+    return tuple(replace(r, sent_s=(r.sent_s or 0.0) - min(known)) for r in found), ""
 
 
 def _seen(r: Looked, group: str) -> RequestSeen:
     isl, osl = r.whole("prompt_tokens"), r.whole("output_tokens")
-    lag = r.number("request_dispatch_delay") if "request_dispatch_delay" in r else None
+    lag = r.number("request_dispatch_delay")
     sent = r.number("request_start_time")
     if group != "successful":
         error = r.inside("info").text("error")
         return RequestSeen(input_tokens=isl, error=short_error(error) if error else group, lag_s=lag, sent_s=sent)
     ttft = r.number("time_to_first_token_ms", scale=1e-3)
-    return RequestSeen(ttft, None, r.number("request_latency"), isl, osl, None, lag, sent)
+    return RequestSeen(ttft or None, None, r.number("request_latency"), isl, osl, None, lag, sent)
 
 
-def _errors(totals: Looked, requests: tuple[RequestSeen, ...]) -> tuple[tuple[str, int], ...]:
-    listed = counted(r.error for r in requests if r.error is not None)
-    unlisted = {name: totals.whole(name) or 0 for name in ("errored", "incomplete")}
-    return listed or tuple((name, n) for name, n in unlisted.items() if n)
+def _errors(run: Imported, totals: Looked) -> tuple[tuple[str, int], ...]:
+    """Reasons with their counts where every request is listed; else the counts alone. What still ran is no error."""
+    listed = counted(r.error for r in run.requests if r.error is not None and r.error != "incomplete")
+    errored = totals.whole("errored")
+    return listed or ((("errored", errored),) if errored else ())
 
 
 def _prompts(b: Looked) -> tuple[str, ...]:
@@ -154,17 +189,18 @@ def _prompt_of(request: Any) -> str | None:
     return None if prompt is None else digest_of_text(prompt)
 
 
-def _facts(d: Looked, b: Looked, strategy: Looked, metrics: Looked) -> dict[str, str]:
+def _facts(d: Looked, b: Looked, metrics: Looked) -> dict[str, str]:
+    strategy = _strategy(b)
     spec = d.inside("config", "spec")
     data = next((v for v in spec.list("data") if isinstance(v, dict)), {})
-    source = Looked(data, d.where)
+    source = Looked(data, d.where, d.unread, "data")
     seed = spec.inside("seed").text("value") if isinstance(spec.data.get("seed"), dict) else spec.text("seed")
     iterations, tokens = _mean(metrics, "request_streaming_iterations_count"), _mean(metrics, "output_token_count")
     known = {
         "model": spec.inside("backend").text("model"), "backend": spec.inside("backend").text("kind"),
         "tokenizer": spec.inside("tokenizer").text("model"), "dataset": source.text("kind"), "seed": seed,
         "isl_asked": source.text("prompt_tokens"), "osl_asked": source.text("output_tokens"),
-        "strategy": strategy.text("type_"),
+        "strategy": strategy.text("type_"), "rampup_duration_s": strategy.text("rampup_duration"),
         "iterations_per_request": None if iterations is None else f"{iterations:g}",
         "tokens_per_request": None if tokens is None else f"{tokens:g}",
         "warnings": ", ".join(str(w.get("code")) for w in b.list("warnings") if isinstance(w, dict)),

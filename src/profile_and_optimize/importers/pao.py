@@ -12,8 +12,9 @@ from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.metrics import DISTRIBUTIONS
 from profile_and_optimize.core.records import RequestRecord
 from profile_and_optimize.evidence.trialfile import TrialFile, decode
-from profile_and_optimize.importers.base import Imported, RequestSeen, Stat, counted, without_empty
+from profile_and_optimize.importers.base import Imported, LoadKind, RequestSeen, Stat, counted, without_empty
 from profile_and_optimize.importers.reading import Looked, read_values
+from profile_and_optimize.importers.settle import settled
 
 TOOL = "pao"
 RECORDS = "records.json"
@@ -33,17 +34,27 @@ def of(data: Any, path: str, folder: Path | None = None) -> Imported:
     trial = _trial(folder)
     requests = tuple(_seen(r) for r in trial.run.records) if trial else ()
     asked = counts.whole("asked")
-    return Imported(
-        tool=TOOL, version=d.inside("client").text("version"), path=path, concurrency=d.whole("concurrency"),
-        request_rate=d.number("request_rate"), asked=asked, completed=counts.whole("completed"), failed=counts.whole("failed"),
+    run = Imported(
+        tool=TOOL, version=d.inside("client").text("version"), path=path, load=_load(d), concurrency=d.whole("concurrency"),
+        request_rate=None if "replay" in d else d.number("request_rate"), asked=asked,
+        completed=counts.whole("completed"), failed=counts.whole("failed"),
         duration_s=d.number("wall_s"), metrics=without_empty({m.name: _stat(metrics, m.printed) for m in DISTRIBUTIONS}),
         request_throughput=d.number("request_throughput_req_s"), output_throughput=d.number("output_throughput_tok_s"),
         input_tokens=_total(requests, "input_tokens"), output_tokens=_total(requests, "output_tokens"),
         delivered_concurrency=d.number("delivered_concurrency"), records=tuple(trial.run.records) if trial else (), requests=requests,
         send_lag_s=tuple(r.lag_s for r in requests if r.lag_s is not None),
         errors=_errors(d, requests), prompts=trial.prompt_ids if trial else (),
-        named={m.name: m.printed for m in DISTRIBUTIONS}, facts=_facts(d),
+        named={m.name: m.printed for m in DISTRIBUTIONS}, facts=_facts(d), unread=tuple(d.unread),
     )  # fmt: skip
+    return settled(run, rates=False)
+
+
+def _load(d: Looked) -> LoadKind:
+    if "replay" in d:
+        return LoadKind.TRACE
+    if "arrival" in d:
+        return LoadKind.OPEN if d.number("request_rate") else LoadKind.UNKNOWN
+    return LoadKind.CLOSED if d.whole("concurrency") and "request_rate" not in d else LoadKind.UNKNOWN
 
 
 def _stat(metrics: Looked, printed: str) -> Stat:
@@ -104,6 +115,8 @@ def _facts(d: Looked) -> dict[str, str]:
         "url",
         "prompts_exact",
         "tokens_per_chunk",
+        "arrival",
+        "burstiness",
     )
     honesty = d.inside("honesty")
     known = {name: d.text(name) for name in plain} | {

@@ -18,6 +18,7 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.importers import aiperf, sglang, vllm_bench
 from profile_and_optimize.importers.base import Imported
 from profile_and_optimize.importers.reading import Looked, files_under, printable, read_values, short_error
+from profile_and_optimize.importers.relatives import relative_of
 
 SUMMARY, WARMUP, FAILURE = "summary.json", "warmup.json", "failure.json"
 _RUN = re.compile(r"run=(\d+)\.jsonl?")
@@ -114,6 +115,8 @@ def _runs(file: Path, rel: str, place: Combination) -> list[SweepRun]:
 
 def _result(value: Any, name: str, folder: Path) -> Imported:
     """By what the object is, not by where it lies: SGLang's lines may stand in the same layout."""
+    if relative := relative_of(value):
+        raise WrongUse(f"a result of {relative}: not read here", where=name)
     if aiperf.claims(value):
         return aiperf.of(value, name, folder)
     for module in (sglang, vllm_bench):

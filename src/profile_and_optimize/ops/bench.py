@@ -169,7 +169,7 @@ def _open_data(req: BenchRequest, load: AskedLoad, run: ClientRun, from_send: Tr
     if load.trace is not None:
         out["replay"] = {
             "path": req.replay, "requests": load.count, "sessions": load.trace.sessions, "speed": req.speed or 1.0,
-            "trace_span_s": load.trace.span_s, "replayed_span_s": _span_s(run),
+            "block_tokens": load.trace.block_tokens, "trace_span_s": load.trace.span_s, "replayed_span_s": _span_s(run),
         }  # fmt: skip
     return out
 

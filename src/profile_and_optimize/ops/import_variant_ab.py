@@ -20,6 +20,7 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import known_secrets, redact
+from profile_and_optimize.importers.base import LoadKind
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, opened, plan_at
 from profile_and_optimize.ops.foreign.bundle import TOOLS, Given, read_bundle
@@ -79,7 +80,7 @@ def _refuse_other(plan: Plan, arm: Arm) -> None:
 def _loads(given: Sequence[Given], workload: str | None, points: dict[int, Point]) -> dict[str, Asked]:
     """Every load that any arm was measured at: an arm that lacks one is partial. By key."""
     name = workload or UNKNOWN
-    slots = sorted({g.result.concurrency for g in given if g.result.concurrency is not None})
+    slots = sorted({n for g in given if (n := _slots(g)) is not None})
     loads = {}
     for n in slots:
         p = points.get(n)
@@ -87,6 +88,11 @@ def _loads(given: Sequence[Given], workload: str | None, points: dict[int, Point
         # How many requests were asked for is the file's to say, not the campaign's.
         loads[f"{name}.c{n}"] = Asked(f"{name}.c{n}", name, known.words, known.isl, known.osl, n, None)
     return loads
+
+
+def _slots(g: Given) -> int | None:
+    """The slots of a closed loop. A cap on an open loop is no concurrency that anything was measured at."""
+    return g.result.concurrency if g.result.load is LoadKind.CLOSED else None
 
 
 def _ask(folder: RunFolder, arm: Arm, mine: Sequence[Given], loads: dict[str, Asked]) -> Ask:
@@ -124,7 +130,7 @@ def _keep(folder: RunFolder, ask: Ask, mine: Sequence[Given]) -> None:
 
 def _place(g: Given, loads: Sequence[Asked]) -> str:
     """Where it lies; without a concurrency in it, it is of no load."""
-    key = next((x.key for x in loads if x.concurrency == g.result.concurrency), UNKNOWN)
+    key = next((x.key for x in loads if x.concurrency == _slots(g)), UNKNOWN)
     return f"BENCH--{key}"
 
 

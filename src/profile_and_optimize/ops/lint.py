@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from profile_and_optimize.analysis.lint import lint
+from profile_and_optimize.analysis.lint.compare import identity, load_of
 from profile_and_optimize.analysis.lint.finding import Finding, Given, Lint, Severity, Unchecked
 from profile_and_optimize.core.errors import GateRefused, WrongUse
 from profile_and_optimize.core.metrics import DISTRIBUTIONS
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.importers import SAYS, read
-from profile_and_optimize.importers.base import Imported, Stat
+from profile_and_optimize.importers.base import Imported, LoadKind, Stat
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 
 MOST_SHOWN = 4
@@ -45,26 +47,52 @@ def run(req: LintRequest, say: Say) -> Result:
 
 
 def sides(names: Sequence[str]) -> tuple[Given, ...]:
-    """One side for each argument; files of one folder whose names differ only in their numbers are repeats of one side."""
+    """The sides of a comparison: files of one folder whose names differ only in their numbers are one, and so is a folder.
+
+    Names alone make no repeats: runs at one load that say different things of themselves (model, engine, dataset, ...)
+    are sides of their own.
+    """
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         path = Path(name)
         key = name if path.is_dir() else str(path.with_name(re.sub(r"\d+", "*", path.name)))
         groups.setdefault(key, []).append(name)
     return tuple(
-        Given(paths[0] if len(paths) == 1 else key, tuple(r for p in paths for r in read(p)))
-        for key, paths in groups.items()
-    )
+        side for key, paths in groups.items()
+        for side in _parted(paths[0] if len(paths) == 1 else key, [r for p in paths for r in read(p)])
+    )  # fmt: skip
+
+
+def _parted(name: str, runs: Sequence[Imported]) -> list[Given]:
+    """One side for each thing that the runs say they are, where that differs at a load that they share."""
+    alike: dict[tuple[tuple[str, str], ...], list[Imported]] = {}
+    for run in runs:
+        alike.setdefault(tuple(sorted(identity(run).items())), []).append(run)
+    loads = [{load_of(r) for r in group} for group in alike.values()]
+    if len(alike) < 2 or not any(a & b for a, b in combinations(loads, 2)):
+        return [Given(name, tuple(runs))]
+    return [Given(_side_name(name, group, alike), tuple(group)) for group in alike.values()]
+
+
+def _side_name(name: str, group: Sequence[Imported], alike: Mapping[tuple[tuple[str, str], ...], object]) -> str:
+    """The path of a run that is alone; else the argument with what sets this side apart."""
+    if len(group) == 1:
+        return group[0].path
+    own = identity(group[0])
+    apart = [f"{k} {v}" for k, v in own.items() if any(dict(other).get(k) != v for other in alike)]
+    return f"{name} ({', '.join(apart[:2]) or group[0].path})"
 
 
 def shown(r: Imported) -> dict[str, Any]:
     """A run in our terms: milliseconds by our names, and which field of the tool each came from."""
     metrics = {m.printed: _stat(r.stat(m.name)) for m in DISTRIBUTIONS}
     return {
-        "path": r.path, "tool": r.tool, "version": r.version, "started": r.started, "concurrency": r.concurrency,
-        "request_rate": r.request_rate, "requests": {"asked": r.asked, "completed": r.completed, "failed": r.failed},
+        "path": r.path, "tool": r.tool, "version": r.version, "started": r.started, "load": r.load.value,
+        "concurrency": r.concurrency, "request_rate": r.request_rate,
+        "requests": {"asked": r.asked, "completed": r.completed, "failed": r.failed, "incomplete": r.incomplete},
         "metrics": metrics, "from": dict(r.named), "request_throughput_req_s": r.request_throughput,
         "output_throughput_tok_s": r.output_throughput, "duration_s": r.duration_s,
+        "aside": {name: _stat(stat) for name, stat in r.aside.items()}, "not_listed": r.unlisted, "unread": list(r.unread),
     }  # fmt: skip
 
 
@@ -101,8 +129,9 @@ def text_of(givens: Sequence[Given], found: Lint) -> str:
 
 
 def _heading(r: Imported) -> str:
-    load = f"{r.request_rate:g} req/s" if r.request_rate is not None else "closed loop"
-    load += f", concurrency {r.concurrency}" if r.concurrency else ""
+    load = f"{r.request_rate:g} req/s" if r.request_rate is not None else r.load.value
+    slots = "concurrency" if r.load is LoadKind.CLOSED else "at most"
+    load += f", {slots} {r.concurrency}" if r.concurrency else ""
     tool = r.tool if r.version is None else f"{r.tool} {r.version}"
     return f"read  {r.path}  ({tool}, {load}, {_or_unknown(r.completed)} of {_or_unknown(r.asked)} requests)"
 

@@ -45,6 +45,12 @@ class LoadOptions(Request):
         default=None, gt=0, le=1e6, description="of an open loop, instead of --requests; 30 when both are left out"
     )
     replay: str | None = Field(default=None, description="open loop: a trace of JSON lines (docs/open-loop.md)")
+    block_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_048_576,
+        description="of --replay: tokens of a hash id; default: read from the trace's lines",
+    )
     speed: float | None = Field(default=None, gt=0, le=1e6, description="of --replay: 2 is twice as fast")
     dataset: str = "random"
     warm: bool = False
@@ -101,12 +107,14 @@ def _requests_in(duration_s: float | None, rate: float) -> int:
 
 
 def _replay(req: LoadOptions, path: str) -> AskedLoad:
-    trace = read_trace(Path(path)).first(count=req.requests, seconds=req.duration_s)
+    trace = read_trace(Path(path), blocks_of=req.block_tokens).first(count=req.requests, seconds=req.duration_s)
     check_size(trace)
     speed = req.speed or 1.0
     schedule = trace.schedule(speed)
     pace = "" if speed == 1 else f", {schedule.span_s:.1f} s at speed {speed:g}"
-    words = f"replay of {path}: {len(trace.turns)} requests, {trace.sessions} sessions, {trace.span_s:.1f} s of its time{pace}"
+    how = "as asked" if req.block_tokens else "read from its lines"
+    blocks = f", hash blocks of {trace.block_tokens} tokens ({how})" if trace.block_tokens else ""
+    words = f"replay of {path}: {len(trace.turns)} requests, {trace.sessions} sessions, {trace.span_s:.1f} s of its time{pace}{blocks}"
     return AskedLoad(len(trace.turns), WARMUP_SLOTS, schedule, trace, words)
 
 
@@ -122,7 +130,7 @@ def _refuse_contradictions(req: LoadOptions, given: set[str]) -> None:
         own = {"request_rate", "arrival", "burstiness", "isl", "osl", "dataset", "warm"} & given
         _refuse(own, "a trace has its own times, lengths and prompts", "leave it out; --speed changes the pace")
     else:
-        _refuse({"speed"} & given, "there is no trace to replay", "--replay TRACE.jsonl")
+        _refuse({"speed", "block_tokens"} & given, "there is no trace to replay", "--replay TRACE.jsonl")
     if req.request_rate is None:
         _refuse({"arrival", "burstiness"} & given, "belongs to an open loop", "--request-rate R")
     if not open_loop:

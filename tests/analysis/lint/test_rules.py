@@ -10,7 +10,7 @@ import pytest
 from profile_and_optimize.analysis.lint import answers, cache, chunks, client, compare, context, load, names, sample
 from profile_and_optimize.analysis.lint.finding import Finding, Given, Said, Severity, Unchecked, ms
 from profile_and_optimize.core.records import RequestRecord
-from profile_and_optimize.importers.base import Imported, RequestSeen, Stat
+from profile_and_optimize.importers.base import Imported, LoadKind, RequestSeen, Stat
 
 
 def steady_requests(
@@ -29,10 +29,13 @@ def run_of(n: int = 40, c: int = 4, **more: object) -> Imported:
     stats = {"ttft": Stat(0.3, 0.3, 0.3, 0.3, n), "tpot": Stat(0.1, 0.1, 0.1, 0.1, n), "itl": Stat(0.1, 0.1, 0.1, 0.1, 7 * n),
              "e2e_latency": Stat(1.0, 1.0, 1.0, 1.0, n)}  # fmt: skip
     made = Imported(
-        tool="vllm", version=None, path="a.json", started="20260101-000000", concurrency=c, asked=n, completed=n, failed=0,
+        tool="vllm", version=None, path="a.json", started="20260101-000000",
+        load=LoadKind.CLOSED, concurrency=c, asked=n, completed=n, failed=0,
         duration_s=n / c, metrics=stats, request_throughput=float(c), output_throughput=8.0 * c, input_tokens=100 * n,
         output_tokens=8 * n, requests=steady_requests(n, c),
     )  # fmt: skip
+    if more.get("request_rate") is not None:
+        more = {"load": LoadKind.OPEN, **more}
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -167,7 +170,7 @@ def test_a_cap_that_never_bound_is_no_finding_and_one_that_did_is() -> None:
 
 def test_the_rate_is_that_of_the_sends_with_room_for_chance() -> None:
     spread = tuple(replace(r, sent_s=i / 9.0) for i, r in enumerate(steady_requests(400, 4)))
-    open_loop = run_of(400, concurrency=None, requests=spread)
+    open_loop = run_of(400, concurrency=None, requests=spread, load=LoadKind.OPEN)
     assert found(load.rate_not_delivered(replace(open_loop, request_rate=10.0))) == []  # 90%, three errors are 15%
     assert found(load.rate_not_delivered(replace(open_loop, request_rate=12.0))) == [("rate-not-delivered", "wrong")]
 
@@ -189,8 +192,8 @@ def test_without_send_times_the_drain_is_taken_off_the_duration() -> None:
 
 
 def test_every_way_to_lose_a_request_is_failed_hidden() -> None:
-    for lost in ({"failed": 2, "completed": 38}, {"completed": 39}, {"completed": 0, "failed": 0}, {"output_tokens": 0},
-                 {"facts": {"cancelled": "yes"}}):  # fmt: skip
+    for lost in ({"failed": 2, "completed": 38}, {"completed": 39}, {"completed": 0, "failed": 0},
+                     {"facts": {"cancelled": "yes"}}):  # fmt: skip
         assert found(answers.failed_hidden(run_of(**lost))) == [("failed-hidden", "wrong")], lost
     assert found(answers.failed_hidden(run_of())) == []
     assert unchecked(answers.failed_hidden(run_of(failed=None, asked=None))) == ["failed-hidden"]
@@ -315,3 +318,60 @@ def test_ramps_that_dilute_the_stated_rate_are_told_with_the_steady_one() -> Non
         ("ramp-in-throughput", "weak")
     ]
     assert unchecked(sample.ramp_in_throughput(run_of())) == ["ramp-in-throughput"]
+
+
+# doubts
+
+
+def test_slots_of_a_cap_were_never_meant_to_be_full_and_an_unknown_load_is_said() -> None:
+    for kind in (LoadKind.OPEN, LoadKind.CHANGING, LoadKind.BURST, LoadKind.TRACE):
+        assert list(sample.too_few_requests(run_of(4, 4, load=kind))) == []
+    assert unchecked(sample.too_few_requests(run_of(4, 4, load=LoadKind.UNKNOWN))) == ["too-few-requests"]
+
+
+def test_a_rate_is_not_held_against_a_sample_of_the_requests() -> None:
+    run = run_of(100, concurrency=None, requests=(), request_rate=10.0, duration_s=21.0)
+    assert found(load.rate_not_delivered(run)) == [("rate-not-delivered", "wrong")]
+    (said,) = load.rate_not_delivered(replace(run, unlisted="every request: the file lists 5 of 100"))
+    assert isinstance(said, Unchecked) and "5 of 100" in said.lacks
+
+
+def test_what_rests_on_failures_is_not_checked_where_nothing_counts_them() -> None:
+    bare = run_of(400, requests=(), request_throughput=3.8)
+    assert found(client.late_client(bare)) == [("late-client", "wrong")]
+    assert unchecked(client.late_client(replace(bare, failed=None))) == ["late-client"]
+
+
+def test_seconds_in_a_field_of_milliseconds_leave_the_slots_a_thousand_times_too_empty() -> None:
+    assert found(client.late_client(with_stat(run_of(requests=()), "e2e_latency", Stat(mean=0.001)))) == [
+        ("late-client", "wrong")
+    ]
+
+
+def test_no_answer_zero_latency_and_contradictions_are_wrong_and_unread_values_weak() -> None:
+    assert found(answers.no_answer(run_of(silent="40 requests brought nothing"))) == [("no-answer", "wrong")]
+    assert found(answers.zero_latency(run_of(zeros={"ttft": ("p50",)}))) == [("zero-latency", "wrong")]
+    assert found(answers.contradiction(run_of(contradicts=("a is not b",)))) == [("contradiction", "wrong")]
+    assert found(answers.unreadable(run_of(unread=("x: NaN",)))) == [("unreadable", "weak")]
+    rest = [f(run_of()) for f in (answers.no_answer, answers.zero_latency, answers.contradiction, answers.unreadable)]
+    assert [list(said) for said in rest] == [[], [], [], []]
+
+
+def test_what_still_ran_is_weak_and_no_failure() -> None:
+    assert found(answers.failed_hidden(run_of(asked=43, incomplete=3))) == [("cut-off", "weak")]
+
+
+def test_runs_that_say_another_thing_of_themselves_are_no_repeats() -> None:
+    a, b = (
+        run_of(facts={"model": "m", "seed": "1"}),
+        run_of(path="b.json", facts={"model": "m", "seed": "2", "rtfx": "0.5"}),
+    )
+    assert found(compare.inside(Given("a", (a, b)))) == []
+    for other in ({"model": "n"}, {"model": "m", "kv_cache": "fp8"}, {"model": "m", "engine_version": "0.9"}, {}):
+        assert found(compare.inside(Given("a", (a, replace(b, facts=other))))) == [("one-run", "weak")] * 2, other
+
+
+def test_half_of_the_stated_tokens_by_its_own_count_are_wrong_on_every_backend() -> None:
+    for backend in ("sglang", "sglang-oai-chat"):
+        run = run_of(tool="sglang", facts={"backend": backend, "total_output_tokens_retokenized": "150"})  # of 320
+        assert found(answers.tokens_assumed(run)) == [("tokens-assumed", "wrong")]

@@ -8,7 +8,8 @@ from profile_and_optimize.analysis.lint import answers, cache, chunks, client, c
 from profile_and_optimize.analysis.lint.finding import Given, Lint, RunRule, Said
 
 RULES: tuple[RunRule, ...] = (
-    answers.failed_hidden, answers.unreadable, client.late_client, chunks.coalesced_chunks, chunks.role_chunk, chunks.adds_up,
+    answers.no_answer, answers.zero_latency, answers.contradiction, answers.failed_hidden,
+    answers.unreadable, client.late_client, chunks.coalesced_chunks, chunks.role_chunk, chunks.adds_up,
     load.semaphore, load.rate_not_delivered, sample.too_few_requests, cache.repeats_inside, sample.ramp_in_throughput,
     sample.p99_from_too_few, answers.tokens_assumed, answers.lengths, names.tpot_by_another_name, context.context_missing,
 )  # fmt: skip

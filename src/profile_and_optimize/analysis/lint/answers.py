@@ -5,18 +5,70 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from profile_and_optimize.analysis.lint import flags
-from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked
+from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, finite, ms
 from profile_and_optimize.importers.base import Imported
+from profile_and_optimize.importers.settle import E2E_OVER_TOKENS
 
 LENGTH_OFF = 0.05
 TEMPLATE_TOKENS = 32
 COUNTS_DIFFER = 0.05
+# Another tokenizer cuts a text into a tenth fewer or into twice as many; half as many is text that did not come.
+FEW_OF_STATED = 0.5
+MOST_CONTRADICTIONS = 4
+MOST_UNREAD = 4
 MOST_REASONS = 2
 REASON_CHARS = 100
 
 
+def no_answer(run: Imported) -> Iterator[Said]:
+    """Requests that the tool counted as completed although nothing came, as when a server refuses all of them at once."""
+    seen = run.silent or _without_text(run)
+    if seen:
+        yield Finding(
+            "no-answer", Severity.WRONG, run.path, seen,
+            "no answer came: the latencies are those of a refusal, and tok/s and TPOT rest on the length that was asked for",
+            "look into the server's log (a prompt longer than its context is refused so), then run it again; "
+            "pao bench URL counts an answer without text as failed",
+        )  # fmt: skip
+
+
+def _without_text(run: Imported) -> str:
+    """Answers of the list without a first token and without a chunk, where the others have them."""
+    empty = sum(r.ttft_s is None and not r.gaps_s for r in run.good)
+    if run.tool not in ("vllm", "sglang") or not empty or (empty == len(run.good) and run.tool == "vllm"):
+        return ""
+    return f"{empty} of {len(run.good)} requests that are counted as completed show no first token and no chunk"
+
+
+def zero_latency(run: Imported) -> Iterator[Said]:
+    """Latencies of exactly zero: placeholders of a tool that measured nothing."""
+    if not run.zeros or run.silent:
+        return
+    figures = "; ".join(f"{name} is exactly 0 in {', '.join(k)}" for name, k in run.zeros.items())
+    over = run.aside.get(E2E_OVER_TOKENS)
+    osl = run.output_tokens / run.completed if run.output_tokens and run.completed else None
+    if over is not None and over.p50 is not None:
+        of = f"E2E / {osl - 1:.0f}" if osl else "E2E / (OSL - 1)"
+        figures += f"; its TPOT p50 {ms(over.p50)} is {of}, since it takes the TTFT for 0, and is no TPOT"
+    yield Finding(
+        "zero-latency", Severity.WRONG, run.path, figures,
+        "no latency is zero: the client saw no text, only the end or the usage, and wrote 0 where it measured nothing",
+        f"read these as unknown; {flags.own_bench(run)} takes the first chunk with content, reasoning or a tool call",
+    )  # fmt: skip
+
+
+def contradiction(run: Imported) -> Iterator[Said]:
+    """Figures that the same file disproves."""
+    if run.contradicts:
+        yield Finding(
+            "contradiction", Severity.WRONG, run.path, "; ".join(run.contradicts[:MOST_CONTRADICTIONS]),
+            "two figures of one file cannot both be right: it was edited, put together from several runs, or is in other units",
+            "find the file as the tool wrote it, or run it again",
+        )  # fmt: skip
+
+
 def failed_hidden(run: Imported) -> Iterator[Said]:
-    """Requests that are in no latency: failed, lost, cut off, or whole runs of a sweep that died."""
+    """Requests that are in no latency: failed, lost, or whole runs of a sweep that died."""
     seen = list(_failures(run))
     if seen:
         yield Finding(
@@ -26,6 +78,14 @@ def failed_hidden(run: Imported) -> Iterator[Said]:
         )  # fmt: skip
     elif run.failed is None:
         yield Unchecked("failed-hidden", run.path, f"how many requests were asked for or failed ({flags.detail(run)})")
+    if run.incomplete:
+        yield Finding(
+            "cut-off", Severity.WEAK, run.path,
+            f"{run.incomplete} of {run.asked or 'an unknown number of'} requests were still running when the tool stopped",
+            "they neither completed nor failed: the longest answers of the end are in no latency",
+            "a number of requests instead of a duration: " + flags.requests(run, run.asked or 0) if run.asked
+            else "a number of requests instead of a duration",
+        )  # fmt: skip
 
 
 def _failures(run: Imported) -> Iterator[str]:
@@ -34,12 +94,11 @@ def _failures(run: Imported) -> Iterator[str]:
         yield f"{run.failed} of {run.asked or (run.completed or 0) + run.failed} requests failed" + (
             f" ({reasons})" if reasons else ""
         )
-    if run.asked is not None and run.completed is not None and run.completed + (run.failed or 0) < run.asked:
-        yield f"{run.asked - run.completed - (run.failed or 0)} of {run.asked} requests neither completed nor failed"
+    lost = (run.asked or 0) - sum(n or 0 for n in (run.completed, run.failed, run.incomplete))
+    if run.asked is not None and run.completed is not None and lost > 0:
+        yield f"{lost} of {run.asked} requests neither completed nor failed"
     if run.completed == 0 and not run.failed:
         yield "no request completed"
-    if run.completed and run.output_tokens == 0:
-        yield f"{run.completed} requests completed with no output token"
     if run.facts.get("cancelled"):
         yield "the run was cancelled"
     if run.facts.get("sweep_failures"):
@@ -47,7 +106,14 @@ def _failures(run: Imported) -> Iterator[str]:
 
 
 def unreadable(run: Imported) -> Iterator[Said]:
-    """A file beside the result that is no whole JSON: a run that broke off, or something else altogether."""
+    """A file or line beside the result that is no whole JSON, and values in it that are none of their kind."""
+    if run.unread:
+        more = f" and {len(run.unread) - MOST_UNREAD} more" if len(run.unread) > MOST_UNREAD else ""
+        yield Finding(
+            "unreadable", Severity.WEAK, run.path, "; ".join(run.unread[:MOST_UNREAD]) + more,
+            "what cannot be read is unknown here, and what rests on it is not checked",
+            "find out why the tool wrote it: a mean over nothing, or a file that was edited",
+        )  # fmt: skip
     if broken := run.facts.get("unreadable_beside"):
         yield Finding(
             "unreadable", Severity.WEAK, run.path, broken,
@@ -58,14 +124,18 @@ def unreadable(run: Imported) -> Iterator[Said]:
 
 def tokens_assumed(run: Imported) -> Iterator[Said]:
     """SGLang's benchmark takes the asked length for the length of an answer unless the stream reports usage."""
-    if run.tool != "sglang" or run.facts.get("backend") in ("sglang", "sglang-native"):
+    if run.tool != "sglang" or run.silent:
         return
     counted = run.facts.get("total_output_tokens_retokenized", "")
-    if not counted.isdigit() or not run.output_tokens:
+    native = run.facts.get("backend") in ("sglang", "sglang-native")
+    if native and not (counted.isdecimal() and run.output_tokens and int(counted) < FEW_OF_STATED * run.output_tokens):
+        return
+    if not counted.isdecimal() or not run.output_tokens:
         yield Unchecked("tokens-assumed", run.path, "a count of the tokens that came")
     elif abs(int(counted) / run.output_tokens - 1) > COUNTS_DIFFER:
+        few = int(counted) < FEW_OF_STATED * run.output_tokens
         yield Finding(
-            "tokens-assumed", Severity.WEAK, run.path,
+            "tokens-assumed", Severity.WRONG if few else Severity.WEAK, run.path,
             f"{run.output_tokens} output tokens stated, {counted} by its own count of the text",
             "on this backend the stated count is the length that was asked for unless the server volunteers usage, "
             "and TPOT and tok/s rest on it",
@@ -77,13 +147,16 @@ def lengths(run: Imported) -> Iterator[Said]:
     """Mean lengths against those asked for, and random_range_ratio, which two tools define differently."""
     off = [t for name, got in (("isl", run.input_tokens), ("osl", run.output_tokens)) if (t := _length(run, name, got))]
     ratio = run.facts.get("random_range_ratio")
-    if ratio and run.tool == "sglang" and run.facts.get("dataset", "").startswith("random") and _number(ratio) != 1.0:
-        r = _number(ratio) or 0.0
+    if ratio and run.tool == "sglang" and run.facts.get("dataset", "").startswith("random") and finite(ratio) != 1.0:
+        r = finite(ratio) or 0.0
         off.append(
             f"random_range_ratio {ratio}: lengths are drawn from {r:g} to 1 times the advertised, {(1 + r) / 2:g} on average"
         )
-    elif ratio and run.tool == "vllm" and _number(ratio) != 0.0:
-        off.append(f"random_range_ratio {ratio}: lengths are drawn from 1-{ratio} to 1+{ratio} times the advertised")
+    elif ratio and run.tool == "vllm" and finite(ratio) != 0.0:
+        off.append(
+            f"random_range_ratio {ratio}: lengths are drawn from 1-{ratio} to 1+{ratio} times the advertised in newer versions, "
+            f"from {ratio} to 1 times in those before 2025; the file names no version"
+        )
     if off:
         yield Finding(
             "lengths", Severity.WEAK, run.path, "; ".join(off),
@@ -110,14 +183,7 @@ def _length(run: Imported, name: str, total: int | None) -> str | None:
 
 def _asked(run: Imported, name: str) -> float | None:
     older = "random_input_len" if name == "isl" else "random_output_len"
-    return _number(run.facts.get(f"{name}_asked") or run.facts.get(older, ""))
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    return finite(run.facts.get(f"{name}_asked") or run.facts.get(older))
 
 
 def _length_fix(run: Imported) -> str:

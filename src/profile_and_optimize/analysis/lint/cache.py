@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from profile_and_optimize.analysis.lint import flags
-from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, ms
+from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, finite, ms
 from profile_and_optimize.importers.base import Imported
 
 SHARED = 0.5
@@ -26,12 +26,12 @@ def repeats_inside(run: Imported) -> Iterator[Said]:
     """Prompts that came twice in one run; wrong when the later ones were answered sooner."""
     if run.facts.get("cache_mode") == "warm":
         return
-    if (hit := run.facts.get("cache_hit_rate_pct")) and float(hit) > 0:
+    if (hit := finite(run.facts.get("cache_hit_rate_pct"))) is not None and hit > 0:
         yield Finding(
             "warm-prefix",
             Severity.WEAK,
             run.path,
-            f"{hit}% of prompt tokens came from the server's cache",
+            f"{hit:g}% of prompt tokens came from the server's cache",
             WHY,
             flags.seed(run),
         )
@@ -50,11 +50,11 @@ def repeats_inside(run: Imported) -> Iterator[Said]:
 
 def _by_count(run: Imported) -> Iterator[Said]:
     entries, n = run.facts.get("dataset_entries", ""), run.asked
-    if entries.isdigit() and n and int(entries) < n:
+    if entries.isdecimal() and n and int(entries) < n:
         seen = f"{n} requests from {entries} prompts"
         yield Finding("warm-prefix", Severity.WEAK, run.path, seen, WHY, flags.seed(run))
     elif not entries:
-        yield Unchecked("warm-prefix", run.path, "the prompts")
+        yield Unchecked("warm-prefix", run.path, f"the prompts of {run.unlisted}" if run.unlisted else "the prompts")
 
 
 def _first_and_later(run: Imported) -> tuple[float | None, float | None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from profile_and_optimize.analysis.lint import flags
-from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, ms
+from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, finite, ms
 from profile_and_optimize.importers.base import Imported
 
 TOGETHER_S = 1e-4
@@ -82,10 +82,10 @@ def tokens_per_chunk(run: Imported) -> float | None:
     listed = [(r.output_tokens, len(r.gaps_s) + 1) for r in run.good if r.output_tokens and r.gaps_s is not None]
     if listed:
         return sum(t for t, _ in listed) / sum(min(n, t) if n == t + 1 else n for t, n in listed)
-    tokens, iterations = run.facts.get("tokens_per_request"), run.facts.get("iterations_per_request")
-    if tokens and iterations:
+    tokens, iterations = (finite(run.facts.get(k)) for k in ("tokens_per_request", "iterations_per_request"))
+    if run.tool == "guidellm" and tokens and iterations:
         # guidellm's iterations hold the usage chunk and the closing line as well.
-        return float(tokens) / max(1.0, float(iterations) - 2)
+        return tokens / max(1.0, iterations - 2)
     itl, tpot = run.stat("itl").mean, run.stat("tpot").mean
     return itl / tpot if itl and tpot else None
 

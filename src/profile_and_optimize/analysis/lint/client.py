@@ -8,11 +8,13 @@ import numpy as np
 
 from profile_and_optimize.analysis.lint import flags
 from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, ms
-from profile_and_optimize.importers.base import Imported
+from profile_and_optimize.importers.base import Imported, LoadKind
 
 DELIVERED_LEAST = 0.98
 TURNAROUND_WEAK_S = 2e-3
 LAG_WEAK_S = 2e-3
+# Of the slots, were its milliseconds seconds: a closed loop that is full, give or take ramps.
+OTHER_UNIT = (0.3, 1.1)
 LAG_WRONG_OF_TTFT = 0.10
 WHY_LATE = "a client that is late adds its own delay to TTFT, lowers the load it claims, and can even flatter TPOT"
 
@@ -26,6 +28,10 @@ def late_client(run: Imported) -> Iterator[Said]:
             "late-client", Severity.WRONG if wrong else Severity.WEAK, run.path, "; ".join(wrong or [t for _, t in said]),
             WHY_LATE, flags.calibrate(run),
         )  # fmt: skip
+    elif run.load is LoadKind.CLOSED and run.failed is None:
+        yield Unchecked("late-client", run.path, "how many requests failed: an empty slot may be one of theirs")
+    elif run.load is LoadKind.UNKNOWN:
+        yield Unchecked("late-client", run.path, "the kind of load")
     elif not _spans(run) and not run.send_lag_s:
         yield Unchecked("late-client", run.path, f"when each request was due and sent ({flags.detail(run)})")
 
@@ -33,7 +39,7 @@ def late_client(run: Imported) -> Iterator[Said]:
 def _delivered(run: Imported) -> Iterator[tuple[bool, str]]:
     """Concurrency between first and last send, and what a free slot waited. A failed request's end is in no file."""
     c, spans = slots(run), _spans(run)
-    if not c or run.request_rate is not None or run.failed or len(spans) < 2 * c:
+    if not c or run.load is not LoadKind.CLOSED or run.failed != 0 or len(spans) < 2 * c:
         return
     got = _in_flight(spans)
     if got is not None and got < DELIVERED_LEAST * c:
@@ -69,14 +75,23 @@ def slots(run: Imported) -> int:
 def _little(run: Imported) -> Iterator[tuple[bool, str]]:
     """Completed per second times mean latency is the mean in flight: never above the slots, and below by the ramps alone."""
     c, rate, e2e, wall = slots(run), run.request_throughput, run.stat("e2e_latency"), run.duration_s
-    if not c or run.request_rate is not None or run.failed or not rate or not e2e.mean or not wall:
+    if not c or run.load is not LoadKind.CLOSED or run.failed or not rate or not e2e.mean:
         return
     inside = rate * e2e.mean
+    if OTHER_UNIT[0] * c < inside * 1e3 < OTHER_UNIT[1] * c:
+        yield (
+            True,
+            f"{rate:.2f} req/s x {ms(e2e.mean)} = {inside:.3f} in flight of {c} slots: "
+            "a thousand times too few, so its milliseconds may be seconds",
+        )
+        return
     if inside > c * (2 - DELIVERED_LEAST):
         yield (
             True,
             f"{rate:.2f} req/s x {ms(e2e.mean)} = {inside:.1f} in flight, more than the {c} slots (Little's law)",
         )
+    if not wall or run.failed is None:
+        return
     ramps = (e2e.p99 or 2 * e2e.mean) / wall
     if inside < c * (DELIVERED_LEAST - ramps):
         yield (
@@ -88,13 +103,13 @@ def _little(run: Imported) -> Iterator[tuple[bool, str]]:
 def _lag(run: Imported) -> Iterator[tuple[bool, str]]:
     """How late requests left. In a closed loop that empties slots, which `_delivered` weighs; in an open one it is in no latency.
     With a cap on concurrency the wait is the cap's, which `semaphore` says."""
-    capped = run.request_rate is not None and run.concurrency is not None
+    open_loop = run.load in (LoadKind.OPEN, LoadKind.CHANGING, LoadKind.TRACE)
+    capped = open_loop and run.concurrency is not None
     if not run.send_lag_s or capped:
         return
     p50, p99 = (float(q) for q in np.percentile(run.send_lag_s, (50, 99)))
     ttft = run.stat("ttft").p50
     text = f"requests left {ms(p50)} (median) and {ms(p99)} (p99) after they were due"
-    open_loop = run.request_rate is not None
     if open_loop and ttft is not None and p50 > LAG_WRONG_OF_TTFT * ttft and p50 > LAG_WEAK_S:
         yield True, f"{text}, TTFT p50 is {ms(ttft)}"
     elif p50 > LAG_WEAK_S:

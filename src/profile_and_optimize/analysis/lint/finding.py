@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -69,6 +70,15 @@ class Lint:
 
     def count(self, severity: Severity) -> int:
         return sum(f.severity is severity for f in self.findings)
+
+
+def finite(text: str | None) -> float | None:
+    """A fact as a number; None where it is none: a user may have written anything under that name."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def ms(seconds: float) -> str:

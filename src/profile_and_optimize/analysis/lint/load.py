@@ -9,7 +9,7 @@ import numpy as np
 
 from profile_and_optimize.analysis.lint import flags
 from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, ms
-from profile_and_optimize.importers.base import Imported
+from profile_and_optimize.importers.base import Imported, LoadKind
 
 WAIT_WRONG_OF_E2E = 0.02
 RATE_LEAST = 0.98
@@ -18,10 +18,11 @@ FULL = 0.85
 
 def semaphore(run: Imported) -> Iterator[Said]:
     """An arrival rate under a cap on concurrency: requests wait in the client, and latency is counted from after that."""
-    if run.request_rate is None or run.concurrency is None:
+    if run.load not in (LoadKind.OPEN, LoadKind.CHANGING, LoadKind.TRACE) or run.concurrency is None:
         return
     e2e = run.stat("e2e_latency").p50
-    what = f"{run.request_rate:g} req/s asked with at most {run.concurrency} at once"
+    asked = run.load.value if run.request_rate is None else f"{run.request_rate:g} req/s asked"
+    what = f"{asked} with at most {run.concurrency} at once"
     why = "the wait for a slot is what a user would feel, and it is in none of the reported latencies"
     fix = f"drop the cap or the rate; or report from when a request was due, as in: {flags.own_bench(run)}"
     # aiperf counts its lag from when the cap let a request through, so it knows nothing of the wait.
@@ -53,7 +54,12 @@ def rate_not_delivered(run: Imported) -> Iterator[Said]:
 
     Arrivals at random stray from the rate asked for: there three standard errors are allowed on top of the 2%.
     """
-    if run.request_rate is None:
+    if run.load is LoadKind.CHANGING:
+        yield Unchecked("rate-not-delivered", run.path, "one rate to hold it against: it changes on purpose")
+    if run.load is not LoadKind.OPEN or run.request_rate is None:
+        return
+    if run.unlisted:
+        yield Unchecked("rate-not-delivered", run.path, f"{run.unlisted}")
         return
     sent, due = _sent_rate(run), _due_rate(run)
     if sent is None:

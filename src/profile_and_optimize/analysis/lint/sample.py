@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from profile_and_optimize.analysis.lint import flags
 from profile_and_optimize.analysis.lint.finding import Finding, Said, Severity, Unchecked, ms
-from profile_and_optimize.importers.base import Imported
+from profile_and_optimize.importers.base import Imported, LoadKind
 from profile_and_optimize.stats.quantile import quantile_interval
 from profile_and_optimize.stats.summary import STEADY, summarize
 
@@ -16,11 +16,16 @@ TAILS = ("ttft", "e2e_latency")
 
 
 def too_few_requests(run: Imported) -> Iterator[Said]:
-    """A closed loop with fewer than 2 requests a slot is mostly ramp and drain; below 3 it has no steady window."""
-    n, c = run.asked or run.completed, run.concurrency
-    if run.request_rate is not None:
+    """A closed loop with fewer than 2 requests a slot is mostly ramp and drain; below 3 it has no steady window.
+
+    Slots of an open loop's cap, or of a burst, were never meant to be full. Requests are those that were made, not asked for.
+    """
+    n, c = _made(run), run.concurrency
+    if run.load not in (LoadKind.CLOSED, LoadKind.UNKNOWN):
         return
-    if not n or not c:
+    if run.load is LoadKind.UNKNOWN:
+        yield Unchecked("too-few-requests", run.path, "the kind of load")
+    elif not n or not c:
         yield Unchecked("too-few-requests", run.path, "the concurrency or the number of requests")
     elif n < 3 * c:
         wrong = n < 2 * c
@@ -33,10 +38,24 @@ def too_few_requests(run: Imported) -> Iterator[Said]:
         )  # fmt: skip
 
 
+def _made(run: Imported) -> int | None:
+    """Requests that ended, or were asked for where nothing counts the failed ones and none completed."""
+    if run.completed is None:
+        return run.asked
+    return run.completed + (run.failed or 0) + (run.incomplete or 0)
+
+
 def ramp_in_throughput(run: Imported) -> Iterator[Said]:
     """The stated tokens per second against the steady window of the same records."""
     c, stated = run.concurrency, run.output_throughput
-    if run.tool == "pao" or run.failed or not c or not stated or (run.asked or 0) < 3 * c:
+    if (
+        run.tool == "pao"
+        or run.failed
+        or run.load is not LoadKind.CLOSED
+        or not c
+        or not stated
+        or (_made(run) or 0) < 3 * c
+    ):
         return
     if not run.records:
         yield Unchecked("ramp-in-throughput", run.path, f"when each request was sent ({flags.detail(run)})")

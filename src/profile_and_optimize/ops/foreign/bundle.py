@@ -16,6 +16,7 @@ from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.importers import aiperf, sglang, vllm_bench
 from profile_and_optimize.importers.base import Imported
 from profile_and_optimize.importers.reading import files_under, read_values
+from profile_and_optimize.importers.relatives import relative_of
 from profile_and_optimize.optimize.arms_tsv import MOST_BYTES, parse_arms
 
 ARMS = "arms.tsv"
@@ -73,6 +74,8 @@ def _kept(value: object, file: Path, data: bytes) -> tuple[tuple[str, bytes], ..
 
 
 def _result(value: object, rel: str, folder: Path) -> Imported:
+    if relative := relative_of(value):
+        raise WrongUse(f"a result of {relative}: not read here", where=rel)
     if aiperf.claims(value):
         return aiperf.of(value, rel, folder)
     for module in (sglang, vllm_bench):
