@@ -4,8 +4,8 @@ The load stands in `input_config.perf_analyzer.stimulus` (older: flat in `input_
 unknown, and the file names neither its version nor when it ran. perf_analyzer's `measurement` is the size of a window of which
 it takes several, not the number of requests asked for.
 
-`inter_token_latency` is (request_latency - ttft) / (output tokens - 1), OUR TPOT, in its later versions (from 0.0.9 on as
-far as is known); earlier ones averaged the gaps between responses. It has no gaps, so no ITL.
+`inter_token_latency` is (request_latency - ttft) / (output tokens - 1), OUR TPOT, in its later versions (which
+one the file does not say); earlier ones averaged the gaps between responses. It has no gaps, so no ITL.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def lengths(run: Imported) -> Iterator[Said]:
     elif ratio and run.tool == "vllm" and finite(ratio) != 0.0:
         off.append(
             f"random_range_ratio {ratio}: lengths are drawn from 1-{ratio} to 1+{ratio} times the advertised in newer versions, "
-            f"from {ratio} to 1 times in those before 2025; the file names no version"
+            f"from {ratio} to 1 times in older ones; the file names no version"
         )
     if off:
         yield Finding(

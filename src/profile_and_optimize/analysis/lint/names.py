@@ -24,7 +24,7 @@ def tpot_by_another_name(run: Imported) -> Iterator[Said]:
     ]
     if run.tool == "genai-perf" and run.version is None:
         said.append(
-            "so since genai-perf 0.0.9; the file names no version, and earlier ones averaged the gaps between responses"
+            "so in newer genai-perf; the file names no version, and older ones averaged the gaps between responses"
         )
     yield Finding(
         "tpot-by-another-name", Severity.WEAK, run.path, "; ".join(said),
