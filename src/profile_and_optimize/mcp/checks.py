@@ -51,14 +51,16 @@ _NAMED = {
 _PYTHON = re.compile(r"(?:.*_)?python")
 
 
-def refuse_hostile(values: Mapping[str, Any]) -> None:
-    """Raises WrongUse for a text that no option can mean: NUL, endless, or one that another program would take for an option."""
+def refuse_hostile(values: Mapping[str, Any], settings: frozenset[str] = frozenset()) -> None:
+    """Raises WrongUse for a text that no option can mean: NUL, endless, or one that another program would take for an option.
+
+    `settings` are the fields that hold options."""
     for where, text in _texts(values):
         if "\0" in text:
             raise WrongUse("holds a NUL character", where=where, next="remove it")
         if len(text) > LONGEST_TEXT:
             raise WrongUse(f"{len(text)} characters; at most {LONGEST_TEXT} are read", where=where, next="give a file")
-        if text.startswith("-") and not _NEGATIVE.fullmatch(text):
+        if where not in settings and text.startswith("-") and not _NEGATIVE.fullmatch(text):
             raise WrongUse(f"{plain(text)[:80]!r} begins with '-'", where=where, next="give a value, not an option")
 
 
@@ -71,7 +73,7 @@ def check_request(policy: Policy, op: Op, request: Request) -> dict[str, str]:
     checker = Checker(policy)
     checker.request(request)
     given = request.model_dump()
-    for name in _runs(request):
+    for name in fields_of(type(request), Kind.RUN):
         run_of(policy, given, name)
     if op.safety is Safety.READ_ONLY:
         return {}
@@ -84,10 +86,10 @@ def check_request(policy: Policy, op: Op, request: Request) -> dict[str, str]:
     return checker.files
 
 
-def _runs(request: Request) -> Iterator[str]:
-    for name, field in type(request).model_fields.items():
-        if any(isinstance(m, Opens) and m.kind is Kind.RUN for m in field.metadata):
-            yield name
+def fields_of(request: type[BaseModel], kind: Kind) -> frozenset[str]:
+    """The fields that are declared to be of a kind."""
+    marked = ((n, m) for n, field in request.model_fields.items() for m in field.metadata if isinstance(m, Opens))
+    return frozenset(name for name, mark in marked if mark.kind is kind)
 
 
 def _files_of(run: Path) -> list[Path]:
@@ -231,7 +233,7 @@ class Checker:
 
     def bind(self, path: Path) -> None:
         """Notes what a plain file holds now: the op gets the same, or nothing."""
-        if path.is_file() and path.stat().st_size <= MOST_BOUND_BYTES:
+        if os.path.isfile(path) and path.stat().st_size <= MOST_BOUND_BYTES:
             self.files[os.path.abspath(path)] = digest(read_given(path, MOST_BOUND_BYTES))
 
     # what a text could mean
@@ -271,7 +273,7 @@ class Checker:
             url = parse_url(text, ("http", "https", scheme))
             host = url.host
         except WrongUse as e:
-            raise self._refused(name, f"{_shown(text)}, which no policy's endpoints can hold: {e.message[:200]}") from e
+            raise self._refused(name, f"{_shown(text)} can be in no policy's endpoints: {e.message[:200]}") from e
         if not self.policy.knows_endpoint(scheme, host):
             raise self._refused(name, f"{_shown(f'{scheme}://{url.literal}')} is not in the policy's endpoints")
 

@@ -21,10 +21,11 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import PrivateAttr
 
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
+from profile_and_optimize.core.opens import Kind
 from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.mcp import schema
 from profile_and_optimize.mcp.answers import Answer, answer, failed, safe_text
-from profile_and_optimize.mcp.checks import check_request, policy_words, refuse_hostile
+from profile_and_optimize.mcp.checks import check_request, fields_of, policy_words, refuse_hostile
 from profile_and_optimize.mcp.consent import PLANS, QUESTION, RESOLVED, agreed, question_of, require_can_ask
 from profile_and_optimize.mcp.job import module_of
 from profile_and_optimize.mcp.policy import Decision, Policy, code_settings_of
@@ -152,7 +153,7 @@ def admit(policy: Policy, op: Op, arguments: Mapping[str, Any]) -> Admitted:
         )  # fmt: skip
     if policy.listed(op.verb) == "deny":
         raise _denied(op, policy)
-    refuse_hostile(arguments)
+    refuse_hostile(arguments, fields_of(op.request, Kind.FLAGS))
     request = parse_request(op, dict(arguments))
     files = check_request(policy, op, request)
     safety = class_of(op, request)
