@@ -12,7 +12,7 @@ from mcp_help import CAMPAIGN
 
 from profile_and_optimize.core.errors import GateRefused, PaoError, WrongUse
 from profile_and_optimize.core.names import digest
-from profile_and_optimize.evidence.bound import agreed, require_unchanged
+from profile_and_optimize.evidence.bound import holding, require_unchanged
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.mcp import tools
@@ -65,11 +65,13 @@ OPEN = [
     ("bench", {"url": U, "out": "loop/new"}), ("bench", {"url": U, "out": "//etc/new"}), ("bench", {"url": U, "out": "/"}),
     ("mock", {"stamps": "/etc/x"}), ("mock", {"answers": "/etc/passwd"}), ("mock", {"stamps": "out/x"}),
     ("evaluate", {"endpoint_url": U, "tasks": " /etc/x.jsonl"}), ("evaluate", {"endpoint_url": U, "tasks": "demo, my dir/x.jsonl"}),
-    ("evaluate", {"endpoint_url": U, "tasks": "demo", "control": "out"}), ("evaluate", {"endpoint_url": U, "tasks": "demo", "data": "t=out"}),
+    ("evaluate", {"endpoint_url": U, "tasks": "demo", "control": "out"}), ("evaluate", {"endpoint_url": U, "tasks": "demo",
+    "data": "t=out"}),
     ("evaluate", {"model": "m", "tasks": "demo", "engine_flags": '--x \'{"a": "\\u002fetc\\u002fpasswd"}\''}),
     ("evaluate", {"model": "m", "tasks": "demo", "engine_flags": '--x \'{"a": {"b": ["q", "my dir/t.jinja"]}}\''}),
     ("evaluate", {"model": "m", "tasks": "demo", "engine_python": " /usr/bin/python3"}),
-    ("run_controlled_ab", {**AB, "flags": "--chat-template '/'etc/passwd"}), ("run_controlled_ab", {**AB, "flags": "--chat-template \\/etc/x"}),
+    ("run_controlled_ab", {**AB, "flags": "--chat-template '/'etc/passwd"}), ("run_controlled_ab", {**AB,
+    "flags": "--chat-template \\/etc/x"}),
     ("run_controlled_ab", {**AB, "flags": "--chat-template='my dir/t.jinja'"}), ("run_controlled_ab", {**AB, "flags": "--x=y=~/t"}),
     ("run_controlled_ab", {**AB, "env": "A=b:/etc/x"}), ("run_controlled_ab", {**AB, "env": "A='my dir/x'"}),
     ("run_controlled_ab", {**AB, "baseline_flags": "--x @/etc/args"}), ("run_controlled_ab", {**AB, "model": "linked"}),
@@ -78,14 +80,19 @@ OPEN = [
     ("run_controlled_ab", {**AB, "campaigns_dir": "out"}), ("run_controlled_ab", {**AB, "model": "s3:/bucket"}),
     ("run_variant_ab", {"model": "m", "arms": "out/arms.tsv"}), ("lint", {"results": ("q.jsonl", "out")}),
     ("optimize", {"model": "m", "vendor": "out"}), ("optimize", {"model": "m", "ptq_python": "/usr/bin/python3"}),
-    ("optimize", {"resume": "../secret"}), ("accuracy_gate", {"base": "out", "candidate": "x"}), ("verify", {"campaign": "x", "against": "out/x"}),
-    ("quantize", {"model": "m", "target": "int8", "match_vendor": "linked"}), ("quantize", {"model": "m", "target": "int8", "calib": "out/x.jsonl"}),
-    ("report_smoke", {"out": "out/x.pdf"}), ("tools", {"action": "list", "tools_dir": "/opt"}), ("import_variant_ab", {"campaign": "x", "bundle": "out"}),
+    ("optimize", {"resume": "../secret"}), ("accuracy_gate", {"base": "out", "candidate": "x"}), ("verify", {"campaign": "x",
+    "against": "out/x"}),
+    ("quantize", {"model": "m", "target": "int8", "match_vendor": "linked"}), ("quantize", {"model": "m", "target": "int8",
+    "calib": "out/x.jsonl"}),
+    ("report_smoke", {"out": "out/x.pdf"}), ("tools", {"action": "list", "tools_dir": "/opt"}), ("import_variant_ab", {"campaign": "x",
+    "bundle": "out"}),
     ("pad_experts", {"model": "m", "out": "~/padded"}), ("levers", {"python": "/usr/bin/python3"}),
 ]  # fmt: skip
 HOSTS = (
-    "10.0.0.1", "2130706433", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1@10.0.0.1", "127.0.0.1:80@h", "localhost.evil.example", "[::ffff:10.0.0.1]",
-    "[::1%25eth0]", "169.254.169.254", "metadata.google.internal.", "127.0.0.1\\@h", "127.0.0.1 .h", "ｌocalhost", "127。0。0。1", "localhost:99999",
+    "10.0.0.1", "2130706433", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1@10.0.0.1", "127.0.0.1:80@h", "localhost.evil.example",
+    "[::ffff:10.0.0.1]",
+    "[::1%25eth0]", "169.254.169.254", "metadata.google.internal.", "127.0.0.1\\@h", "127.0.0.1 .h", "ｌocalhost", "127。0。0。1",
+    "localhost:99999",
     "localhost:0", "127.0.0.1#@h", "[::1]x", "0.0.0.0", "[::]", "127.0.0.1,h", "*", "",
 )  # fmt: skip
 
@@ -117,7 +124,8 @@ def test_a_url_that_leads_elsewhere_is_refused_in_every_field_that_takes_one(tra
 
 @pytest.mark.parametrize("row", [
     "x\tvllm\t--chat-template 'my dir/t.jinja'\tA=1\tl\t\t\t", "x\tvllm\t--a 1\tA=/etc/x\tl\t\t\t", "x\tvllm\t--a 1\tA=1\tl\t\t\tout",
-    "x\tvllm\t--a 1\tA=1\tl\t\t\tlinked", "x\tvllm\t--a http://10.0.0.1\tA=1\tl\t\t\t", "x\tvllm\t--a '{\"b\": \"\\u002fetc\\u002fx\"}'\tA=1\tl\t\t\t",
+    "x\tvllm\t--a 1\tA=1\tl\t\t\tlinked", "x\tvllm\t--a http://10.0.0.1\tA=1\tl\t\t\t",
+    "x\tvllm\t--a '{\"b\": \"\\u002fetc\\u002fx\"}'\tA=1\tl\t\t\t",
 ])  # fmt: skip
 def test_a_table_of_arms_is_judged_as_the_op_reads_it(trap: Path, row: str) -> None:
     (trap / "arms.tsv").write_text(f"{HEAD}base\tvllm\t--a 1\tX=2\tnone\t\t\t\n{row}\n")
@@ -142,9 +150,11 @@ def test_a_campaign_file_is_judged_as_the_op_reads_it(trap: Path, old: str, new:
 
 @pytest.mark.parametrize(("verb", "values"), [
     ("bench", {"url": U, "workload": "w", "data": "w=q.jsonl"}), ("bench", {"url": U, "model": "org/name"}),
-    ("bench", {"url": "http://LOCALHOST.:1/v1"}), ("bench", {"url": "http://[0:0:0:0:0:0:0:1]:80"}), ("bench", {"url": U, "out": "new/deep"}),
+    ("bench", {"url": "http://LOCALHOST.:1/v1"}), ("bench", {"url": "http://[0:0:0:0:0:0:0:1]:80"}), ("bench", {"url": U,
+    "out": "new/deep"}),
     ("run_controlled_ab", {**AB, "flags": '--compilation-config \'{"level": 3, "sizes": [1, 2]}\'', "env": "A=1 B=x:y"}),
-    ("run_controlled_ab", {**AB, "lever": "half the batch, ~5% / token: 3 / 4 of it"}), ("run_variant_ab", {"arms": "arms.tsv", "model": "m"}),
+    ("run_controlled_ab", {**AB, "lever": "half the batch, ~5% / token: 3 / 4 of it"}), ("run_variant_ab", {"arms": "arms.tsv",
+    "model": "m"}),
     ("evaluate", {"endpoint_url": U, "tasks": "gsm8k, q.jsonl"}), ("lint", {"results": ("q.jsonl", "m")}), ("tools", {"action": "list"}),
 ])  # fmt: skip
 def test_an_honest_request_is_let_in(trap: Path, verb: str, values: dict[str, Any]) -> None:
@@ -162,7 +172,8 @@ def test_every_setting_of_every_arm_of_a_table_is_a_line_of_its_own(trap: Path) 
     lines = tried(trap, "run_variant_ab", arms="arms.tsv", model="m").question.splitlines()
     assert {
         "arm 'base': 'vllm'", "arm 'baseline-again': 'vllm'", "arm 'evil': 'vllm'", "arm 'evil', environment: 'LD_PRELOAD=x.so'",
-        "arm 'evil', environment: 'OMP=1'", "arm 'evil', flag: '--max-num-seqs 4'", "arm 'evil', flag: '--x a b'", "arm 'evil', checkpoint: 'm'",
+        "arm 'evil', environment: 'OMP=1'", "arm 'evil', flag: '--max-num-seqs 4'", "arm 'evil', flag: '--x a b'",
+        "arm 'evil', checkpoint: 'm'",
     } <= set(lines)  # fmt: skip
     data = (trap / "arms.tsv").read_bytes()
     assert f"file '{trap}/arms.tsv': sha256 {digest(data)}" in lines
@@ -212,7 +223,7 @@ def test_a_file_that_changed_after_the_question_is_not_run(trap: Path, tmp_path:
 def test_whoever_opens_a_file_that_was_agreed_to_gets_those_bytes_or_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("[1]")
-    with agreed({str(path): digest(b"[1]")}):
+    with holding({str(path): digest(b"[1]")}):
         assert read_given(path) == b"[1]" and read_json(path) == [1]
         path.write_text("[2]")
         for read in (read_given, read_json):

@@ -18,7 +18,7 @@ _AGREED: dict[str, str] = {}
 
 
 @contextmanager
-def agreed(files: Mapping[str, str]) -> Iterator[None]:
+def holding(files: Mapping[str, str]) -> Iterator[None]:
     """Within it, the files of these absolute paths have to have these sha256."""
     _AGREED.update(files)
     try:

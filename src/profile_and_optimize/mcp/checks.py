@@ -15,17 +15,17 @@ import yaml
 from pydantic import BaseModel
 
 from profile_and_optimize.campaign.checkpoints import JOBS
-from profile_and_optimize.core.errors import GateRefused, PaoError, WrongUse
+from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.opens import MODEL, PATH, URL, Kind, Opens
 from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.evidence.folder import find_run, workspace
 from profile_and_optimize.evidence.given import read_given
-from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.evidence.reading import strict_json
 from profile_and_optimize.mcp.policy import Policy
 from profile_and_optimize.mcp.readings import is_home, paths_in, readings
 from profile_and_optimize.ops.base import Op, Request, Safety
-from profile_and_optimize.ops.config import load_config, read_yaml
+from profile_and_optimize.ops.config import config_of, read_yaml
 from profile_and_optimize.ops.corpus import public
 from profile_and_optimize.optimize.arms_tsv import parse_arms
 from profile_and_optimize.report.words import plain
@@ -80,9 +80,10 @@ def check_request(policy: Policy, op: Op, request: Request) -> dict[str, str]:
     run = run_of(policy, given, "campaign") or run_of(policy, given, "resume")
     if run is not None:
         for path in _files_of(run):
+            if path.is_symlink():
+                raise Corrupted("a link, which is not followed", where=str(path), next="remove it")
             inner = Checker(policy, f"{path.relative_to(run)}: ", checker.files)
-            inner.bind(path)
-            inner.every(read_json(path))
+            inner.every(_json(inner.noted(path, MOST_BOUND_BYTES), path))
     return checker.files
 
 
@@ -90,6 +91,13 @@ def fields_of(request: type[BaseModel], kind: Kind) -> frozenset[str]:
     """The fields that are declared to be of a kind."""
     marked = ((n, m) for n, field in request.model_fields.items() for m in field.metadata if isinstance(m, Opens))
     return frozenset(name for name, mark in marked if mark.kind is kind)
+
+
+def _json(data: bytes, path: Path) -> Any:
+    try:
+        return strict_json(data)
+    except ValueError as e:
+        raise Corrupted(f"not JSON: {e}", where=str(path), next="pao verify names all that is wrong with a run") from e
 
 
 def _files_of(run: Path) -> list[Path]:
@@ -177,9 +185,9 @@ class Checker:
         path = Path(self.policy.workspace / text)
         inner = Checker(self.policy, f"{text}: ", self.files)
         if kind is Kind.CAMPAIGN:
-            inner.request(load_config(path))
+            inner.request(config_of(self.noted(path), path))
         elif kind is Kind.ARMS:
-            for arm in parse_arms(read_given(path, MOST_FILE_BYTES), path.name):
+            for arm in parse_arms(self.noted(path), path.name):
                 inner.every(
                     {"flags": arm.flags, "env": [f"{k}={v}" for k, v in arm.env], "lever": arm.lever, "id": arm.id}
                 )
@@ -190,7 +198,7 @@ class Checker:
     def _yaml(self, path: Path, text: str) -> Any:
         """Of another program. One with tags of its own says more than we can read."""
         try:
-            return read_yaml(read_given(path, MOST_FILE_BYTES))
+            return read_yaml(self.noted(path))
         except (yaml.YAMLError, ValueError) as e:
             raise self._refused(text, f"its YAML cannot be judged: {str(e).splitlines()[0][:120]}") from e
 
@@ -213,8 +221,8 @@ class Checker:
             for link in self._links(name, path):
                 if not self.policy.holds(link):
                     raise self._refused(name, f"{_shown(text)} holds a link to elsewhere: {_shown(link.name)}")
-        elif follows:
-            self.bind(path)
+        elif follows and os.path.isfile(path) and path.stat().st_size <= MOST_BOUND_BYTES:
+            self.noted(path, MOST_BOUND_BYTES)
 
     def _links(self, name: str, folder: Path) -> Iterator[Path]:
         seen = 0
@@ -231,10 +239,13 @@ class Checker:
         kept = (d.kept for d in (*data_sets().values(), *public().values()))
         return self.policy.holds(path) or any(path == k and not path.is_symlink() for k in kept)
 
-    def bind(self, path: Path) -> None:
-        """Notes what a plain file holds now: the op gets the same, or nothing."""
-        if os.path.isfile(path) and path.stat().st_size <= MOST_BOUND_BYTES:
-            self.files[os.path.abspath(path)] = digest(read_given(path, MOST_BOUND_BYTES))
+    def noted(self, path: Path, most: int = MOST_FILE_BYTES) -> bytes:
+        """What a plain file holds now. Its digest is noted, so that the op gets the same or nothing: what is judged here, what a
+        person is shown and what runs are one content. Raises GateRefused for a file that changed in between."""
+        data, place = read_given(path, most), os.path.abspath(path)
+        if self.files.setdefault(place, digest(data)) != digest(data):
+            raise GateRefused("it changed while it was judged", where=str(path), next="call again")
+        return data
 
     # what a text could mean
 

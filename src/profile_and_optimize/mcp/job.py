@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import BrokeMidway, PaoError
-from profile_and_optimize.evidence.bound import agreed, require_unchanged
+from profile_and_optimize.evidence.bound import holding, require_unchanged
 from profile_and_optimize.ops import MODULES
 from profile_and_optimize.ops.base import Op, Result, envelope, parse_request
 
@@ -59,7 +59,7 @@ def _run(asked: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
             if asked["module"] not in MODULES:
                 raise BrokeMidway("no such file of ops", where=asked["module"])
             op = _op(asked["module"])
-            with agreed(asked["files"]):
+            with holding(asked["files"]):
                 require_unchanged(asked["files"])
                 result: Result = op.run(
                     parse_request(op, asked["values"]), lambda line: print(json.dumps(line), file=progress)

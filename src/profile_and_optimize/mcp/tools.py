@@ -22,6 +22,7 @@ from pydantic import PrivateAttr
 
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
 from profile_and_optimize.core.opens import Kind
+from profile_and_optimize.evidence.bound import holding
 from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.mcp import schema
 from profile_and_optimize.mcp.answers import Answer, answer, failed, safe_text
@@ -156,6 +157,12 @@ def admit(policy: Policy, op: Op, arguments: Mapping[str, Any]) -> Admitted:
     refuse_hostile(arguments, fields_of(op.request, Kind.FLAGS))
     request = parse_request(op, dict(arguments))
     files = check_request(policy, op, request)
+    # What is shown is read again, by the op: it has to be what was judged.
+    with holding(files):
+        return _admitted(policy, op, request, files)
+
+
+def _admitted(policy: Policy, op: Op, request: Request, files: Mapping[str, str]) -> Admitted:
     safety = class_of(op, request)
     decision = policy.decides(op, safety)
     if decision == "deny":
