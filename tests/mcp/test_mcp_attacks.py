@@ -86,6 +86,8 @@ OPEN = [
     "calib": "out/x.jsonl"}),
     ("report_smoke", {"out": "out/x.pdf"}), ("tools", {"action": "list", "tools_dir": "/opt"}), ("import_variant_ab", {"campaign": "x",
     "bundle": "out"}),
+    ("run_controlled_ab", {**AB, "env": "CXXFLAGS=-I/etc/x"}), ("run_controlled_ab", {**AB, "flags": "--x \\\\x2fetc/x"}),
+    ("run_controlled_ab", {**AB, "flags": "--x ${HOME}/x"}), ("run_controlled_ab", {**AB, "flags": "--x !/etc/x"}),
     ("pad_experts", {"model": "m", "out": "~/padded"}), ("levers", {"python": "/usr/bin/python3"}),
 ]  # fmt: skip
 HOSTS = (

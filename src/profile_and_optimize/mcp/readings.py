@@ -20,7 +20,11 @@ ROUNDS, MOST_READINGS = 4, 400
 MOST_WORDS, LONGEST_PATH_WORDS = 400, 12
 # What may stand around a path: a list's commas, an option's =, quotes and brackets, the marks of files of arguments.
 APART = re.compile(r"[\s,;:=|\"'`{}\[\]()<>@&?#]+")
-_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[/\"\\bfnrt])")
+# Of JSON, YAML and C.
+_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}|[0-7]{3}|[/\"'\\bfnrt])")
+_VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
+# A path after a short option (-I/etc), or after a mark that no name of a folder ends in.
+_GLUED = re.compile(r"^-[A-Za-z]+(?=/)|[^\w./)-](?=/)")
 _HOME = re.compile(r"~(?:/|$|[A-Za-z_][\w.-]*(?:/|$))")
 
 
@@ -53,7 +57,11 @@ def _unwrapped(text: str) -> Iterator[str]:
 
 
 def _unescaped(hit: re.Match[str]) -> str:
-    return str(json.loads(f'"{hit.group()}"'))
+    code = hit.group()[1:]
+    if code[0] in "uUx":
+        number = int(code[1:], 16)
+        return chr(number) if number < 0x110000 else ""
+    return chr(int(code, 8)) if code.isdecimal() else {"b": "", "f": " ", "n": "\n", "r": " ", "t": " "}.get(code, code)
 
 
 def _shell(text: str) -> list[str]:
@@ -85,23 +93,27 @@ def _inside(value: Any) -> Iterator[str]:
 def paths_in(text: str, workspace: str) -> Iterator[str]:
     """What in a text could be a path: the whole, each word, and words side by side, as a path may hold blanks and commas.
 
-    Raises WrongUse for a text with slashes and too many words.
+    Raises WrongUse for a text with slashes and too many words, and for one with a variable of the environment.
     """
+    if _VARIABLE.search(text):
+        raise WrongUse("a program may put a variable of the environment there", next="write its value")
+    # A workspace whose own name holds blanks is no two words.
+    text = re.sub(rf"(?:(?<=^)|(?<=[\s,;:=|\"'`{{}}\[\]()<>@&?#])){re.escape(workspace)}/+", "./", text)
     if len(text) < 4096 and "\n" not in text:
         yield text
     words = [m.span() for m in re.finditer(r"[^\s,;:=|\"'`{}\[\]()<>@&?#]+", text)]
     if len(words) > MOST_WORDS and os.sep in text:
         raise WrongUse("this text is too long to be judged for paths", next="give fewer words, or no slashes")
+    side_by_side = LONGEST_PATH_WORDS if len(words) <= MOST_WORDS else 1
     for i, (start, end) in enumerate(words):
         if not text[start:end].strip(os.sep):
             continue
-        first = text[start:end].partition(os.sep)[0]
-        for _, stop in words[i : i + LONGEST_PATH_WORDS]:
+        for _, stop in words[i : i + side_by_side]:
             part = text[start:stop]
+            for hit in _GLUED.finditer(part):
+                yield part[hit.end() :]
             if os.sep in part or ".." in part or is_home(part) or os.path.lexists(os.path.join(workspace, part)):
                 yield part
-            if not first:
-                break  # absolute: its shortest form leads outside if any does
 
 
 def is_home(text: str) -> bool:
