@@ -24,7 +24,7 @@ APART = re.compile(r"[\s,;:=|\"'`{}\[\]()<>@&?#]+")
 _ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}|[0-7]{3}|[/\"'\\bfnrt])")
 _VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
 # A path after a short option (-I/etc), or after a mark that no name of a folder ends in.
-_GLUED = re.compile(r"^-[A-Za-z]+(?=/)|[^\w./)-](?=/)")
+_GLUED = re.compile(r"^-[A-Za-z]+(?=/)|[+*!^\\$](?=/)")
 _HOME = re.compile(r"~(?:/|$|[A-Za-z_][\w.-]*(?:/|$))")
 
 
@@ -96,7 +96,10 @@ def paths_in(text: str, workspace: str) -> Iterator[str]:
     Raises WrongUse for a text with slashes and too many words, and for one with a variable of the environment.
     """
     if _VARIABLE.search(text):
-        raise WrongUse("a program may put a variable of the environment there", next="write its value")
+        raise WrongUse(
+            "the policy cannot judge a variable of the environment, which a program may put there",
+            next="write its value",
+        )
     # A workspace whose own name holds blanks is no two words.
     text = re.sub(rf"(?:(?<=^)|(?<=[\s,;:=|\"'`{{}}\[\]()<>@&?#])){re.escape(workspace)}/+", "./", text)
     if len(text) < 4096 and "\n" not in text:
