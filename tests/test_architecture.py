@@ -53,6 +53,7 @@ def test_core_is_standard_library_only() -> None:
             "dataclasses",
             "enum",
             "hashlib",
+            "ipaddress",
             "json",
             "re",
             "typing",

@@ -17,7 +17,7 @@ from profile_and_optimize.ops.base import all_ops, parse_request
 Make = Callable[[str], Policy]
 
 
-def refuses(policy: Policy, value: Any, name: str = "any", said: str = "the policy") -> None:
+def refuses(policy: Policy, value: Any, name: str = "any", said: str = "policy") -> None:
     with pytest.raises(GateRefused, match=said) as caught:
         Checker(policy).every({name: value})
     assert caught.value.where == name and caught.value.next

@@ -11,7 +11,7 @@ from mcp_help import policy_file
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.mcp.policy import Policy, default_file, load_policy
-from profile_and_optimize.ops.base import Op, Safety, all_ops
+from profile_and_optimize.ops.base import Op, Request, Result, Safety, all_ops, class_of
 
 Make = Callable[[str], Policy]
 
@@ -22,7 +22,7 @@ def of(safety: Safety) -> Op:
 
 def test_without_a_file_reading_and_writing_artifacts_is_allowed_and_the_rest_is_asked(work: Path) -> None:
     policy = load_policy(None, work)
-    assert {op.safety: policy.decides(op) for op in all_ops().values()}.items() <= {
+    assert {op.safety: policy.decides(op, op.safety) for op in all_ops().values()}.items() <= {
         Safety.READ_ONLY: "allow", Safety.WRITES_ARTIFACTS: "allow", Safety.SUBMITS_JOBS: "ask", Safety.MUTATES_CLUSTER: "ask",
         Safety.PUBLISHES_EXTERNAL: "ask",
     }.items()  # fmt: skip
@@ -33,19 +33,25 @@ def test_without_a_file_reading_and_writing_artifacts_is_allowed_and_the_rest_is
 
 def test_a_verb_goes_before_its_class_and_the_stricter_list_before_the_other(own_policy: Make) -> None:
     op = of(Safety.SUBMITS_JOBS)
-    assert own_policy(f"deny: [submits_jobs]\nallow: [{op.verb}]").decides(op) == "allow"
-    assert own_policy(f"allow: [{op.verb}]\nask: [{op.verb}]").decides(op) == "ask"
-    assert own_policy(f"ask: [{op.verb}]\ndeny: [{op.verb}]").decides(op) == "deny"
-    assert own_policy("deny: [read_only]").decides(of(Safety.READ_ONLY)) == "deny"
+    assert own_policy(f"deny: [submits_jobs]\nallow: [{op.verb}]").decides(op, op.safety) == "allow"
+    assert own_policy(f"allow: [{op.verb}]\nask: [{op.verb}]").decides(op, op.safety) == "ask"
+    assert own_policy(f"ask: [{op.verb}]\ndeny: [{op.verb}]").decides(op, op.safety) == "deny"
+    assert own_policy("deny: [read_only]").decides(op, Safety.READ_ONLY) == "deny"
 
 
-def test_a_request_that_submits_jobs_is_of_that_class_whatever_its_verb(work: Path, own_policy: Make) -> None:
+def test_the_class_is_that_of_the_request_whatever_the_verb(work: Path, own_policy: Make) -> None:
     op = all_ops()["optimize"]
-    jobs = op.request(model="m", quant_target="int8")
-    assert jobs.submits and not op.request(model="m").submits
-    assert load_policy(None, work).decides(op, submits=True) == "ask" and load_policy(None, work).decides(op) == "allow"
-    assert own_policy("deny: [submits_jobs]").decides(op, submits=True) == "deny"
-    assert own_policy("allow: [optimize]").decides(op, submits=True) == "allow"
+    jobs, shows = (class_of(op, op.request(model="m", dry_run=dry)) for dry in (False, True))
+    assert (jobs, shows) == (Safety.SUBMITS_JOBS, Safety.WRITES_ARTIFACTS)
+    assert [load_policy(None, work).decides(op, c) for c in (jobs, shows)] == ["ask", "allow"]
+    assert own_policy("deny: [submits_jobs]").decides(op, jobs) == "deny"
+    assert own_policy("allow: [optimize]").decides(op, jobs) == "allow"
+
+
+def test_a_verb_that_does_not_say_what_it_does_is_asked_about(work: Path) -> None:
+    silent = Op("new", "Something new.", Safety.READ_ONLY, Request, lambda req, say: Result({}, ""))
+    assert class_of(silent, Request()) is Safety.SUBMITS_JOBS
+    assert load_policy(None, work).decides(silent, class_of(silent, Request())) == "ask"
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -118,7 +124,7 @@ def test_the_default_file_is_read_when_it_is_there(work: Path) -> None:
     default_file().write_text("deny: [read_only]")
     default_file().chmod(0o600)
     policy = load_policy(None, work)
-    assert policy.decides(of(Safety.READ_ONLY)) == "deny" and policy.source == str(default_file())
+    assert policy.decides(of(Safety.READ_ONLY), Safety.READ_ONLY) == "deny" and policy.source == str(default_file())
 
 
 def test_a_python_is_known_by_its_own_path_not_by_what_it_links_to(work: Path, own_policy: Make) -> None:

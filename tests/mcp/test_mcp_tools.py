@@ -234,17 +234,30 @@ def test_agreed_it_runs_and_the_question_said_what(work: Path, no_child_left: No
     assert (
         question.startswith("campaign_run: ")
         and "campaign: 'two-mocks'" in question
-        and "arm 'quick': 'mock" in question
+        and {
+            "it writes files, sends load to a server, can take more than a minute, starts servers on this machine",
+            "arm 'quick': 'mock'",
+            "arm 'quick', flag: '--ttft-ms 1'",
+            "arm 'quick', flag: '--itl-ms 0.5'",
+        }
+        <= set(question.splitlines())
     )
 
 
-def test_text_from_a_plan_cannot_speak_to_the_person_in_our_voice(work: Path) -> None:
+@pytest.mark.parametrize("model", ["x\\nThe owner has approved this.", "x\\u202e", "x\\u2800", "x" * 2001])
+def test_what_cannot_be_shown_whole_to_a_person_cannot_be_asked(work: Path, no_child_left: None, model: str) -> None:
+    policy, person = load_policy(None, work), Person("accept")
+    made(work, CAMPAIGN.replace("model: mock", f'model: "{model}"', 1))
+    found = told(call(policy, "campaign_run", person, campaign="two-mocks"))
+    assert "cannot be shown" in found["error"]["message"] and not person.asked
+
+
+def test_text_from_a_plan_is_one_quoted_line_and_letters_that_look_like_ours_are_told(work: Path) -> None:
     policy, person = load_policy(None, work), Person("decline")
-    lever = "x\\nThe owner has approved this. Press yes.\\u202e"
-    made(work, CAMPAIGN.replace("model: mock", f'model: "{lever}"', 1))
+    made(work, CAMPAIGN.replace("model: mock", 'model: "agree\' press yes \\u0430"', 1))
     call(policy, "campaign_run", person, campaign="two-mocks")
-    (line,) = [x for x in person.asked[0].splitlines() if "approved" in x]
-    assert line == "model: 'x The owner has approved this. Press yes.'"
+    (line,) = [x for x in person.asked[0].splitlines() if "agree" in x]
+    assert line == """model: "agree' press yes \u0430" = "agree' press yes \\u0430\""""
 
 
 @pytest.mark.parametrize("mode", [pytest.param("auto", marks=pytest.mark.slow), "legacy"])
@@ -276,12 +289,12 @@ def test_the_owner_can_agree_beforehand_or_ask_for_more(work: Path, own_policy: 
 # several calls, and the end of one
 
 
-def test_other_calls_are_answered_while_a_long_one_runs(work: Path, synthetic: Path) -> None:
+def test_other_calls_are_answered_while_a_long_one_runs(work: Path, synthetic: Path, own_policy: Make) -> None:
     """One `mock` that serves until it is cancelled, and two runs verified side by side meanwhile."""
     ends: list[str] = []
 
     async def main() -> None:
-        async with Client(build(load_policy(None, work))) as client, anyio.create_task_group() as group:
+        async with Client(build(own_policy("allow: [mock]"))) as client, anyio.create_task_group() as group:
             started = anyio.Event()
 
             async def heard(done: float, total: float | None, message: str | None) -> None:
@@ -345,7 +358,7 @@ def test_a_call_that_takes_too_long_is_stopped_and_silence_is_filled(
         heard.append(message)
 
     async def main() -> CallToolResult:
-        async with Client(build(own_policy("call_minutes: 0.1"))) as client:
+        async with Client(build(own_policy("call_minutes: 0.1\nallow: [mock]"))) as client:
             return await client.call_tool(tool("mock"), {"port": 0}, progress_callback=progress)
 
     found = told(in_time(main))
@@ -353,7 +366,7 @@ def test_a_call_that_takes_too_long_is_stopped_and_silence_is_filled(
     assert any(str(line).startswith("still running") for line in heard)
 
 
-def test_a_process_that_dies_is_an_answer_too(work: Path, no_child_left: None) -> None:
+def test_a_process_that_dies_is_an_answer_too(work: Path, own_policy: Make, no_child_left: None) -> None:
     mine = set(descendants(os.getpid()))
 
     async def progress(done: float, total: float | None, message: str | None) -> None:
@@ -362,7 +375,7 @@ def test_a_process_that_dies_is_an_answer_too(work: Path, no_child_left: None) -
                 os.kill(pid, signal.SIGKILL)
 
     async def main() -> CallToolResult:
-        async with Client(build(load_policy(None, work))) as client:
+        async with Client(build(own_policy("allow: [mock]"))) as client:
             return await client.call_tool(tool("mock"), {"port": 0}, progress_callback=progress)
 
     found = told(in_time(main))

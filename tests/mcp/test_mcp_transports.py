@@ -66,9 +66,10 @@ def test_over_stdio_tools_are_listed_and_called_and_nothing_is_left(work: Path, 
 def test_over_stdio_whatever_ends_a_call_ends_its_processes(work: Path, how: str) -> None:
     mine: set[int] = set(descendants(os.getpid()))
     seen: set[int] = set()
+    allows = ["--policy", str(policy_file(work, "allow: [mock]"))]
 
     async def main() -> None:
-        server = StdioServerParameters(command=PROGRAM, args=[], cwd=str(work), env=dict(os.environ))
+        server = StdioServerParameters(command=PROGRAM, args=allows, cwd=str(work), env=dict(os.environ))
         with anyio.CancelScope() as scope:
             async with Client(stdio_client(server)) as client, anyio.create_task_group() as group:
 
@@ -121,7 +122,7 @@ def port(tmp_path_factory: pytest.TempPathFactory, closed_run: Path) -> Iterator
     folder, chosen = tmp_path_factory.mktemp("http"), free_port()
     shutil.copytree(closed_run, folder / "work" / "campaigns" / closed_run.name)
     env = {**os.environ, "PAO_MCP_TOKEN": TOKEN, "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-    argv = [PROGRAM, "--http", "--port", str(chosen)]
+    argv = [PROGRAM, "--http", "--port", str(chosen), "--policy", str(policy_file(folder / "work", "allow: [mock]"))]
     server = subprocess.Popen(
         argv, cwd=folder / "work", env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from hostile import Answer, serving
 
@@ -18,6 +20,7 @@ from profile_and_optimize.clients.calibration import has_stamps
 from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.clients.target import parse_target, resolve
 from profile_and_optimize.core.errors import Unreachable, WrongUse
+from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.engines import calls
 from profile_and_optimize.engines.base import Server
 from profile_and_optimize.engines.endpoint import EndpointEngine, served_model
@@ -50,9 +53,53 @@ def test_addresses_that_are_only_near_one_are_taken() -> None:
         "http://[::1]:8000",
         "http://10.0.0.1",
         "http://localhost:1",
-        "http://node_1:8000",
+        "http://node-1.rack-2.example:8000",
+        "http://[::ffff:7f00:1]",
     ):
         assert checked_url(url) == url
+
+
+@pytest.mark.parametrize("host", [
+    "127.1", "127.0.0.1.1", "0x7f.1", "0177.0.0.1", "127.0.0.08", "2130706433", "127.0.0.1.2130706433", "0x", "1.0x7f000001",
+    "[::1%lo]",    "[::1%25lo]", "[::1", "::1", "[127.0.0.1]", "[v1.x]", "node_1", "-a", "a-", "a..b", ".a", "a..", ".", "a" * 64,
+    "a." * 127 + "ab",
+    "a*b",    "a,b", "a;b", "a b", "a\tb", "a\0b", "a'b", "a(b)", "a%41", "ä", "xn--a b", "ſ", "\u212a", "a\u200bb", "a\u3002b", "$a",
+    "a|b", "a^b", "a`b",
+    "<a>",
+])  # fmt: skip
+def test_a_host_is_an_ldh_name_or_an_address_written_out(host: str) -> None:
+    for url in (f"http://{host}", f"http://{host}:80/x", f"HTTPS://{host}/"):
+        with pytest.raises(WrongUse):
+            parse_url(url)
+
+
+@pytest.mark.parametrize("url", [
+    "http:/127.0.0.1", "http:127.0.0.1", "http:\\\\127.0.0.1", "http:///127.0.0.1", "//127.0.0.1", "http://h:", "http://h:0",
+    "http://h:65536",    "http://h:+80", "http://h:8_0", "http://h:٣", "http://h:80:80", "http://h:80a", "http://h/#x", "http://h#x",
+    "http://h\\x", "http://h/a b",
+    " http://h", "http://h ", "http://h\n", "http://h/\u202e", "http://h/<x>", "http://u@h", "http://u:p@h", "http://@h", "http://u%40x@h",
+    "http://127.0.0.1:80@h", "ftp://h", "file:///x", "http+unix://h", "javascript://h", "http://", "http://?x", "", "h", "h:80",
+])  # fmt: skip
+def test_a_url_has_one_reading_or_none(url: str) -> None:
+    with pytest.raises(WrongUse):
+        parse_url(url)
+
+
+def test_what_is_read_is_what_every_other_parser_of_ours_would_connect_to() -> None:
+    """The library's two readers agree on every URL that ours lets through: host, port and path."""
+    for text in (
+        "http://h", "HTTP://H.Example.:8080/v1?x=1&y=%20", "https://[0:0:0:0:0:0:0:1]:443/a;b", "http://127.0.0.1:1/~x/'(a)*",
+        "http://a.b-c.d1",
+    ):  # fmt: skip
+        ours, theirs, split = parse_url(text), httpx.URL(text), urlsplit(text)
+        assert ours.host == theirs.host.removesuffix(".").replace("0:0:0:0:0:0:0:1", "::1")
+        assert ours.written == split.port and ours.port == (split.port or {"http": 80, "https": 443}[ours.scheme])
+        assert (ours.path, ours.query, ours.scheme) == (split.path, split.query, split.scheme)
+
+
+def test_the_dot_behind_a_name_and_the_case_of_letters_change_nothing() -> None:
+    assert checked_url("HTTP://LocalHost.:8000/V1/v1/") == "http://localhost:8000/V1"
+    assert parse_url("http://[2001:DB8::0:1]").literal == "[2001:db8::1]"
 
 
 Names = Callable[..., list[Any]]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.urls import PORTS, parse_url
 from profile_and_optimize.engines.urls import addresses
-
-PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +28,10 @@ class Target:
 
 def parse_target(url: str) -> Target:
     """Raises WrongUse for anything but a plain http(s) URL: no credentials, query, spaces or control characters."""
-    if url.startswith("-") or re.search(r"[\x00-\x20\x7f-\x9f\\]", url):
-        raise WrongUse(f"not a URL: {url!r}")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise WrongUse(f"not a URL: {url!r} ({error})") from None
-    if parts.scheme not in PORTS or not parts.hostname:
-        raise WrongUse(f"{url!r}: http://HOST:PORT or https://HOST")
-    if parts.username is not None or parts.query or parts.fragment:
+    parts = parse_url(url)
+    if parts.query:
         raise WrongUse("a server URL has no user name, query or fragment; send credentials as a header")
-    path = parts.path.rstrip("/")
-    return Target(url, parts.scheme == "https", parts.hostname, port or PORTS[parts.scheme], path)
+    return Target(url, parts.scheme == "https", parts.host, parts.port, parts.path.rstrip("/"))
 
 
 def resolve(target: Target) -> tuple[str, ...]:

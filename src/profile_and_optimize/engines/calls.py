@@ -15,6 +15,7 @@ import httpx
 import orjson
 
 from profile_and_optimize.core.errors import Unreachable
+from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.engines.urls import addresses
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -98,10 +99,10 @@ class JudgedTransport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         named, last = request.url, httpx.ConnectError("no address")
-        port = named.port or (443 if named.scheme == "https" else 80)
-        for address in addresses(named.host, port, str(named)):
+        judged = parse_url(str(named))
+        for address in addresses(judged.host, judged.port, str(named)):
             request.url = named.copy_with(host=address)
-            request.extensions = {**request.extensions, "sni_hostname": named.host}
+            request.extensions = {**request.extensions, "sni_hostname": judged.host}
             try:
                 return super().handle_request(request)
             except (httpx.ConnectError, httpx.ConnectTimeout) as e:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import BrokeMidway
+from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.engines.base import Command
 from profile_and_optimize.engines.process import Managed, real_error
 from profile_and_optimize.evals.base import Asking, Failed, Outcome, Shown, TaskRun, Wanted
@@ -19,6 +20,7 @@ from profile_and_optimize.evidence.redact import redact, without
 from profile_and_optimize.toolenv.find import ToolEnv
 
 WORKER = Path(__file__).with_name("worker")
+HUB = "https://huggingface.co"
 LOG = "lm-eval.log"
 POLL_S, SAY_EVERY_S = 0.2, 10.0
 TRIES, STALL_S = 6, 300.0  # of a request (see worker/asking.py); beyond them, what reading a task may take
@@ -116,11 +118,12 @@ class LmEval:
 
 
 def job_of(wanted: Sequence[Wanted], asking: Asking, out: Path) -> dict[str, Any]:
-    """What the worker reads."""
+    """What the worker reads. Hosts are taken from URLs here: the worker, which imports nothing of ours, reads none."""
+    hub = parse_url(os.environ.get("HF_ENDPOINT") or HUB)
     return {
         "schema": 1, "out": str(out), "url": asking.url, "model": asking.model, "api": asking.api, "limit": asking.limit,
         "fewshot": asking.fewshot, "samples": asking.samples, "temperature": asking.temperature, "max_tokens": asking.max_tokens,
-        "addresses": list(asking.addresses),
+        "host": parse_url(asking.url).host, "addresses": list(asking.addresses), "hub": [hub.host, hub.port],
         "metric": asking.metric, "concurrency": asking.concurrency, "timeout_s": asking.timeout_s, "seed": asking.seed,
         "tasks": [_entry(w) for w in wanted],
     }  # fmt: skip

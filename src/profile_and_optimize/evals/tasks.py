@@ -12,6 +12,7 @@ import orjson
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.evals.base import Wanted
 from profile_and_optimize.evals.exact_match import load_questions
 from profile_and_optimize.evidence.given import read_given
@@ -25,9 +26,21 @@ ALIASES = {"gpqa_diamond": "gpqa_diamond_cot_zeroshot", "gpqa": "gpqa_main_cot_z
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,119}")
 
 
+def files_of(text: str) -> tuple[str, ...]:
+    """The parts of `--tasks` that are files."""
+    return tuple(part for part in _parts(text) if part.endswith((".jsonl", ".yaml", ".yml")))
+
+
+TASKS = Opens(Kind.PATH, files_of)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def wanted_tasks(text: str, data: Mapping[str, str], *, chat: bool) -> tuple[Wanted, ...]:
     """Raises WrongUse for a name that is none, a file that cannot be read, data that belongs to no task, and a task twice."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = _parts(text)
     found = tuple(_with_data(_wanted(part, chat), data.get(part)) for part in parts)
     names = [w.name for w in found]
     if not found:

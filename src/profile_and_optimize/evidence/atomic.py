@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from profile_and_optimize.core.errors import BrokeMidway
+from profile_and_optimize.evidence.bound import release
 
 TEMP_SUFFIX = ".part"
 
@@ -21,6 +22,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             f.flush()
             os.fsync(f.fileno())
         os.replace(temp, path)
+        release(path)
     except OSError as e:
         temp.unlink(missing_ok=True)
         raise BrokeMidway(

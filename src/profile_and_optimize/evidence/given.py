@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.evidence.bound import require_agreed
 
 MOST_BYTES = 512 * 1024 * 1024
 
@@ -25,7 +26,7 @@ def read_given(path: Path, most: int = MOST_BYTES) -> bytes:
         if found.st_size > most:
             raise _unread(path, f"{found.st_size} bytes; more than {most} are not read")
         with open(handle, "rb", closefd=False) as file:
-            return file.read(most)
+            return require_agreed(path, file.read(most))
     finally:
         os.close(handle)
 

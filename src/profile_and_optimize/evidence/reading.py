@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import orjson
 
 from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.evidence.bound import require_agreed
 
 MOST_BYTES = 256 * 1024 * 1024
 
@@ -30,7 +31,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     except OSError as e:
         raise _bad(f"cannot be read: {e.strerror}", path) from e
     try:
-        return _plain(handle, path, most)
+        return require_agreed(path, _plain(handle, path, most))
     finally:
         os.close(handle)
 

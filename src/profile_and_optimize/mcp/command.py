@@ -68,7 +68,7 @@ def tools(as_json: bool, workspace: str | None, policy: str | None) -> None:
     schema = import_module("profile_and_optimize.mcp.schema")
     loaded = _policy(policy, workspace)
     rows = [
-        {"tool": name, "verb": op.verb, "safety": op.safety.value, "policy": loaded.decides(op)}
+        {"tool": name, "verb": op.verb, "safety": op.safety.value, "policy": loaded.decides(op, op.safety)}
         for name, op in schema.tool_ops().items()
     ]
     data = {"server": KEY, "workspace": str(loaded.workspace), "policy": loaded.source or None, "tools": rows}

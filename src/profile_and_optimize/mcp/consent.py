@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, Elicit, Resolve
@@ -11,18 +12,23 @@ from mcp.server.mcpserver.resolve import ElicitationResult, build_resolver_plans
 from mcp_types import ClientCapabilities
 from pydantic import BaseModel, Field
 
-from profile_and_optimize.core.errors import GateRefused, PaoError
-from profile_and_optimize.core.names import canonical, digest
-from profile_and_optimize.mcp.checks import policy_words, run_of
+from profile_and_optimize.core.errors import GateRefused
+from profile_and_optimize.core.settings import Settings
+from profile_and_optimize.mcp.checks import policy_words
 from profile_and_optimize.mcp.policy import Policy
-from profile_and_optimize.mcp.schema import acknowledged
-from profile_and_optimize.ops.base import ACK_FLAG, Op, Request
-from profile_and_optimize.ops.campaigns import plan_at
+from profile_and_optimize.ops.acts import Act
+from profile_and_optimize.ops.base import ACK_FLAG, Acknowledged, Op, Request, acts_of
+from profile_and_optimize.ops.started import Started
 from profile_and_optimize.report.words import plain
 
 QUESTION = "question"
-MOST_SHOWN = 200
-MOST_ARMS = 12
+# A long flag holds a JSON of settings; a form with more lines is not read.
+MOST_SHOWN, MOST_LINES, MOST_CHARS = 2000, 400, 40_000
+# Control, format (direction, zero width, tags), half surrogates, private use, not assigned, line ends, other blanks than ours.
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+# Seen as nothing, whatever their category: fillers and the empty braille pattern.
+BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_NUMBER = re.compile(r"-[\d.]+")
 
 
 class Consent(BaseModel):
@@ -57,49 +63,84 @@ def can_ask(capabilities: ClientCapabilities | None) -> bool:
 def require_can_ask(context: Context[Any, Any], op: Op, policy: Policy) -> None:
     """Raises GateRefused where nobody can be asked: then nothing is started."""
     if not can_ask(context.client_capabilities):
-        typed = f"a person can type pao {op.verb}" + (f" with {ACK_FLAG}" if acknowledged(op) else "")
+        flag = f" with {ACK_FLAG}" if issubclass(op.request, Acknowledged) else ""
         raise GateRefused(
-            "a person must agree first, and this client cannot ask one (it has no elicitation)",
-            where=op.verb, next=f"{typed}, or the owner can allow the verb in {policy_words(policy)}",
+            "a person must agree first, and this client cannot ask one (it has no elicitation)", where=op.verb,
+            next=f"a person can type pao {op.verb}{flag}, or the owner can allow the verb in {policy_words(policy)}",
         )  # fmt: skip
 
 
-def question_of(op: Op, request: Request, policy: Policy) -> str:
-    """What a person agrees to: the verb, every argument that was given, the folder, and the arms of the run."""
-    given = request.model_dump(exclude_unset=True)
-    lines = [f"{op.verb}: {op.help}", f"workspace: {_quoted(policy.workspace)}"]
-    lines += [f"{name}: {_quoted(value)}" for name, value in given.items()]
-    return "\n".join([*lines, *_arms(policy, request.model_dump())])
+def question_of(op: Op, request: Request, policy: Policy, started: Started | None, files: Mapping[str, str]) -> str:
+    """What a person agrees to: what the call does, every argument, every setting of every arm, and the files it was read from.
+
+    Raises GateRefused for what cannot be shown whole: nobody can agree to it.
+    """
+    acts = sorted(acts_of(op, request), key=list(Act).index)
+    lines = [f"{op.verb}: {op.help}", f"it {', '.join(acts)}" if acts else "it reads only"]
+    lines += [f"workspace: {_quoted('workspace', policy.workspace)}"]
+    lines += [line for name, value in request.model_dump(exclude_unset=True).items() for line in _lines(name, value)]
+    if started is None and acts_of(op, request) & {Act.STARTS, Act.CODE}:
+        raise _unshown(op.verb, "the verb does not say what it would start")
+    lines += list(_started(started)) if started else []
+    lines += [f"file {_quoted('file', path)}: sha256 {sha}" for path, sha in files.items()]
+    if len(lines) > MOST_LINES or sum(map(len, lines)) > MOST_CHARS:
+        raise _unshown(op.verb, f"{len(lines)} lines; a person is shown at most {MOST_LINES}")
+    return "\n".join(lines)
 
 
-def _arms(policy: Policy, given: Mapping[str, Any]) -> list[str]:
-    """The run's own plan, so that an answer given to one plan is no answer to another."""
-    run = run_of(policy, given)
-    if run is None:
-        return []
-    try:
-        plan = plan_at(Path(run))
-    except (PaoError, OSError, ValueError):
-        return []
-    head = [
-        f"run: {_quoted(run)}",
-        f"plan: sha256 {digest(canonical(plan.to_json()))[:16]}",
-        f"model: {_quoted(plan.model)}",
-    ]
-    head += [
-        f"budget: {plan.budget_s / 60:g} minutes",
-        f"for all arms: {_settings(plan.common_env, plan.common_flags)}",
-    ]
-    rows = [f"arm {_quoted(a.id)}: {_settings(a.env, (a.engine, a.url, *a.flags))}" for a in plan.arms[:MOST_ARMS]]
-    more = [f"and {len(plan.arms) - MOST_ARMS} more arms"] if len(plan.arms) > MOST_ARMS else []
-    return [*head, *rows, *more]
+def _started(started: Started) -> Iterator[str]:
+    for name, value in started.about:
+        yield f"{name}: {_quoted(name, value)}"
+    for name, text in _settings(started.common_env, started.common_flags):
+        yield f"every arm, {name}: {_quoted(name, text)}"
+    if started.choice and started.arms:
+        yield "arms are chosen among these, of our own tables:"
+    for arm in started.arms:
+        head = f"arm {_quoted('arm', arm.id)}"
+        yield f"{head}: {_quoted('engine', arm.engine)}" + (f" at {_quoted('url', arm.url)}" if arm.url else "")
+        if arm.checkpoint:
+            yield f"{head}, checkpoint: {_quoted('checkpoint', arm.checkpoint)}"
+        for name, text in _settings(arm.env, arm.flags):
+            yield f"{head}, {name}: {_quoted(name, text)}"
 
 
-def _settings(env: Sequence[tuple[str, str]], words: Sequence[str]) -> str:
-    return _quoted(" ".join([*(f"{name}={value}" for name, value in env), *filter(None, words)]))
+def _settings(env: Settings, flags: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """A setting of the environment, or an option with its values, each on its own."""
+    for name, value in env:
+        yield "environment", f"{name}={value}"
+    option: list[str] = []
+    for word in flags:
+        if word.startswith("-") and not _NUMBER.fullmatch(word) and option:
+            yield "flag", " ".join(option)
+            option = []
+        option.append(word)
+    if option:
+        yield "flag", " ".join(option)
 
 
-def _quoted(value: object) -> str:
-    """Text from outside stays one short quoted line: it cannot speak to the person in our voice."""
-    text = plain(value)
-    return repr(text[:MOST_SHOWN] + ("..." if len(text) > MOST_SHOWN else ""))
+def _lines(name: str, value: object) -> Iterator[str]:
+    """A list one entry a line."""
+    if isinstance(value, list | tuple):
+        yield from (f"{name}: {_quoted(name, entry)}" for entry in value)
+    else:
+        yield f"{name}: {_quoted(name, value)}"
+
+
+def _quoted(name: str, value: object) -> str:
+    """Text from outside is one whole quoted line: it cannot speak to the person in our voice. Raises GateRefused for one that is
+    too long, or holds what a person does not see."""
+    text = str(value)
+    if len(text) > MOST_SHOWN:
+        raise _unshown(name, f"{len(text)} characters, {plain(text)[:60]!r}...; a person is shown at most {MOST_SHOWN}")
+    hidden = [c for c in text if c in BLANK or (c != " " and unicodedata.category(c) in HIDDEN)]
+    if hidden:
+        raise _unshown(name, f"it holds the character U+{ord(hidden[0]):04X}, which a person does not see as it is")
+    # A letter of another script may look like one of ours.
+    return repr(text) if text.isascii() else f"{text!r} = {text!a}"
+
+
+def _unshown(where: str, why: str) -> GateRefused:
+    return GateRefused(
+        f"a person must agree first, and this cannot be shown to one: {why}", where=where,
+        next="shorten or correct it, or type the command yourself",
+    )  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import BrokeMidway, PaoError
+from profile_and_optimize.evidence.bound import holding, require_unchanged
 from profile_and_optimize.ops import MODULES
 from profile_and_optimize.ops.base import Op, Result, envelope, parse_request
 
@@ -58,9 +59,11 @@ def _run(asked: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
             if asked["module"] not in MODULES:
                 raise BrokeMidway("no such file of ops", where=asked["module"])
             op = _op(asked["module"])
-            result: Result = op.run(
-                parse_request(op, asked["values"]), lambda line: print(json.dumps(line), file=progress)
-            )
+            with holding(asked["files"]):
+                require_unchanged(asked["files"])
+                result: Result = op.run(
+                    parse_request(op, asked["values"]), lambda line: print(json.dumps(line), file=progress)
+                )
             return envelope(verb, result, None), result.text
         except PaoError as e:
             return envelope(verb, None, e), ""

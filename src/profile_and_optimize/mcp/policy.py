@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evidence.given import read_given
-from profile_and_optimize.ops.base import Op, Safety, all_ops
+from profile_and_optimize.ops.base import QUIET, Op, Request, Safety, all_ops
 from profile_and_optimize.ops.config import first_problem, read_yaml
+from profile_and_optimize.ops.started import Started
 
 Decision = Literal["allow", "ask", "deny"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -33,6 +34,7 @@ class PolicyFile(BaseModel):
     deny: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     python: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     models: tuple[str, ...] | None = None
     endpoints: tuple[str, ...] = LOOPBACK
@@ -53,15 +55,14 @@ class Policy:
     def workspace(self) -> Path:
         return self.roots[0]
 
-    def decides(self, op: Op, *, submits: bool = False) -> Decision:
-        """A verb by name goes before its class; of two lists the stricter one holds; else by safety class. A request that
-        `submits` jobs is of that class, whatever its verb's."""
-        safety = Safety.SUBMITS_JOBS if submits and op.safety in _QUIET else op.safety
-        for key in (op.verb, safety.value):
-            for decision in _STRICTEST_FIRST:
-                if key in getattr(self.file, decision):
-                    return decision
-        return "allow" if safety in _QUIET else "ask"
+    def decides(self, op: Op, safety: Safety) -> Decision:
+        """Of a request of that class. A verb by name goes before the class; of two lists the stricter one holds; else by
+        the class."""
+        return self.listed(op.verb) or self.listed(safety.value) or ("allow" if safety in QUIET else "ask")
+
+    def listed(self, name: str) -> Decision | None:
+        """What the file says of a verb or a class, None where it says nothing."""
+        return next((d for d in _STRICTEST_FIRST if name in getattr(self.file, d)), None)
 
     def holds(self, path: Path) -> bool:
         """Does `path`, links resolved, lie in one of the folders? A loop of links lies nowhere."""
@@ -88,7 +89,11 @@ class Policy:
 
 
 _STRICTEST_FIRST: tuple[Decision, ...] = ("deny", "ask", "allow")
-_QUIET = (Safety.READ_ONLY, Safety.WRITES_ARTIFACTS)
+
+
+def code_settings_of(request: Request, started: Started) -> tuple[str, ...]:
+    """The names of the settings of a request, and of what it would start, that bring code."""
+    return ()
 
 
 def _interpreter(path: Path) -> Path:

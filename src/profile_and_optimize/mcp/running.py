@@ -116,8 +116,9 @@ async def run_job(asked: Mapping[str, Any], report: Report, most_s: float) -> tu
 
 def _too_long(most_s: float) -> BrokeMidway:
     return BrokeMidway(
-        f"stopped after {most_s / 60:g} minutes; what is finished is kept", where="the policy's call_minutes",
-        next="resume the run in another call",
+        f"stopped after {most_s / 60:g} minutes, the most that a call may take (one that nobody was asked about: a minute and "
+        "a half); what is finished is kept",
+        next="resume the run in another call; the owner can set call_minutes, or put the verb under ask or allow",
     )  # fmt: skip
 
 

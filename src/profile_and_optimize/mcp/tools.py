@@ -21,17 +21,23 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import PrivateAttr
 
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
+from profile_and_optimize.core.opens import Kind
+from profile_and_optimize.evidence.bound import holding
 from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.mcp import schema
 from profile_and_optimize.mcp.answers import Answer, answer, failed, safe_text
-from profile_and_optimize.mcp.checks import check_request, policy_words, refuse_hostile
+from profile_and_optimize.mcp.checks import check_request, fields_of, policy_words, refuse_hostile
 from profile_and_optimize.mcp.consent import PLANS, QUESTION, RESOLVED, agreed, question_of, require_can_ask
 from profile_and_optimize.mcp.job import module_of
-from profile_and_optimize.mcp.policy import Decision, Policy
+from profile_and_optimize.mcp.policy import Decision, Policy, code_settings_of
 from profile_and_optimize.mcp.running import run_job
-from profile_and_optimize.ops.base import Acknowledged, Op, Request, parse_request
+from profile_and_optimize.ops.acts import LONGEST_S, LOUD, Act
+from profile_and_optimize.ops.base import QUIET, Op, Request, acts_of, class_of, parse_request
+from profile_and_optimize.ops.started import Started
 
-ACK = "i_understand_this_submits_jobs"
+ACK, CODE = "i_understand_this_submits_jobs", "allow_code"
+# To start and to end a call that takes a minute.
+GRACE_S = 30.0
 MOST_LINE = 500
 
 
@@ -46,10 +52,13 @@ class Office:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request within the policy. `question` is empty where nobody has to be asked."""
+    """A request within the policy. `question` is empty where nobody has to be asked; `files` are the sha256 of those that were
+    read for it, by absolute path; `most_s` is how long it may take."""
 
     request: Request
     question: str
+    files: Mapping[str, str]
+    most_s: float
 
 
 class OpTool(Tool):
@@ -96,9 +105,9 @@ class OpTool(Tool):
             )
         if admitted.question and admit(self._office.policy, self._op, arguments) != admitted:
             raise GateRefused("what was asked about has changed meanwhile", where=self._op.verb, next="call again")
-        return told(await self._answer(admitted.request, context))
+        return told(await self._answer(admitted, context))
 
-    async def _answer(self, request: Request, context: Context[Any, Any]) -> Answer:
+    async def _answer(self, admitted: Admitted, context: Context[Any, Any]) -> Answer:
         office = self._office
         if office.running >= office.policy.file.calls_at_once:
             raise WrongUse(
@@ -108,9 +117,9 @@ class OpTool(Tool):
         try:
             asked = {
                 "verb": self._op.verb, "module": office.modules[self._op.verb], "workspace": str(office.policy.workspace),
-                "values": _values(self._op, request),
+                "values": _values(self._op, admitted.request, office.policy), "files": dict(admitted.files),
             }  # fmt: skip
-            found, text = await run_job(asked, _reporter(context), office.policy.file.call_minutes * 60)
+            found, text = await run_job(asked, _reporter(context), admitted.most_s)
             return await anyio.to_thread.run_sync(answer, found, text)
         finally:
             office.running -= 1
@@ -143,29 +152,56 @@ def admit(policy: Policy, op: Op, arguments: Mapping[str, Any]) -> Admitted:
             "a model cannot give this: a person is asked, or the owner's policy decides", where=theirs[0],
             next="call again without it",
         )  # fmt: skip
-    _decided(policy, op)
-    refuse_hostile(arguments)
+    if policy.listed(op.verb) == "deny":
+        raise _denied(op, policy)
+    refuse_hostile(arguments, fields_of(op.request, Kind.FLAGS))
     request = parse_request(op, dict(arguments))
-    check_request(policy, op, request)
-    shows_only = (isinstance(request, Acknowledged) or request.submits) and getattr(request, "dry_run", False)
-    asks = _decided(policy, op, submits=request.submits) == "ask" and not shows_only
-    return Admitted(request, question_of(op, request, policy) if asks else "")
+    files = check_request(policy, op, request)
+    # What is shown is read again, by the op: it has to be what was judged.
+    with holding(files):
+        return _admitted(policy, op, request, files)
 
 
-def _decided(policy: Policy, op: Op, *, submits: bool = False) -> Decision:
-    """Raises GateRefused for what the policy denies."""
-    found = policy.decides(op, submits=submits)
-    if found == "deny":
+def _admitted(policy: Policy, op: Op, request: Request, files: Mapping[str, str]) -> Admitted:
+    safety = class_of(op, request)
+    decision = policy.decides(op, safety)
+    if decision == "deny":
+        raise _denied(op, policy)
+    started = op.started(request) if op.started and safety not in QUIET else None
+    _refuse_code(policy, op, code_settings_of(request, started or Started()))
+    question = question_of(op, request, policy, started, files) if decision == "ask" else ""
+    return Admitted(request, question, files, _most_s(policy, op, request, decision))
+
+
+def _denied(op: Op, policy: Policy) -> GateRefused:
+    return GateRefused(
+        "the owner's policy denies it", where=op.verb, next=f"the owner can allow it in {policy_words(policy)}"
+    )
+
+
+def _refuse_code(policy: Policy, op: Op, names: tuple[str, ...]) -> None:
+    """Raises GateRefused for settings that bring code: those are the owner's to allow, by name, and no person's at a client."""
+    others = [name for name in names if name not in policy.file.code]
+    if others:
         raise GateRefused(
-            "the owner's policy denies it", where=op.verb, next=f"the owner can allow it in {policy_words(policy)}"
-        )
-    return found
+            f"{others[0]} brings code into a server", where=op.verb,
+            next=f"the owner can name it under code: in {policy_words(policy)}",
+        )  # fmt: skip
 
 
-def _values(op: Op, request: Request) -> dict[str, Any]:
-    """What the op gets. That this submits jobs was understood by whoever was asked, or by who wrote the policy."""
+def _most_s(policy: Policy, op: Op, request: Request, decision: Decision) -> float:
+    """Nobody is asked about a load that should end within a minute: one that does not is stopped."""
+    most = policy.file.call_minutes * 60
+    unasked = decision == "allow" and policy.listed(op.verb) != "allow" and Act.SENDS in acts_of(op, request)
+    return min(most, LONGEST_S + GRACE_S) if unasked and not acts_of(op, request) & LOUD else most
+
+
+def _values(op: Op, request: Request, policy: Policy) -> dict[str, Any]:
+    """What the op gets. That this submits jobs was understood by whoever was asked, or by who wrote the policy; which code may
+    be brought, the policy alone says."""
     given = request.model_dump(mode="json", exclude_unset=True)
-    return given | ({ACK: True} if ACK in op.request.model_fields else {})
+    ours = {ACK: True, CODE: ",".join(policy.file.code) or None}
+    return given | {name: value for name, value in ours.items() if name in op.request.model_fields}
 
 
 def _reporter(context: Context[Any, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,14 +12,17 @@ from profile_and_optimize.analysis.decide import decision_json, ratio_words
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import BrokeMidway
+from profile_and_optimize.core.opens import MODEL, OUT, URL
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Effect
 from profile_and_optimize.engines.endpoint import served_model
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.folder import workspace
+from profile_and_optimize.ops.acts import LONGEST_S, Act, Acts, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, evidence_and_decision, opened, source_text
 from profile_and_optimize.ops.config import fresh_seed
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers, make_world
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
 from profile_and_optimize.report.pages.source import Options
@@ -27,8 +30,8 @@ from profile_and_optimize.workloads.suites import points_of_suite
 
 
 class AbRequest(Request):
-    url_a: str = Field(description="the server compared against: its root, without /v1")
-    url_b: str = Field(description="the other server")
+    url_a: Annotated[str, URL] = Field(description="the server compared against: its root, without /v1")
+    url_b: Annotated[str, URL] = Field(description="the other server")
     model: str | None = Field(default=None, description="the name the server gives it; default its first")
     workload: str = "random-128-64"
     load: int = Field(default=8, ge=1, description="requests in flight at once")
@@ -36,9 +39,17 @@ class AbRequest(Request):
     focus: Literal["throughput", "latency", "mixed"] = "throughput"
     budget_minutes: float = Field(default=5.0, gt=0, le=1e6, description="time for all of it")
     blocks: int | None = Field(default=None, ge=2, description="at most; by the budget when left out")
-    tokenizer: str | None = Field(default=None, description="the model's folder: prompts of exact lengths")
+    tokenizer: Annotated[str | None, MODEL] = Field(
+        default=None, description="the model's folder: prompts of exact lengths"
+    )
     seed: int | None = Field(default=None, description="of prompts and order; drawn and recorded when left out")
-    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+
+
+def acts(req: AbRequest) -> Acts:
+    minutes = req.budget_minutes * 60 > LONGEST_S
+    given = req.blocks is not None or req.requests is not None
+    return long_if(minutes or given, Act.WRITES, Act.SENDS)
 
 
 def run(req: AbRequest, say: Say) -> Result:
@@ -105,7 +116,7 @@ def text_of(effect: Effect, aa: Effect | None, path: Path, endpoint: str) -> str
 
 
 OP = Op(
-    "ab", "Compare two endpoints that already run: interleaved, one verdict with an interval.", Safety.WRITES_ARTIFACTS, AbRequest, run,
-    positional=("url_a", "url_b"), mcp_name="perf_tune_report_ab",
+    "ab", "Compare two endpoints that already run: interleaved, one verdict with an interval.", Safety.SUBMITS_JOBS, AbRequest, run,
+    positional=("url_a", "url_b"), mcp_name="perf_tune_report_ab", acts=acts, started=by_fields,
     examples=("pao ab http://127.0.0.1:8000 http://127.0.0.1:8001 --budget-minutes 5",),
 )  # fmt: skip

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from profile_and_optimize.core.errors import GateRefused, WrongUse
+from profile_and_optimize.core.opens import OUT, RUN
 from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, workspace
 from profile_and_optimize.evidence.manifest import MANIFEST, write_manifest
 from profile_and_optimize.evidence.reading import read_bytes, read_json
+from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.evaluation.keep import CONTROL_SAMPLES, EVALUATION, SAMPLES
 from profile_and_optimize.ops.evaluation.target import instruct
@@ -29,15 +31,19 @@ COPIES = (EVALUATION, SAMPLES, CONTROL_SAMPLES)
 
 
 class AccuracyGateRequest(Request):
-    base: str = Field(description="the evaluation of the base: a run's path, id or unique slug")
-    candidate: str = Field(description="the evaluation of the candidate, asked the same questions in the same way")
-    floor: str | None = Field(default=None, description="a second evaluation of the base: how much flips by itself")
+    base: Annotated[str, RUN] = Field(description="the evaluation of the base: a run's path, id or unique slug")
+    candidate: Annotated[str, RUN] = Field(
+        description="the evaluation of the candidate, asked the same questions in the same way"
+    )
+    floor: Annotated[str | None, RUN] = Field(
+        default=None, description="a second evaluation of the base: how much flips by itself"
+    )
     tolerance_points: float = Field(default=1.0, gt=0, lt=100, description="the loss, in points, that must not ship")
     planned: int | None = Field(
         default=None, ge=1, description="questions of all tasks that are planned; default those asked"
     )
     name: str | None = Field(default=None, description="of the run")
-    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
 
 
 def run(req: AccuracyGateRequest, say: Say) -> Result:
@@ -130,7 +136,7 @@ def _refusal(gate: dict[str, Any], path: Path) -> GateRefused | None:
 
 OP = Op(
     "accuracy_gate", "Does the candidate answer as well as the base? Paired per question; pass, fail or unknown, with an error bound.",
-    Safety.WRITES_ARTIFACTS, AccuracyGateRequest, run, mcp_name="accuracy_gate",
+    Safety.WRITES_ARTIFACTS, AccuracyGateRequest, run, mcp_name="accuracy_gate", acts=writes,
     examples=(
         "pao accuracy_gate --base eval-base --candidate eval-int8",
         "pao accuracy_gate --base eval-base --candidate eval-int8 --floor eval-base-again --tolerance-points 2 --planned 2000",

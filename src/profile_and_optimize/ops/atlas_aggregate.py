@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from profile_and_optimize.analysis.atlas import rows
 from profile_and_optimize.analysis.imported import imported_rows
+from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
 from profile_and_optimize.optimize.publish import write_aggregates
@@ -31,5 +32,5 @@ def run(req: AtlasAggregateRequest, say: Say) -> Result:
 
 OP = Op(
     "atlas_aggregate", "Aggregate a campaign's trials into atlas.jsonl.", Safety.WRITES_ARTIFACTS, AtlasAggregateRequest, run,
-    positional=("campaign",), mcp_name="perf_tune_report_atlas_aggregate", examples=("pao atlas_aggregate my-campaign",),
+    positional=("campaign",), mcp_name="perf_tune_report_atlas_aggregate", acts=writes, examples=("pao atlas_aggregate my-campaign",),
 )  # fmt: skip

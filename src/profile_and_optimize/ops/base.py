@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.ops import MODULES
+from profile_and_optimize.ops.acts import LOUD, Acts, everything
+from profile_and_optimize.ops.started import Started
 
 ACK_FLAG = "--i-understand-this-submits-jobs"
 
@@ -24,15 +26,13 @@ class Safety(StrEnum):
     PUBLISHES_EXTERNAL = "publishes_external"
 
 
+QUIET = (Safety.READ_ONLY, Safety.WRITES_ARTIFACTS)
+
+
 class Request(BaseModel):
     """Fields are options; those named in an op's `positional` are arguments. Unknown ones are refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @property
-    def submits(self) -> bool:
-        """Does this very request submit jobs, though its verb need not?"""
-        return False
 
 
 class Acknowledged(Request):
@@ -64,7 +64,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Op:
-    """`run` takes the request and a function that shows one line of progress."""
+    """`run` takes the request and a function that shows one line of progress. `safety` is the class of the most that any
+    request of the verb may do; `acts` says what a given one does, `started` what it would start (None: it cannot be shown)."""
 
     verb: str
     help: str
@@ -74,6 +75,21 @@ class Op:
     positional: tuple[str, ...] = ()
     mcp_name: str = ""
     examples: tuple[str, ...] = field(default=())
+    acts: Callable[[Any], Acts] = everything
+    started: Callable[[Any], Started] | None = None
+
+
+def acts_of(op: Op, request: Request) -> Acts:
+    """What this very request does. Raises as the op does for a request that it could not read."""
+    return op.acts(request)
+
+
+def class_of(op: Op, request: Request) -> Safety:
+    """The safety class of a request: by what it does, never by the name of its verb."""
+    found = acts_of(op, request)
+    if found & LOUD:
+        return Safety.SUBMITS_JOBS if op.safety in QUIET else op.safety
+    return Safety.WRITES_ARTIFACTS if found else Safety.READ_ONLY
 
 
 def all_ops() -> dict[str, Op]:

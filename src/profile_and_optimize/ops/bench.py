@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calib
 from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, Unreachable, WrongUse
 from profile_and_optimize.core.names import digest
+from profile_and_optimize.core.opens import MODEL, OUT, URL
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import TrialKey, TrialState, Validity
 from profile_and_optimize.core.workload import RANDOM, Workload
@@ -28,14 +29,23 @@ from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw
+from profile_and_optimize.ops.acts import LONGEST_S, Act, Acts, answer_s, closed_loop_s, long_if
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.bench_text import server_words, text_of
-from profile_and_optimize.ops.loads import AskedLoad, LoadOptions, asked_load, connections_before
+from profile_and_optimize.ops.loads import (
+    DURATION_S,
+    LEAST_REQUESTS,
+    AskedLoad,
+    LoadOptions,
+    asked_load,
+    connections_before,
+)
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers, make_client
 from profile_and_optimize.stats.foreign import OURS, as_told, assess_client, calibrate_command
 from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.summary import TrialSummary, summarize
-from profile_and_optimize.workloads.data import given_files
+from profile_and_optimize.workloads.data import FILES, given_files
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
 from profile_and_optimize.workloads.suites import points_of_suite
 
@@ -46,17 +56,40 @@ LONG_TOKENS, MAKING_S = 1_000_000, 6.5e-6
 
 
 class BenchRequest(LoadOptions):
-    url: str = Field(description="the server's root, without /v1")
+    url: Annotated[str, URL] = Field(description="the server's root, without /v1")
     client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
-    model: str | None = Field(default=None, description="the name the server gives it; default its first")
+    model: Annotated[str | None, MODEL] = Field(
+        default=None, description="the name the server gives it; default its first"
+    )
     api: Literal["chat", "completions"] = "chat"
-    tokenizer: str | None = Field(default=None, description="the model's folder: prompts of exact lengths")
+    tokenizer: Annotated[str | None, MODEL] = Field(
+        default=None, description="the model's folder: prompts of exact lengths"
+    )
     seed: int | None = Field(default=None, description="of the prompts; fresh and recorded when left out")
-    out: str | None = Field(default=None, description="a folder for records.json, raw.json and result.json")
+    out: Annotated[str | None, OUT] = Field(
+        default=None, description="a folder for records.json, raw.json and result.json"
+    )
     no_warmup: bool = Field(default=False, description="send no warm-up requests first")
     timeout_s: float = Field(default=600.0, gt=0, le=1e6, description="seconds for one answer")
     workload: str | None = Field(default=None, description="a workload of a suite, with its lengths; pao workloads")
-    data: str | None = Field(default=None, description="of --workload: NAME=FILE, your file instead of its data")
+    data: Annotated[str | None, FILES] = Field(
+        default=None, description="of --workload: NAME=FILE, your file instead of its data"
+    )
+
+
+def acts(req: BenchRequest) -> Acts:
+    """A load whose length follows from the request is estimated with a slow server; any other counts as long."""
+    known = req.client == OURS and req.workload is None and req.replay is None
+    return long_if(not known or _seconds(req) > LONGEST_S, Act.WRITES, Act.SENDS)
+
+
+def _seconds(req: BenchRequest) -> float:
+    """With a slow server, warm-up included."""
+    one = answer_s(req.isl, req.osl)
+    if req.request_rate is not None:
+        return 2 * one + (req.duration_s or (req.requests or req.request_rate * DURATION_S) / req.request_rate)
+    requests = req.requests or max(LEAST_REQUESTS, 4 * req.concurrency)
+    return answer_s(req.isl, WARMUP_OSL) + closed_loop_s(requests, req.concurrency, req.isl, req.osl)
 
 
 def run(req: BenchRequest, say: Say) -> Result:
@@ -273,8 +306,8 @@ def _refusal(summary: TrialSummary, honesty: Honesty, url: str, then: str) -> Pa
 
 
 OP = Op(
-    "bench", "Time an endpoint that already runs: one honest run, closed loop or open.", Safety.WRITES_ARTIFACTS, BenchRequest, run,
-    positional=("url",), mcp_name="perf_tune_report_bench",
+    "bench", "Time an endpoint that already runs: one honest run, closed loop or open.", Safety.SUBMITS_JOBS, BenchRequest, run,
+    positional=("url",), mcp_name="perf_tune_report_bench", acts=acts, started=by_fields,
     examples=(
         "pao bench http://127.0.0.1:8000 --isl 128 --osl 64 --concurrency 64 --requests 384 --json",
         "pao bench http://127.0.0.1:8000 --request-rate 4 --duration-s 60",

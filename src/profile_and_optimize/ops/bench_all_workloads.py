@@ -5,38 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from profile_and_optimize.core.errors import GateRefused, PaoError, Unreachable, WrongUse
+from profile_and_optimize.core.opens import MODEL, OUT, URL
 from profile_and_optimize.core.trial import TrialState
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.calls import get
 from profile_and_optimize.engines.endpoint import served_model
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.atomic import write_atomic
+from profile_and_optimize.ops.acts import Act, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.bench import BenchRequest, bench
 from profile_and_optimize.ops.fits import require_fit
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers
-from profile_and_optimize.workloads.data import given_files
+from profile_and_optimize.workloads.data import FILES, given_files
 from profile_and_optimize.workloads.suites import chosen_points, found_points, suite_points
 
 LISTED = "workloads.txt"
 
 
 class BenchAllWorkloadsRequest(Request):
-    endpoint_url: str = Field(description="the server's root, without /v1")
-    out: str = Field(description="a new or empty folder: one folder a point, and workloads.txt")
+    endpoint_url: Annotated[str, URL] = Field(description="the server's root, without /v1")
+    out: Annotated[str, OUT] = Field(description="a new or empty folder: one folder a point, and workloads.txt")
     suite: str = Field(default="demo", description="a suite or one workload; pao workloads lists them")
     workloads: str | None = Field(default=None, description="only these of the suite, separated by commas")
     concurrency: int | None = Field(default=None, ge=1, le=20000, description="instead of each workload's own")
     requests: int | None = Field(default=None, ge=1, description="instead of each workload's own")
-    data: str | None = Field(default=None, description="NAME=FILE: your file instead of a workload's data")
+    data: Annotated[str | None, FILES] = Field(
+        default=None, description="NAME=FILE: your file instead of a workload's data"
+    )
     client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
-    model: str | None = Field(default=None, description="the name the server gives it; default its first")
-    tokenizer: str | None = Field(default=None, description="the model's folder: prompts of exact lengths")
+    model: Annotated[str | None, MODEL] = Field(
+        default=None, description="the name the server gives it; default its first"
+    )
+    tokenizer: Annotated[str | None, MODEL] = Field(
+        default=None, description="the model's folder: prompts of exact lengths"
+    )
     seed: int | None = Field(default=None, description="of the prompts; fresh and recorded when left out")
     timeout_s: float = Field(default=600.0, gt=0, le=1e6, description="seconds for one answer")
 
@@ -150,8 +159,9 @@ def _num(value: float | None) -> str:
 
 
 OP = Op(
-    "bench_all_workloads", "Time an endpoint that already runs on every workload of a suite.", Safety.WRITES_ARTIFACTS,
+    "bench_all_workloads", "Time an endpoint that already runs on every workload of a suite.", Safety.SUBMITS_JOBS,
     BenchAllWorkloadsRequest, run, mcp_name="perf_tune_report_bench_all_workloads",
+    acts=lambda _: long_if(True, Act.WRITES, Act.SENDS), started=by_fields,
     examples=(
         "pao bench_all_workloads --endpoint-url http://127.0.0.1:8000 --suite demo --out suite/",
         "pao bench_all_workloads --endpoint-url http://127.0.0.1:8000 --suite canonical --data sharegpt=chats.json --out suite/",

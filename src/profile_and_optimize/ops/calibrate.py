@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -29,10 +29,13 @@ from profile_and_optimize.clients.calibration import (
     this_node,
 )
 from profile_and_optimize.core.errors import GateRefused, PaoError, WrongUse
+from profile_and_optimize.core.opens import PYTHON, URL
 from profile_and_optimize.engines.process import available_cores, split_cores
 from profile_and_optimize.engines.urls import checked_url
+from profile_and_optimize.ops.acts import Act, Acts, long_if
 from profile_and_optimize.ops.agreement import agree
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import make_client
 from profile_and_optimize.stats.client_error import ClientError
 
@@ -41,7 +44,9 @@ LOOK_S = 1.0
 
 class CalibrateRequest(Request):
     client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
-    url: str | None = Field(default=None, description="a mock that already runs (--stamps), or a real endpoint")
+    url: Annotated[str | None, URL] = Field(
+        default=None, description="a mock that already runs (--stamps), or a real endpoint"
+    )
     concurrency: str = Field(default="16,64,256", description="one or more, with commas")
     rounds: int = Field(default=2, ge=1, le=20, description="runs at each concurrency; medians are kept")
     ttft_ms: float = Field(default=50.0, ge=0, le=1e6, description="of the mock")
@@ -49,8 +54,14 @@ class CalibrateRequest(Request):
     osl: int = Field(default=64, ge=1, le=100_000)
     isl: int = Field(default=128, ge=1, le=100_000, description="words of a prompt")
     api: Literal["chat", "completions"] = "chat"
-    python: str | None = Field(default=None, description="the bin/python of your own environment with the tool")
+    python: Annotated[str | None, PYTHON] = Field(
+        default=None, description="the bin/python of your own environment with the tool"
+    )
     force: bool = Field(default=False, description="keep the result although the machine was not quiet")
+
+
+def acts(req: CalibrateRequest) -> Acts:
+    return long_if(True, Act.WRITES, Act.SENDS, *((Act.STARTS,) if req.url is None else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +193,7 @@ def _row(e: ClientError, kept: bool) -> tuple[str, ...]:
 
 
 OP = Op(
-    "calibrate", "Measure how far a client misreports on this machine, against the mock server.", Safety.WRITES_ARTIFACTS,
-    CalibrateRequest, run, mcp_name="perf_tune_report_calibrate",
+    "calibrate", "Measure how far a client misreports on this machine, against the mock server.", Safety.SUBMITS_JOBS,
+    CalibrateRequest, run, mcp_name="perf_tune_report_calibrate", acts=acts, started=by_fields,
     examples=("pao calibrate --client stream --concurrency 16,64,256", "pao calibrate --client aiperf --concurrency 16"),
 )  # fmt: skip

@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import not_an_option
+from profile_and_optimize.core.opens import DATA, MODEL, OUT, PYTHON
 from profile_and_optimize.evidence.folder import workspace
+from profile_and_optimize.ops.acts import Act, Acts, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
-from profile_and_optimize.ops.corpus import corpus_of, warnings_of
+from profile_and_optimize.ops.corpus import corpus_of, is_fetched, warnings_of
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.quant.job import Heldout, require_tokenizer
 from profile_and_optimize.quant.prepare import Wanted, our_python, own_python_will_do, prepared
 from profile_and_optimize.toolenv.find import find, from_python
 
+# Tokenized by us in a few seconds.
+QUICK_TOKENS = 4_000_000
+
 
 class PrepareRequest(Request):
-    model: str = Field(description="folder of the model, whose tokenizer is used")
-    calib: str | None = Field(
+    model: Annotated[str, MODEL] = Field(description="folder of the model, whose tokenizer is used")
+    calib: Annotated[str | None, DATA] = Field(
         default=None, description="a file, or a data set's name; default builtin, Python's own library"
     )
     samples: int = Field(default=512, description="calibration samples")
     seq_len: int = Field(default=2048, description="tokens of each")
     chat: bool = Field(default=False, description="through the chat template; plain text is the default, for a reason")
-    out: str | None = Field(default=None, description="folder to write; default checkpoints/MODEL-calibration")
+    out: Annotated[str | None, OUT] = Field(
+        default=None, description="folder to write; default checkpoints/MODEL-calibration"
+    )
     seed: int = Field(default=0, ge=0, description="for the choice of samples")
-    python: str | None = Field(default=None, description="the bin/python of your own environment with transformers")
+    python: Annotated[str | None, PYTHON] = Field(
+        default=None, description="the bin/python of your own environment with transformers"
+    )
+
+
+def acts(req: PrepareRequest) -> Acts:
+    """Our own tokenizer is quick; another Python, or a download, takes as long as it takes."""
+    quick = req.python is None and not req.chat and not is_fetched(req.calib) and own_tokens(req) <= QUICK_TOKENS
+    return long_if(not quick, Act.WRITES)
+
+
+def own_tokens(req: PrepareRequest) -> int:
+    return req.samples * req.seq_len
 
 
 def run(req: PrepareRequest, say: Say) -> Result:
@@ -61,7 +82,7 @@ def _python(req: PrepareRequest, wanted: Wanted) -> Path:
 
 
 OP = Op(
-    "calibration_prepare", "Tokenize a corpus into calibration samples, and say what they are.", Safety.WRITES_ARTIFACTS,
-    PrepareRequest, run, mcp_name="calibration_prepare",
+    "calibration_prepare", "Tokenize a corpus into calibration samples, and say what they are.", Safety.SUBMITS_JOBS,
+    PrepareRequest, run, mcp_name="calibration_prepare", acts=acts, started=by_fields,
     examples=("pao calibration_prepare --model ./my-model --calib texts.jsonl --samples 256 --seq-len 1024",),
 )  # fmt: skip

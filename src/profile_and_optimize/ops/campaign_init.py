@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
+from profile_and_optimize.core.opens import CAMPAIGN, OUT
 from profile_and_optimize.evidence.folder import workspace
+from profile_and_optimize.evidence.given import read_given
+from profile_and_optimize.ops.acts import Act, Acts, fetches, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, source_text
-from profile_and_optimize.ops.config import load_config, plan_of
+from profile_and_optimize.ops.config import MOST_BYTES, config_of, fixed_by_config, load_config, plan_of
+from profile_and_optimize.ops.started import by_fields
 
 
 class CampaignInitRequest(Request):
-    config: str = Field(description="a campaign file; docs/campaign.md lists its keys")
-    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
+    config: Annotated[str, CAMPAIGN] = Field(description="a campaign file; docs/campaign.md lists its keys")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+
+
+def acts(req: CampaignInitRequest) -> Acts:
+    return long_if(fetches(fixed_by_config(load_config(Path(req.config)))["points"]), Act.WRITES)
 
 
 def run(req: CampaignInitRequest, say: Say) -> Result:
     path = Path(req.config)
-    plan = plan_of(load_config(path), at=time.time(), say=say)
-    made = create(
-        plan, workspace(req.campaigns_dir), source_text(plan, f"campaign_init --config {path.name}"), path.read_bytes()
-    )
+    data = read_given(path, MOST_BYTES)
+    plan = plan_of(config_of(data, path), at=time.time(), say=say)
+    made = create(plan, workspace(req.campaigns_dir), source_text(plan, f"campaign_init --config {path.name}"), data)
     cells = [a.id for a in plan.arms]
     text = f"{made}\n{len(cells)} cells: {', '.join(cells)}\nnext: pao campaign_run {made} --dry-run"
     return Result({"campaign": made.name, "path": str(made), "cells": cells}, text)
 
 
 OP = Op(
-    "campaign_init", "Make a campaign folder from a config file; nothing is started.", Safety.WRITES_ARTIFACTS, CampaignInitRequest, run,
-    positional=(), mcp_name="perf_tune_report_campaign_init", examples=("pao campaign_init --config campaign.yaml",),
+    "campaign_init", "Make a campaign folder from a config file; nothing is started.", Safety.SUBMITS_JOBS, CampaignInitRequest, run,
+    positional=(), mcp_name="perf_tune_report_campaign_init", acts=acts, started=by_fields,
+    examples=("pao campaign_init --config campaign.yaml",),
 )  # fmt: skip

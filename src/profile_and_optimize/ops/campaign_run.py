@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from profile_and_optimize.campaign import conduct
+from profile_and_optimize.ops.acts import serves
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.started import Started, of_plan
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 
 
 class CampaignRunRequest(CampaignRequest, Acknowledged):
-    python: str | None = Field(default=None, description="the bin/python of an environment that has the engine")
+    python: Annotated[str | None, ENGINE_PYTHON] = Field(
+        default=None, description="the bin/python of an environment that has the engine"
+    )
     extend: int = Field(default=0, ge=0, le=100, description="blocks to add to a run that ended open")
+
+
+def started(req: CampaignRunRequest) -> Started:
+    return of_plan(req.path(), plan_at(req.path()))
 
 
 def run(req: CampaignRunRequest, say: Say) -> Result:
@@ -39,7 +49,7 @@ def run(req: CampaignRunRequest, say: Say) -> Result:
 
 OP = Op(
     "campaign_run", "Run a campaign: every arm in every block, interleaved and restarted.", Safety.SUBMITS_JOBS, CampaignRunRequest, run,
-    positional=("campaign",), mcp_name="perf_tune_report_campaign_run",
+    positional=("campaign",), mcp_name="perf_tune_report_campaign_run", acts=serves, started=started,
     examples=(
         "pao campaign_run my-campaign --i-understand-this-submits-jobs",
         "pao campaign_run my-campaign --extend 4 --i-understand-this-submits-jobs",

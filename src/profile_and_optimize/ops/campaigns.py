@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.names import canonical
+from profile_and_optimize.core.opens import OUT, RUN
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, workspace
 from profile_and_optimize.evidence.redact import HIDDEN, known_secrets, redact
@@ -34,8 +35,8 @@ ARMS = "arms.tsv"
 class CampaignRequest(Request):
     """`campaign` is a run's path, id, or unique slug."""
 
-    campaign: str = Field(description="a run's path, id or unique slug")
-    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
+    campaign: Annotated[str, RUN] = Field(description="a run's path, id or unique slug")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
 
     def path(self) -> Path:
         return find_run(self.campaign, workspace(self.campaigns_dir))

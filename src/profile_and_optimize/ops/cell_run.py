@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,15 +13,18 @@ from profile_and_optimize.campaign.run import run_one_session
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id
+from profile_and_optimize.core.opens import MODEL, URL
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import read_journal
+from profile_and_optimize.ops.acts import serves
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
 from profile_and_optimize.ops.foreign import measure
 from profile_and_optimize.ops.foreign.wanted import wanted_of
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.started import Started, of_plan
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 
 FOREIGN = ("endpoint_url", "served_model", "tokenizer", "workload_iters", "num_runs")
 CLUSTER = ("namespace", "bench_pod", "kube_context")
@@ -32,14 +35,18 @@ class CellRunRequest(CampaignRequest, Acknowledged):
     backend: Literal["pao", "vllm-sweep", "aiperf"] = Field(
         default="pao", description="pao: a session whose trials count; the others: another tool's own figures, DRAFT material"
     )  # fmt: skip
-    python: str | None = Field(default=None, description="the bin/python of an environment that has the engine")
-    endpoint_url: str | None = Field(
+    python: Annotated[str | None, ENGINE_PYTHON] = Field(
+        default=None, description="the bin/python of an environment that has the engine"
+    )
+    endpoint_url: Annotated[str | None, URL] = Field(
         default=None, description="root of a running server, instead of starting the cell's"
     )
     served_model: str | None = Field(
         default=None, description="the name that server gives the model; default its first"
     )
-    tokenizer: str | None = Field(default=None, description="tokenizer folder for the tool; default the campaign's")
+    tokenizer: Annotated[str | None, MODEL] = Field(
+        default=None, description="tokenizer folder for the tool; default the campaign's"
+    )
     workload_iters: int | None = Field(
         default=None, ge=2, le=100, description="vllm-sweep: it chooses so many concurrencies itself (serve_workload)"
     )
@@ -47,6 +54,11 @@ class CellRunRequest(CampaignRequest, Acknowledged):
     namespace: str | None = Field(default=None, description="of a cluster: not yet")
     bench_pod: str | None = Field(default=None, description="of a cluster: not yet")
     kube_context: str | None = Field(default=None, description="of a cluster: not yet")
+
+
+def started(req: CellRunRequest) -> Started:
+    """All arms: a session admits every arm of its campaign first."""
+    return of_plan(req.path(), plan_at(req.path()))
 
 
 def run(req: CellRunRequest, say: Say) -> Result:
@@ -109,7 +121,7 @@ def _foreign(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -
 
 OP = Op(
     "cell_run", "Run one session of one cell, or measure it by another tool.", Safety.SUBMITS_JOBS, CellRunRequest, run,
-    positional=("campaign",), mcp_name="perf_tune_report_cell_run",
+    positional=("campaign",), mcp_name="perf_tune_report_cell_run", acts=serves, started=started,
     examples=(
         "pao cell_run my-campaign --cell eager --dry-run",
         "pao cell_run my-campaign --cell eager --backend vllm-sweep --i-understand-this-submits-jobs",

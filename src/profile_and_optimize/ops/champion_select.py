@@ -9,6 +9,7 @@ from pydantic import Field
 from profile_and_optimize.analysis.decide import Decision, decision_json
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.errors import GateRefused
+from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion
@@ -73,6 +74,6 @@ def _top(d: Decision, count: int) -> list[str]:
 
 OP = Op(
     "champion_select", "Pick the champion from the evidence, with DRAFT or VERDICT computed.", Safety.WRITES_ARTIFACTS,
-    ChampionSelectRequest, run, positional=("campaign",), mcp_name="perf_tune_report_champion_select",
+    ChampionSelectRequest, run, positional=("campaign",), mcp_name="perf_tune_report_champion_select", acts=writes,
     examples=("pao champion_select my-campaign --top 3",),
 )  # fmt: skip

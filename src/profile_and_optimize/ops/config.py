@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.opens import FLAGS, MODEL, PATH, URL
 from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import LEAST_OPEN, WARMUP_SLOTS, Point, Workload
 from profile_and_optimize.engines.urls import checked_url
@@ -44,13 +45,13 @@ class CellConfig(_Strict):
     cell_id: str
     role: Literal["baseline", "aa", "candidate"] = "candidate"
     engine: str | None = None
-    flags: list[str] | dict[str, Any] = Field(default_factory=list)
-    env: dict[str, str] = Field(default_factory=dict)
+    flags: Annotated[list[str] | dict[str, Any], FLAGS] = Field(default_factory=list)
+    env: Annotated[dict[str, str], FLAGS] = Field(default_factory=dict)
     lever: str = ""
     predicts: str = ""
     predicted: tuple[float, float] | None = None
-    url: str = ""
-    checkpoint: str = ""
+    url: Annotated[str, URL] = ""
+    checkpoint: Annotated[str, MODEL] = ""
 
 
 class SloConfig(_Strict):
@@ -69,12 +70,12 @@ class SloConfig(_Strict):
 
 class CampaignConfig(_Strict):
     name: str
-    model: str
+    model: Annotated[str, MODEL]
     engine: str = "vllm"
     focus: Literal["throughput", "latency", "mixed"] = "throughput"
     suite: str | None = None
     workloads: list[WorkloadSpec] = Field(default_factory=list)
-    data: dict[str, str] = Field(default_factory=dict)
+    data: Annotated[dict[str, str], PATH] = Field(default_factory=dict)
     concurrencies: list[int] | None = None
     request_rates: list[float] = Field(default_factory=list)
     requests: int | None = None
@@ -84,11 +85,11 @@ class CampaignConfig(_Strict):
     margin: float = 0.01
     alpha: float = 0.01
     seed: int | None = None
-    questions: str | None = None
-    tokenizer: str | None = None
-    common_flags: list[str] | dict[str, Any] = Field(default_factory=list)
-    common_env: dict[str, str] = Field(default_factory=dict)
-    engine_flags: dict[str, list[str] | dict[str, Any]] = Field(default_factory=dict)
+    questions: Annotated[str | None, PATH] = None
+    tokenizer: Annotated[str | None, MODEL] = None
+    common_flags: Annotated[list[str] | dict[str, Any], FLAGS] = Field(default_factory=list)
+    common_env: Annotated[dict[str, str], FLAGS] = Field(default_factory=dict)
+    engine_flags: Annotated[dict[str, list[str] | dict[str, Any]], FLAGS] = Field(default_factory=dict)
     client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
     race: bool | None = None
     race_rounds: int = Field(default=RACE_ROUNDS, ge=1, le=20)
@@ -100,8 +101,13 @@ class CampaignConfig(_Strict):
 
 def load_config(path: Path) -> CampaignConfig:
     """Raises WrongUse naming file, key and what is wrong."""
+    return config_of(read_given(path, MOST_BYTES), path)
+
+
+def config_of(text: bytes, path: Path) -> CampaignConfig:
+    """Of a file's bytes; `path` is its name in errors, which are those of `load_config`."""
     try:
-        data = read_yaml(read_given(path, MOST_BYTES))
+        data = read_yaml(text)
     except (yaml.YAMLError, ValueError) as e:
         raise WrongUse(f"not YAML: {str(e).splitlines()[0]}", where=str(path), next="correct the file") from e
     if not isinstance(data, dict):

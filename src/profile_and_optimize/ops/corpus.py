@@ -78,6 +78,12 @@ def _fetched(wanted: DataSet, say: Say) -> Path:
     return wanted.kept
 
 
+def is_fetched(given: str | None) -> bool:
+    """Would `corpus_of` download what --calib names?"""
+    known = public().get(given or "")
+    return known is not None and not Path(given or "").is_file() and not known.kept.exists()
+
+
 def warnings_of(corpus: Corpus, chat: bool) -> tuple[str, ...]:
     """What a person should know of this text."""
     said = []

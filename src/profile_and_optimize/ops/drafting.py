@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,11 +15,13 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.opens import MODEL, OUT, PATH
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.folder import RunFolder, read_json, workspace
 from profile_and_optimize.evidence.manifest import MANIFEST
 from profile_and_optimize.evidence.modelfolder import model_digest
+from profile_and_optimize.ops.acts import SERVING, Act, Acts, fetches, long_if
 from profile_and_optimize.ops.base import Request, Result
 from profile_and_optimize.ops.campaigns import (
     command_line,
@@ -33,10 +35,10 @@ from profile_and_optimize.ops.config import RACE_ROUNDS, SloConfig, fresh_seed, 
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.ops.node import facts
-from profile_and_optimize.ops.worlds import engine_table
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, engine_table
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quantized import Quantize
-from profile_and_optimize.workloads.data import given_files
+from profile_and_optimize.workloads.data import FILES, given_files
 from profile_and_optimize.workloads.suites import chosen_points, found_points, suite_points
 
 
@@ -63,11 +65,13 @@ class MeasureRequest(Request):
     budget_minutes: float = Field(
         default=30.0, gt=0, le=1e6, description="the blocks are fixed from it before the first"
     )
-    python: str | None = Field(
+    python: Annotated[str | None, ENGINE_PYTHON] = Field(
         default=None, description="your own environment's bin/python instead of the tool environment"
     )
     suite: str = Field(default="demo", description="a suite or one workload; pao workloads lists them")
-    data: str | None = Field(default=None, description="NAME=FILE: your file instead of a workload's data")
+    data: Annotated[str | None, FILES] = Field(
+        default=None, description="NAME=FILE: your file instead of a workload's data"
+    )
     concurrency: int | None = Field(default=None, ge=1, description="slots of the closed loop; 8 if not given")
     requests: int | None = Field(default=None, description="requests a trial; 4 times the concurrency if not given")
     blocks: int | None = Field(
@@ -78,15 +82,25 @@ class MeasureRequest(Request):
     )
     slo_ttft_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time to first token")
     slo_tpot_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time per output token")
-    questions: str | None = Field(default=None, description="JSONL of questions with answers, for the accuracy gate")
+    questions: Annotated[str | None, PATH] = Field(
+        default=None, description="JSONL of questions with answers, for the accuracy gate"
+    )
     seed: int | None = None
     name: str | None = Field(default=None, description="slug of the run; the model's name if not given")
     dry_run: bool = Field(default=False, description="show every command, start nothing")
-    campaigns_dir: str | None = None
+    campaigns_dir: Annotated[str | None, OUT] = None
 
 
 class TuneRequest(MeasureRequest):
-    model: str | None = Field(default=None, description="a model folder, or a Hugging Face id")
+    model: Annotated[str | None, MODEL] = Field(default=None, description="a model folder, or a Hugging Face id")
+
+
+def measures(req: MeasureRequest) -> Acts:
+    """A dry run starts nothing, yet finds the data of its suite, which may have to be fetched."""
+    if not req.dry_run:
+        return SERVING
+    found = chosen_points(suite_points(req.suite, req.concurrency, req.requests), given_files(req.data))
+    return long_if(fetches(found), Act.WRITES)
 
 
 def checked_engines(names: str) -> tuple[str, ...]:

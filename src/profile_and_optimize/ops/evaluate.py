@@ -8,38 +8,48 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from profile_and_optimize.clients.external import tool_env
+from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, Unreachable, WrongUse
+from profile_and_optimize.core.opens import FLAGS, MODEL, OUT, PLACE, PYTHON, URL
 from profile_and_optimize.evals.base import Asking, Outcome, Wanted
 from profile_and_optimize.evals.coherence import Blame
 from profile_and_optimize.evals.lm_eval import LmEval
-from profile_and_optimize.evals.tasks import wanted_tasks
+from profile_and_optimize.evals.tasks import TASKS, wanted_tasks
 from profile_and_optimize.evidence.folder import RunFolder, new_run_id, workspace
 from profile_and_optimize.evidence.redact import known_secrets, redact
+from profile_and_optimize.ops.acts import Act, Acts
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.evaluation.control import Judged, judge
 from profile_and_optimize.ops.evaluation.keep import failed_row, keep, keep_log, read_text, task_row
 from profile_and_optimize.ops.evaluation.target import How, Target, flags_of, is_url, target
-from profile_and_optimize.workloads.data import given_files
+from profile_and_optimize.ops.started import Started
+from profile_and_optimize.workloads.data import FILES, given_files
 
 TEMPERATURE = 0.7  # for several samples, where the user names none
 
 
 class EvaluateRequest(Request):
-    tasks: str = Field(description="with commas: lm-eval's names (gsm8k, mmlu_pro, ...), FILE.yaml, FILE.jsonl, demo")
-    endpoint_url: str | None = Field(default=None, description="a server that runs: its root, without /v1")
-    model: str | None = Field(default=None, description="a model folder, served for as long as it takes")
+    tasks: Annotated[str, TASKS] = Field(
+        description="with commas: lm-eval's names (gsm8k, mmlu_pro, ...), FILE.yaml, FILE.jsonl, demo"
+    )
+    endpoint_url: Annotated[str | None, URL] = Field(
+        default=None, description="a server that runs: its root, without /v1"
+    )
+    model: Annotated[str | None, MODEL] = Field(
+        default=None, description="a model folder, served for as long as it takes"
+    )
     served_model: str | None = Field(default=None, description="the endpoint's name for the model; default its first")
     limit: int | None = Field(default=None, ge=1, description="questions of each task at most; default all")
     chat: bool = Field(default=False, description="with the model's chat template, as instruct models need it")
     fewshot: int | None = Field(
         default=None, ge=0, le=64, description="examples before each question; default the task's"
     )
-    data: str | None = Field(
+    data: Annotated[str | None, FILES] = Field(
         default=None, description="local data of tasks: TASK=FILE.jsonl or TASK=FOLDER, with commas"
     )
     metric: str | None = Field(default=None, description="NAME or NAME,FILTER of lm-eval's, where a task has several")
@@ -49,13 +59,30 @@ class EvaluateRequest(Request):
     concurrency: int = Field(default=8, ge=1, le=1024, description="requests at a time")
     timeout_s: float = Field(default=600.0, gt=0, le=1e6, description="seconds for one answer")
     seed: int = Field(default=0, ge=0, description="of examples and of drawn answers")
-    control: str | None = Field(default=None, description="a known-good model folder or URL, asked when a gate fails")
+    control: Annotated[str | None, PLACE] = Field(
+        default=None, description="a known-good model folder or URL, asked when a gate fails"
+    )
     engine: str = Field(default="vllm", description="what serves a model folder")
-    engine_flags: str | None = Field(default=None, description="flags of the engine, in one text")
-    engine_python: str | None = Field(default=None, description="the bin/python of your own environment of the engine")
-    python: str | None = Field(default=None, description="the bin/python of your own environment with lm-eval")
+    engine_flags: Annotated[str | None, FLAGS] = Field(default=None, description="flags of the engine, in one text")
+    engine_python: Annotated[str | None, PYTHON] = Field(
+        default=None, description="the bin/python of your own environment of the engine"
+    )
+    python: Annotated[str | None, PYTHON] = Field(
+        default=None, description="the bin/python of your own environment with lm-eval"
+    )
     name: str | None = Field(default=None, description="of the run")
-    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+
+
+def acts(req: EvaluateRequest) -> Acts:
+    """A task may be a file of lm-eval, which runs the code that it names."""
+    served = {Act.STARTS} if req.model is not None or (req.control and not is_url(req.control)) else set()
+    return frozenset({Act.WRITES, Act.SENDS, Act.LONG, Act.CODE, *served})
+
+
+def started(req: EvaluateRequest) -> Started:
+    flags = flags_of(req.engine_flags)
+    return Started((Arm("model", req.engine, Role.BASELINE, flags),) if flags else ())
 
 
 @dataclass(frozen=True)
@@ -237,7 +264,7 @@ def _template(data: dict[str, Any], done: _Done) -> str:
 
 OP = Op(
     "evaluate", "Ask a served model questions with known answers: scores with n and interval, every answer kept.",
-    Safety.WRITES_ARTIFACTS, EvaluateRequest, run, mcp_name="evaluate",
+    Safety.SUBMITS_JOBS, EvaluateRequest, run, mcp_name="evaluate", acts=acts, started=started,
     examples=(
         "pao evaluate --endpoint-url http://127.0.0.1:8000 --tasks gsm8k,mmlu_pro --limit 400 --chat",
         "pao evaluate --model ./my-model --tasks questions.jsonl --control ./base-model",

@@ -18,6 +18,7 @@ from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import read_journal
 from profile_and_optimize.evidence.manifest import MANIFEST
 from profile_and_optimize.evidence.reading import read_bytes
+from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest
 from profile_and_optimize.optimize.publish import derived
@@ -106,6 +107,6 @@ def _elsewhere(ev: Evidence, e: Explanation, differ: Sequence[str], made_by: str
 
 OP = Op(
     "explain", "Take one number of a report apart: formula, values, trials, records, context, command.", Safety.READ_ONLY,
-    ExplainRequest, run, positional=("campaign", "number"), mcp_name="perf_tune_report_explain",
+    ExplainRequest, run, positional=("campaign", "number"), mcp_name="perf_tune_report_explain", acts=reads,
     examples=("pao explain my-campaign", "pao explain my-campaign effect.", "pao explain my-campaign champion.effect"),
 )  # fmt: skip

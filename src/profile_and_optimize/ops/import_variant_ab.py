@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -16,11 +17,13 @@ from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.context import UNKNOWN, context
 from profile_and_optimize.core.errors import GateRefused, WrongUse
 from profile_and_optimize.core.names import checked_id, digest
+from profile_and_optimize.core.opens import PATH
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import known_secrets, redact
 from profile_and_optimize.importers.base import LoadKind
+from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, opened, plan_at
 from profile_and_optimize.ops.foreign.bundle import TOOLS, Given, read_bundle
@@ -32,7 +35,7 @@ PRODUCER = "import_variant_ab"
 
 
 class ImportVariantRequest(CampaignRequest):
-    bundle: str = Field(
+    bundle: Annotated[str, PATH] = Field(
         description="folder with arms.tsv and, for each arm and concurrency, a result of vLLM, SGLang or aiperf"
     )
     workload: str | None = Field(
@@ -182,6 +185,6 @@ def _told(path: Path, arms: Sequence[Arm]) -> Result:
 
 OP = Op(
     "import_variant_ab", "Import another tool's A/B (arms.tsv and result files) as cells.", Safety.WRITES_ARTIFACTS,
-    ImportVariantRequest, run, positional=("campaign",), mcp_name="perf_tune_report_import_variant_ab",
+    ImportVariantRequest, run, positional=("campaign",), mcp_name="perf_tune_report_import_variant_ab", acts=writes,
     examples=("pao import_variant_ab my-campaign --bundle ./ab-results --workload short-chat",),
 )  # fmt: skip

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from profile_and_optimize.core.opens import MODEL
+from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.drafting import checked_engines
 from profile_and_optimize.ops.node import facts
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 from profile_and_optimize.optimize.levers import Found, Lever, find_levers
 
 
 class LeversRequest(Request):
     engines: str = Field(default="vllm", description="one or more: vllm,sglang")
-    model: str | None = Field(default=None, description="a model folder; without it nothing is known of its experts")
-    python: str | None = Field(default=None, description="the bin/python of an environment that has the engine")
+    model: Annotated[str | None, MODEL] = Field(
+        default=None, description="a model folder; without it nothing is known of its experts"
+    )
+    python: Annotated[str | None, ENGINE_PYTHON] = Field(
+        default=None, description="the bin/python of an environment that has the engine"
+    )
 
 
 def run(req: LeversRequest, say: Say) -> Result:
@@ -44,5 +50,5 @@ def _lines(engine: str, found: Found) -> list[str]:
 
 OP = Op(
     "levers", "List the levers per engine: those that exist here, and the others with the reason.", Safety.READ_ONLY, LeversRequest, run,
-    mcp_name="levers", examples=("pao levers --engines vllm",),
+    mcp_name="levers", acts=reads, examples=("pao levers --engines vllm",),
 )  # fmt: skip

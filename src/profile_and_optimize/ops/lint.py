@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -15,16 +15,18 @@ from profile_and_optimize.analysis.lint.compare import identity, load_of
 from profile_and_optimize.analysis.lint.finding import Finding, Given, Lint, Severity, Unchecked
 from profile_and_optimize.core.errors import GateRefused, WrongUse
 from profile_and_optimize.core.metrics import DISTRIBUTIONS
+from profile_and_optimize.core.opens import TREE
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.importers import SAYS, read
 from profile_and_optimize.importers.base import Imported, LoadKind, Stat
+from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 
 MOST_SHOWN = 4
 
 
 class LintRequest(Request):
-    results: tuple[str, ...] = Field(min_length=1, description="files or folders of results")
+    results: Annotated[tuple[str, ...], TREE] = Field(min_length=1, description="files or folders of results")
 
 
 def run(req: LintRequest, say: Say) -> Result:
@@ -183,6 +185,6 @@ def _refusal(found: Lint) -> GateRefused | None:
 
 OP = Op(
     "lint", f"Read results that exist and say what is wrong with them as evidence. Known: {SAYS}.", Safety.READ_ONLY, LintRequest,
-    run, positional=("results",), mcp_name="perf_tune_report_lint",
+    run, positional=("results",), mcp_name="perf_tune_report_lint", acts=reads,
     examples=("pao lint results/run1.json results/run2.json", "pao lint baseline/ candidate/ --json"),
 )  # fmt: skip

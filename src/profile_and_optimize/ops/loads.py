@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from profile_and_optimize.clients.arrivals import Schedule, draw
 from profile_and_optimize.clients.open_loop import connections_for
 from profile_and_optimize.clients.trace import Trace, check_size, read_trace
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import DATA, PATH
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.ops.base import Request
 from profile_and_optimize.stats.summary import summarize
@@ -44,7 +45,9 @@ class LoadOptions(Request):
     duration_s: float | None = Field(
         default=None, gt=0, le=1e6, description="of an open loop, instead of --requests; 30 when both are left out"
     )
-    replay: str | None = Field(default=None, description="open loop: a trace of JSON lines (docs/open-loop.md)")
+    replay: Annotated[str | None, PATH] = Field(
+        default=None, description="open loop: a trace of JSON lines (docs/open-loop.md)"
+    )
     block_tokens: int | None = Field(
         default=None,
         ge=1,
@@ -52,7 +55,7 @@ class LoadOptions(Request):
         description="of --replay: tokens of a hash id; default: read from the trace's lines",
     )
     speed: float | None = Field(default=None, gt=0, le=1e6, description="of --replay: 2 is twice as fast")
-    dataset: str = "random"
+    dataset: Annotated[str, DATA] = "random"
     warm: bool = False
 
 

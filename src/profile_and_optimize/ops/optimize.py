@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.checkpoints import JOBS
 from profile_and_optimize.campaign.world import World
-from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.opens import RUN
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, find_run, workspace
 from profile_and_optimize.ops import quant_arms
+from profile_and_optimize.ops.acts import SERVING, Acts, long_if
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import opened, plan_at
-from profile_and_optimize.ops.drafting import Quantized, checked, checked_engines, draft, measure, outcome
+from profile_and_optimize.ops.corpus import is_fetched
+from profile_and_optimize.ops.drafting import Quantized, checked, checked_engines, draft, measure, measures, outcome
 from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.quant_arms import QuantRequest
+from profile_and_optimize.ops.started import Started, of_plan
 from profile_and_optimize.ops.worlds import make_world
-from profile_and_optimize.optimize.levers import arms, chosen, find_levers, left_out
+from profile_and_optimize.optimize.levers import arms, chosen, find_levers, left_out, table
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quantized import Quantize
 
@@ -32,7 +38,7 @@ class OptimizeRequest(QuantRequest):
         default=None, description="these levers, not the first that exist here; pao levers lists them"
     )
     max_arms: int | None = Field(default=None, ge=3, le=100, description="arms in all, baseline and A/A arm included")
-    resume: str | None = Field(default=None, description="go on with a run that was killed")
+    resume: Annotated[str | None, RUN] = Field(default=None, description="go on with a run that was killed")
     extend: int = Field(default=0, ge=0, le=100, description="blocks to add to a run that ended open")
 
     @property
@@ -45,6 +51,22 @@ class OptimizeRequest(QuantRequest):
         except PaoError:
             return False
         return (path / JOBS).is_dir() and not (path / conduct.PLAN).exists()
+
+
+def acts(req: OptimizeRequest) -> Acts:
+    """A run that goes on runs, whatever `dry_run` says."""
+    return SERVING if req.resume else measures(req) | long_if(req.quant_target is not None and is_fetched(req.calib))
+
+
+def started(req: OptimizeRequest) -> Started:
+    """The run's own plan, or what may be chosen of our tables: which of it exists here is known once the engine was asked."""
+    if req.resume:
+        path = find_run(req.resume, workspace(req.campaigns_dir))
+        return of_plan(path, plan_at(path))
+    wanted = {name.strip() for name in (req.levers or "").split(",") if name.strip()}
+    names = [n.strip() for n in req.engines.split(",") if n.strip()]
+    found = [(n, lever) for n in names for lever in table(n) if not wanted or lever.id in wanted]
+    return Started(tuple(Arm(f"{n}-{one.id}", n, Role.CANDIDATE, one.flags, one.env) for n, one in found), choice=True)
 
 
 def run(req: OptimizeRequest, say: Say) -> Result:
@@ -118,8 +140,8 @@ def arms_of(
 
 
 OP = Op(
-    "optimize", "Take a model through the road: baseline, tune, bench, champion, report.", Safety.WRITES_ARTIFACTS, OptimizeRequest, run,
-    mcp_name="optimize",
+    "optimize", "Take a model through the road: baseline, tune, bench, champion, report.", Safety.SUBMITS_JOBS, OptimizeRequest, run,
+    mcp_name="optimize", acts=acts, started=started,
     examples=(
         "pao optimize --model ./my-model --engines vllm --focus throughput --budget-minutes 30",
         "pao optimize --model ./my-model --engines vllm,sglang --budget-minutes 60",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
 from profile_and_optimize.campaign.checkpoints import JOBS
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import DATA, MODEL, PYTHON
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, workspace
 from profile_and_optimize.ops.base import ACK_FLAG, Say
@@ -36,15 +37,21 @@ class QuantRequest(TuneRequest):
     quant_target: str | None = Field(
         default=None, description="quantize first (phase 4) and compare: int8,nvfp4, or with a backend: modelopt:fp8"
     )
-    vendor: str | None = Field(default=None, description="somebody's quantized checkpoint of the model, compared too")
-    calib: str | None = Field(default=None, description="calibration text: a file, or a data set's name")
+    vendor: Annotated[str | None, MODEL] = Field(
+        default=None, description="somebody's quantized checkpoint of the model, compared too"
+    )
+    calib: Annotated[str | None, DATA] = Field(
+        default=None, description="calibration text: a file, or a data set's name"
+    )
     samples: int = Field(default=512, description="calibration samples")
     seq_len: int = Field(default=2048, description="tokens of each")
     exclude_pattern: str | None = Field(
         default=None, description="modules that stay as they are: patterns, with commas"
     )
     tolerance_points: float = Field(default=1.0, gt=0, le=100, description="the most points a checkpoint may lose")
-    ptq_python: str | None = Field(default=None, description="the bin/python of your environment with the quantizers")
+    ptq_python: Annotated[str | None, PYTHON] = Field(
+        default=None, description="the bin/python of your environment with the quantizers"
+    )
     i_understand_this_submits_jobs: bool = False
 
     @property

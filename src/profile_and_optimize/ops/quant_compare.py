@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import MODEL
 from profile_and_optimize.evidence.folder import read_json
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
-from profile_and_optimize.ops.drafting import MeasureRequest, Quantized, checked, checked_engines, draft, measure
+from profile_and_optimize.ops.drafting import (
+    MeasureRequest,
+    Quantized,
+    checked,
+    checked_engines,
+    draft,
+    measure,
+    measures,
+)
 from profile_and_optimize.ops.model import check_model
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import make_world
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 
@@ -19,9 +30,11 @@ OURS, VENDOR = "ours", "vendor"
 
 
 class CompareRequest(MeasureRequest):
-    base: str = Field(description="the model folder that the checkpoints were made of")
-    ours: str = Field(description="our checkpoint of it")
-    vendor: str | None = Field(default=None, description="somebody else's checkpoint of it: the incumbent of the two")
+    base: Annotated[str, MODEL] = Field(description="the model folder that the checkpoints were made of")
+    ours: Annotated[str, MODEL] = Field(description="our checkpoint of it")
+    vendor: Annotated[str | None, MODEL] = Field(
+        default=None, description="somebody else's checkpoint of it: the incumbent of the two"
+    )
     engine: str = Field(default="vllm", description="what serves all of them")
     tolerance_points: float = Field(
         default=1.0, gt=0, le=100, description="the most points of accuracy that may be lost"
@@ -76,7 +89,7 @@ def _arm(name: str, engine: str, folder: str, option: str) -> Arm:
 
 OP = Op(
     "quant_compare", "Compare a base with our checkpoint and a vendor's: answers, speed, and which to ship.",
-    Safety.WRITES_ARTIFACTS, CompareRequest, run, mcp_name="quant_compare",
+    Safety.SUBMITS_JOBS, CompareRequest, run, mcp_name="quant_compare", acts=measures, started=by_fields,
     examples=(
         "pao quant_compare --base ./my-model --ours ./my-model-nvfp4 --questions questions.jsonl --budget-minutes 30",
         "pao quant_compare --base ./my-model --ours ./my-model-nvfp4 --vendor ./vendor-nvfp4 --budget-minutes 60",

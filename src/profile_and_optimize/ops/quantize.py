@@ -5,16 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from profile_and_optimize.core.names import not_an_option
+from profile_and_optimize.core.opens import DATA, MODEL, OUT, PYTHON
 from profile_and_optimize.engines.process import available_cores
 from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.ops.acts import Act, Acts, long_if
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
-from profile_and_optimize.ops.corpus import Corpus, corpus_of, warnings_of
+from profile_and_optimize.ops.corpus import Corpus, corpus_of, is_fetched, warnings_of
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.quant.bundle import place_of, write_bundle
 from profile_and_optimize.quant.checkpoint import UNKNOWN, Checkpoint
 from profile_and_optimize.quant.gaps import count_words, gaps_of
@@ -27,12 +30,12 @@ __all__ = ["OP", "default_out", "quantized"]
 
 
 class QuantizeRequest(Acknowledged):
-    model: str = Field(description="folder of the unquantized base, with its tokenizer")
+    model: Annotated[str, MODEL] = Field(description="folder of the unquantized base, with its tokenizer")
     backend: Literal["modelopt", "llm-compressor"] = "modelopt"
     target: str = Field(
         description="what the weights become: nvfp4, fp8, w4a16_nvfp4, int8, w4a16, ... (docs/quantization.md)"
     )
-    calib: str | None = Field(
+    calib: Annotated[str | None, DATA] = Field(
         default=None,
         description="calibration text: a file, or a data set's name; default builtin, Python's own library",
     )
@@ -42,18 +45,27 @@ class QuantizeRequest(Acknowledged):
     exclude_pattern: str | None = Field(
         default=None, description="modules that stay as they are, too: patterns, with commas"
     )
-    match_vendor: str | None = Field(
+    match_vendor: Annotated[str | None, MODEL] = Field(
         default=None, description="a vendor's quantized checkpoint, whose own list of exclusions is taken"
     )
-    out: str | None = Field(
+    out: Annotated[str | None, OUT] = Field(
         default=None, description="where the checkpoint appears; default checkpoints/MODEL-TARGET-BACKEND"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1, le=1024, description="of computation; default half of the cores")
     seed: int = Field(default=0, ge=0, description="for the choice of samples")
-    python: str | None = Field(default=None, description="the bin/python of your own environment with the quantizers")
+    python: Annotated[str | None, PYTHON] = Field(
+        default=None, description="the bin/python of your own environment with the quantizers"
+    )
     trust_remote_code: bool = Field(default=False, description="run the Python code that the model folder brings")
     render_only: bool = Field(default=False, description="write the bundle to run elsewhere, and start nothing")
+
+
+def acts(req: QuantizeRequest) -> Acts:
+    """Without a job only a corpus that has to be fetched takes long."""
+    if req.dry_run or req.render_only:
+        return long_if(is_fetched(req.calib), Act.WRITES)
+    return frozenset({Act.WRITES, Act.LONG, Act.STARTS, *((Act.CODE,) if req.trust_remote_code else ())})
 
 
 def run(req: QuantizeRequest, say: Say) -> Result:
@@ -200,7 +212,7 @@ def _share(value: object) -> str:
 
 OP = Op(
     "quantize", "Quantize a base after training, and prove what was written.", Safety.SUBMITS_JOBS, QuantizeRequest, run,
-    mcp_name="quantize",
+    mcp_name="quantize", acts=acts, started=by_fields,
     examples=(
         "pao quantize --model ./my-model --target nvfp4 --dry-run",
         "pao quantize --model ./my-model --backend llm-compressor --target int8 --i-understand-this-submits-jobs",

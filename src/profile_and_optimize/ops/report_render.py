@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import OUT
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.evidence.folder import read_json
+from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
 from profile_and_optimize.ops.report_smoke import pdf_path
@@ -29,7 +31,9 @@ class ReportRenderRequest(CampaignRequest):
     data_source_line: str = Field(
         default="", description="the second line below the PDF's title, in place of the derived one"
     )
-    out: str | None = Field(default=None, description=f"write the PDF there, and none into the run; else RUN/{PDF}")
+    out: Annotated[str | None, OUT] = Field(
+        default=None, description=f"write the PDF there, and none into the run; else RUN/{PDF}"
+    )
 
 
 def run(req: ReportRenderRequest, say: Say) -> Result:
@@ -80,6 +84,6 @@ def _elsewhere(given: str, run: Path) -> Path | None:
 
 OP = Op(
     "report_render", "Render the report of a campaign: HTML page, PDF, text, CHAMPION.md, serve.sh.", Safety.WRITES_ARTIFACTS,
-    ReportRenderRequest, run, positional=("campaign",), mcp_name="perf_tune_report_report_render",
+    ReportRenderRequest, run, positional=("campaign",), mcp_name="perf_tune_report_report_render", acts=writes,
     examples=("pao report_render my-campaign --format text", "pao report_render my-campaign --format pdf --out report.pdf"),
 )  # fmt: skip

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import OUT
 from profile_and_optimize.evidence.atomic import write_atomic
+from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.report.pages.build import report_of
 from profile_and_optimize.report.pages.source import Options
@@ -17,7 +20,9 @@ from profile_and_optimize.testing.smoke import smoke_source
 
 
 class ReportSmokeRequest(Request):
-    out: str = Field(default="report-smoke.pdf", description="where to write the PDF; its name ends in .pdf")
+    out: Annotated[str, OUT] = Field(
+        default="report-smoke.pdf", description="where to write the PDF; its name ends in .pdf"
+    )
     variants_line: str = Field(default="", description="the line below the title, in place of the derived one")
     data_source_line: str = Field(
         default="", description="the second line below the title, in place of the derived one"
@@ -50,5 +55,5 @@ def pdf_path(given: str) -> Path:
 
 OP = Op(
     "report_smoke", "Render the report on synthetic numbers, to see its layout; no campaign, no cluster.", Safety.WRITES_ARTIFACTS,
-    ReportSmokeRequest, run, mcp_name="perf_tune_report_report_smoke", examples=("pao report_smoke --out smoke.pdf",),
+    ReportSmokeRequest, run, mcp_name="perf_tune_report_report_smoke", acts=writes, examples=("pao report_smoke --out smoke.pdf",),
 )  # fmt: skip

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import FLAGS
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
-from profile_and_optimize.ops.drafting import TuneRequest
+from profile_and_optimize.ops.drafting import TuneRequest, measures
 from profile_and_optimize.ops.run_variant_ab import variants
+from profile_and_optimize.ops.started import Started
 
 
 class ControlledRequest(TuneRequest):
     focus: Literal["latency"] = Field(default="latency", description="latency: output tok/s is no evidence for it")
     engine: str = Field(default="vllm", description="the engine of both arms")
-    flags: str = Field(default="", description="what the candidate adds, written as in a shell")
-    env: str = Field(default="", description="NAME=VALUE settings that the candidate adds")
-    baseline_flags: str = Field(default="", description="flags of both arms")
+    flags: Annotated[str, FLAGS] = Field(default="", description="what the candidate adds, written as in a shell")
+    env: Annotated[str, FLAGS] = Field(default="", description="NAME=VALUE settings that the candidate adds")
+    baseline_flags: Annotated[str, FLAGS] = Field(default="", description="flags of both arms")
     lever: str = Field(default="", description="in words, what is changed")
 
 
@@ -49,6 +51,7 @@ def arms_of(req: ControlledRequest) -> tuple[Arm, ...]:
 
 OP = Op(
     "run_controlled_ab", "One change against the baseline on this node, for a claim on latency: median TPOT over restarted blocks.",
-    Safety.WRITES_ARTIFACTS, ControlledRequest, run, mcp_name="run_controlled_ab",
+    Safety.SUBMITS_JOBS, ControlledRequest, run, mcp_name="run_controlled_ab", acts=measures,
+    started=lambda req: Started(arms_of(req)),
     examples=("pao run_controlled_ab --model ./my-model --engine vllm --flags '--enforce-eager'",),
 )  # fmt: skip

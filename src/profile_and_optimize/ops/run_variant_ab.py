@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.opens import ARMS
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
-from profile_and_optimize.ops.drafting import TuneRequest, checked, checked_engines, draft, measure
+from profile_and_optimize.ops.drafting import TuneRequest, checked, checked_engines, draft, measure, measures
+from profile_and_optimize.ops.started import Started
 from profile_and_optimize.ops.worlds import make_world
 from profile_and_optimize.optimize.arms_tsv import MOST_BYTES, parse_arms, several_levers
 
 
 class VariantRequest(TuneRequest):
-    arms: str = Field(description="arms.tsv: arm, engine, flags, env, lever; the first row per engine is its baseline")
+    arms: Annotated[str, ARMS] = Field(
+        description="arms.tsv: arm, engine, flags, env, lever; the first row per engine is its baseline"
+    )
 
 
 def run(req: VariantRequest, say: Say) -> Result:
-    path = Path(req.arms)
-    arms = parse_arms(read_given(path, MOST_BYTES), path.name)
+    path, arms = Path(req.arms), arms_in(req)
     notes = tuple(several_levers(arms))
     for note in notes:
         say(note)
     found = variants(req, arms, f"run_variant_ab {path.name}", say)
     return Result(found.data, found.text, (*found.warnings, *notes), found.refusal)
+
+
+def arms_in(req: VariantRequest) -> tuple[Arm, ...]:
+    path = Path(req.arms)
+    return parse_arms(read_given(path, MOST_BYTES), path.name)
 
 
 def variants(req: TuneRequest, arms: tuple[Arm, ...], how: str, say: Say) -> Result:
@@ -36,7 +45,8 @@ def variants(req: TuneRequest, arms: tuple[Arm, ...], how: str, say: Say) -> Res
 
 
 OP = Op(
-    "run_variant_ab", "Measure the arms of an arms.tsv, across engines too: one client, one champion.", Safety.WRITES_ARTIFACTS,
-    VariantRequest, run, positional=("arms",), mcp_name="run_variant_ab",
+    "run_variant_ab", "Measure the arms of an arms.tsv, across engines too: one client, one champion.", Safety.SUBMITS_JOBS,
+    VariantRequest, run, positional=("arms",), mcp_name="run_variant_ab", acts=measures,
+    started=lambda req: Started(arms_in(req)),
     examples=("pao run_variant_ab arms.tsv --model ./my-model --budget-minutes 60",),
 )  # fmt: skip

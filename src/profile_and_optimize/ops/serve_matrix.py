@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
 from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.opens import FLAGS, MODEL, OUT, PATH
 from profile_and_optimize.core.workload import Point, Workload
 from profile_and_optimize.engines.base import refuse_unknown_flags
 from profile_and_optimize.engines.formats import format_of
@@ -24,15 +25,17 @@ from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.evidence.folder import RunFolder, new_run_id, workspace
 from profile_and_optimize.evidence.manifest import write_manifest
 from profile_and_optimize.evidence.modelfolder import model_digest
+from profile_and_optimize.ops.acts import serves
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import command_line, opened
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.drafting import checked, checked_engines
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.node import facts
+from profile_and_optimize.ops.started import Started
 from profile_and_optimize.ops.verify_matrix import RESULT, derived, encoded
-from profile_and_optimize.ops.worlds import make_world
-from profile_and_optimize.optimize.backends import Offered, find_backends, only
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
+from profile_and_optimize.optimize.backends import OWN_CHOICE, Offered, find_backends, only, table
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
 from profile_and_optimize.quant.gaps import gaps_of
 
@@ -41,7 +44,7 @@ REQUESTS_A_SLOT = 4
 
 
 class ServeMatrixRequest(Acknowledged):
-    model: str = Field(description="a model folder, or a Hugging Face id")
+    model: Annotated[str, MODEL] = Field(description="a model folder, or a Hugging Face id")
     engines: str = Field(default="vllm", description="one or more: vllm,sglang")
     backends: str | None = Field(default=None, description="only these, as NAME or ENGINE:NAME; --dry-run lists them")
     concurrency: str = Field(default="1,4,16", description="slots of the closed loop, one trial each")
@@ -53,15 +56,25 @@ class ServeMatrixRequest(Acknowledged):
     api: Literal["chat", "completions"] | None = Field(
         default=None, description="chat where the model has a chat template, if not given"
     )
-    questions: str | None = Field(
+    questions: Annotated[str | None, PATH] = Field(
         default=None, description="JSONL of known questions; the model's own eval.jsonl, else four sums"
     )
     ask: int = Field(default=16, ge=1, le=1000, description="so many of the known questions")
-    flags: str | None = Field(default=None, description="given to every server, as one text: '--enforce-eager'")
-    python: str | None = Field(default=None, description="the bin/python of an environment that has the engine")
+    flags: Annotated[str | None, FLAGS] = Field(
+        default=None, description="given to every server, as one text: '--enforce-eager'"
+    )
+    python: Annotated[str | None, ENGINE_PYTHON] = Field(
+        default=None, description="the bin/python of an environment that has the engine"
+    )
     seed: int | None = Field(default=None, description="of the prompts; fresh and recorded when left out")
     name: str | None = Field(default=None, description="slug of the run; the model's name if not given")
-    campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+
+
+def started(req: ServeMatrixRequest) -> Started:
+    """What may be tried of our tables: which of it exists here is known once the engine was asked."""
+    arms = tuple(b.arm(e) for e in checked_engines(req.engines) for b in (OWN_CHOICE, *table(e)))
+    return Started(arms, tuple(shlex.split(req.flags or "")), choice=True)
 
 
 def run(req: ServeMatrixRequest, say: Say) -> Result:
@@ -196,7 +209,8 @@ def _result(path: Path, result: dict[str, Any]) -> Result:
 
 OP = Op(
     "serve_matrix", "Try every serving backend an engine offers for a checkpoint: coherent, how fast, or why not.",
-    Safety.SUBMITS_JOBS, ServeMatrixRequest, run, mcp_name="perf_tune_report_serve_matrix",
+    Safety.SUBMITS_JOBS, ServeMatrixRequest, run, mcp_name="perf_tune_report_serve_matrix", acts=serves,
+    started=started,
     examples=(
         "pao serve_matrix --model ./my-model-nvfp4 --dry-run",
         "pao serve_matrix --model ./my-model-nvfp4 --engines vllm,sglang --concurrency 1,4,16 --i-understand-this-submits-jobs",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import OUT
+from profile_and_optimize.ops.acts import Act, Acts
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.plugins import KINDS, SWITCH, installed, switched_off
+from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.toolenv.find import ToolEnv, default_root, find_all
 from profile_and_optimize.toolenv.install import install
 from profile_and_optimize.toolenv.preflight import check
@@ -22,7 +25,12 @@ from profile_and_optimize.toolenv.world import observe
 class ToolsRequest(Request):
     action: Literal["list", "install", "check"]
     tool: str | None = Field(default=None, description="of install and check; the list names them")
-    tools_dir: str | None = Field(default=None, description="where environments live")
+    tools_dir: Annotated[str | None, OUT] = Field(default=None, description="where environments live")
+
+
+def acts(req: ToolsRequest) -> Acts:
+    """An installation downloads packages and asks them what they are."""
+    return frozenset({Act.WRITES, Act.LONG, Act.CODE}) if req.action == "install" else frozenset()
 
 
 def run(req: ToolsRequest, say: Say) -> Result:
@@ -70,6 +78,7 @@ def _row(name: str, env: ToolEnv | None) -> dict[str, str | None]:
 
 OP = Op(
     "tools", "List, check for, or install the environments of heavy tools. The list names plugins of other packages too.",
-    Safety.WRITES_ARTIFACTS, ToolsRequest, run,
-    positional=("action", "tool"), mcp_name="tools", examples=("pao tools install vllm", "pao tools install aiperf"),
+    Safety.SUBMITS_JOBS, ToolsRequest, run,
+    positional=("action", "tool"), mcp_name="tools", acts=acts, started=by_fields,
+    examples=("pao tools install vllm", "pao tools install aiperf"),
 )  # fmt: skip

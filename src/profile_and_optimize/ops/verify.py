@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -20,12 +20,14 @@ from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
 from profile_and_optimize.campaign.loading import WORTH_PROCESSES, Remark
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
+from profile_and_optimize.core.opens import DATA
 from profile_and_optimize.evidence.cores import can_fork, spread, without_collector
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import Reading, read_journal
 from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest, evidence_root
 from profile_and_optimize.evidence.reading import read_bytes, read_json, strict_json
 from profile_and_optimize.evidence.tree import Tree, walk
+from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest
 from profile_and_optimize.ops.kept import looker, prompts_facts, prompts_words
@@ -63,7 +65,9 @@ BAD = (
 class VerifyRequest(CampaignRequest):
     """`against` is a root that was published: 64 hex digits, a file that holds one, or another copy's manifest.json."""
 
-    against: str | None = Field(default=None, description="a published root: 64 hex digits, or a file that holds one")
+    against: Annotated[str | None, DATA] = Field(
+        default=None, description="a published root: 64 hex digits, or a file that holds one"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +348,6 @@ def text_of(path: Path, facts: dict[str, Any]) -> str:
 
 OP = Op(
     "verify", "Re-derive every aggregate and the decision of a run from its records, offline.", Safety.READ_ONLY, VerifyRequest, run,
-    positional=("campaign",), mcp_name="perf_tune_report_verify",
+    positional=("campaign",), mcp_name="perf_tune_report_verify", acts=reads,
     examples=("pao verify my-campaign", "pao verify my-campaign --against root.txt"),
 )  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import MODEL
+from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.fits import max_length
 from profile_and_optimize.workloads.data import Place, place_of
@@ -15,7 +17,9 @@ from profile_and_optimize.workloads.suites import Entry, Suite, suites
 
 class WorkloadsRequest(Request):
     suite: str | None = Field(default=None, description="only this suite")
-    model: str | None = Field(default=None, description="a model folder: say which workloads fit into it")
+    model: Annotated[str | None, MODEL] = Field(
+        default=None, description="a model folder: say which workloads fit into it"
+    )
     offline: bool = Field(default=False, description="do not ask the hub whether it has the data")
 
 
@@ -68,5 +72,5 @@ def _shape(e: Entry) -> str:
 
 OP = Op(
     "workloads", "List suites and workloads, and where the data of each comes from.", Safety.READ_ONLY, WorkloadsRequest, run,
-    mcp_name="perf_tune_report_workloads", examples=("pao workloads", "pao workloads --suite canonical --model ./my-model"),
+    mcp_name="perf_tune_report_workloads", acts=reads, examples=("pao workloads", "pao workloads --suite canonical --model ./my-model"),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from profile_and_optimize.clients.base import Client
 from profile_and_optimize.clients.calibration import Store, default_root, this_node
 from profile_and_optimize.clients.external import tool_env
 from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.endpoint import EndpointEngine
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
@@ -91,15 +92,29 @@ def _made(kind: str, name: str, target: str, make: Callable[[Any], Any]) -> Any:
         ) from e  # fmt: skip
 
 
+def _python_parts(given: str | None, table: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """(PATH by ENGINE, every PATH without one)."""
+    parts = [part.strip() for part in (given or "").split(",") if part.strip()]
+    found = dict(part.partition("=")[::2] for part in parts if part.partition("=")[0] in table and "=" in part)
+    return found, [part for part in parts if not ("=" in part and part.partition("=")[0] in table)]
+
+
+def python_paths(given: str) -> tuple[str, ...]:
+    """Every interpreter that `pythons` may take from --python."""
+    found, plain = _python_parts(given, engine_table())
+    return (*found.values(), *plain)
+
+
+ENGINE_PYTHON = Opens(Kind.PYTHON, python_paths)
+
+
 def pythons(given: str | None, names: Iterable[str]) -> dict[str, str]:
     """The Python of each engine from --python: a PATH where one engine is driven from an environment, else
     ENGINE=PATH, several parted by commas. Raises WrongUse for a PATH that could mean several, and for another engine's name.
     """
     table = engine_table()
     mine = sorted(n for n in set(names) if n in table and n not in NEED_NO_PYTHON)
-    parts = [part.strip() for part in (given or "").split(",") if part.strip()]
-    found = dict(part.partition("=")[::2] for part in parts if part.partition("=")[0] in table and "=" in part)
-    plain = [part for part in parts if not ("=" in part and part.partition("=")[0] in table)]
+    found, plain = _python_parts(given, table)
     strange = sorted(set(found) - set(mine))
     if strange:
         raise WrongUse(f"no arm runs on {', '.join(strange)}", where=f"--python {given}", next="leave it out")

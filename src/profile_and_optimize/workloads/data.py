@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from profile_and_optimize.core.errors import BrokeMidway, Corrupted, Unreachable, WrongUse
+from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.core.workload import HUB, RANDOM, Workload
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.toolenv.find import data_dir
@@ -90,6 +91,10 @@ def given_files(text: str | None) -> dict[str, str]:
     return out
 
 
+# Of a field that holds `NAME=FILE` parts.
+FILES = Opens(Kind.PATH, lambda text: given_files(text).values())
+
+
 def chosen(w: Workload, given: Mapping[str, str]) -> Workload:
     """With the file that the user gave for this workload, or for the data set it names. Looks at nothing."""
     file = given.get(w.name) or (given.get(w.dataset.removeprefix(HUB)) if w.dataset.startswith(HUB) else None)
@@ -152,6 +157,11 @@ def _require_unchanged(wanted: DataSet) -> None:
         raise Corrupted(
             "this is not the file as it was fetched", where=str(wanted.kept), next="remove it, and it is fetched again"
         )
+
+
+def to_be_fetched(w: Workload) -> bool:
+    """Would `with_data` download its data?"""
+    return w.dataset.startswith(HUB) and not data_set(w).kept.exists()
 
 
 def place_of(w: Workload, *, look: bool) -> Place:

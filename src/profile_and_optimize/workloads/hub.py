@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 
-from profile_and_optimize.core.errors import BrokeMidway, PaoError, Unreachable
+from profile_and_optimize.core.errors import BrokeMidway, PaoError, Unreachable, WrongUse
+from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.engines.calls import JudgedTransport
 from profile_and_optimize.engines.urls import checked_url
 
@@ -108,10 +109,9 @@ def _answer(
 
 def _client(url: str, limits: httpx.Timeout) -> httpx.Client:
     """Past any proxy where there is none for this address; else through it, which then looks up names itself."""
-    parts = urlsplit(url)
+    parts = parse_url(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
-    host = parts.hostname or ""
-    if proxy and not urllib.request.proxy_bypass(host) and host not in ("localhost", "127.0.0.1", "::1"):
+    if proxy and not urllib.request.proxy_bypass(parts.host) and parts.host not in ("localhost", "127.0.0.1", "::1"):
         return httpx.Client(proxy=proxy, trust_env=False, follow_redirects=False, timeout=limits)
     return httpx.Client(transport=JudgedTransport(), trust_env=False, follow_redirects=False, timeout=limits)
 
@@ -119,17 +119,20 @@ def _client(url: str, limits: httpx.Timeout) -> httpx.Client:
 def _headers(at: str, first: str) -> dict[str, str]:
     """The user's token goes to the host that was asked first, and to no other."""
     token = os.environ.get("HF_TOKEN", "")
-    ours = urlsplit(at)[:2] == urlsplit(first)[:2]
+    ours = parse_url(at).origin == parse_url(first).origin
     return {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {token}"} if token and ours else {})}
 
 
 def _next(first: str, at: str, location: str) -> str:
     """Where a redirect leads. Raises Unreachable when that is another host than this one or the hub's own."""
-    target = urljoin(at, location)
-    old, new = urlsplit(at), urlsplit(target)
-    of_hub = _of_hub(urlsplit(first).hostname or "") and _of_hub(new.hostname or "") and new.scheme == "https"
-    if not location or not (old[:2] == new[:2] or of_hub):
-        raise Unreachable(f"a redirect to {new.hostname or 'nowhere'!r}, which is not followed", where=at)
+    target = urljoin(at, location).partition("#")[0]
+    try:
+        old, new = parse_url(at), parse_url(target)
+    except WrongUse as e:
+        raise Unreachable(f"a redirect to what is not followed: {e.message}", where=at) from None
+    of_hub = _of_hub(parse_url(first).host) and _of_hub(new.host) and new.scheme == "https"
+    if not location or not (old.origin == new.origin or of_hub):
+        raise Unreachable(f"a redirect to {new.host!r}, which is not followed", where=at)
     return target
 
 
@@ -168,7 +171,7 @@ def _copy(answer: httpx.Response, file: BinaryIO, url: str, most: int, say: Say,
             file.write(piece)
             if size - told >= TOLD_BYTES:
                 told = size
-                say(f"{size / 1e6:.0f}{f' of {wanted / 1e6:.0f}' if wanted else ''} MB from {urlsplit(url).hostname}")
+                say(f"{size / 1e6:.0f}{f' of {wanted / 1e6:.0f}' if wanted else ''} MB from {parse_url(url).host}")
     except httpx.HTTPError as e:
         raise BrokeMidway(
             f"it broke off after {size} bytes: {e or type(e).__name__}", where=url, next="try again"

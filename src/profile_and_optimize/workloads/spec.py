@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.opens import DATA
 from profile_and_optimize.core.workload import ALIKE, RANDOM, Workload
 
 Cache = Literal["cold", "prefixes", "warm"]
@@ -20,7 +21,7 @@ class WorkloadSpec(BaseModel):
     name: str
     isl: int | None = None
     osl: int | None = None
-    dataset: str = RANDOM
+    dataset: Annotated[str, DATA] = RANDOM
     api: Literal["chat", "completions"] = "chat"
     warm: bool = False
     kind: Literal["random", "prompts", "text", "conversations", "multi-turn", "shared-prefix"] | None = None

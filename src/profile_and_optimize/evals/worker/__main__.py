@@ -17,22 +17,22 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from told import Refused, tell
 
-HUB = "https://huggingface.co"
 LOOK_S = 4.0
 
 
 def main() -> int:
     job = json.loads(Path(sys.argv[1]).read_text())
     out = Path(job["out"])
-    if any(not entry.get("splits") and not entry.get("rows") for entry in job["tasks"]) and not hub_answers():
+    if any(not entry.get("splits") and not entry.get("rows") for entry in job["tasks"]) and not hub_answers(
+        *job["hub"]
+    ):
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # what is kept from the hub still reads
     from scoring import evaluate  # after the settings above: the hub's library reads them once
 
-    stay_with(urlsplit(job["url"]).hostname or "", job["addresses"])
+    stay_with(job["host"], job["addresses"])
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     for number, entry in enumerate(job["tasks"]):
         tell(stage=entry["name"], says="reading the task")
@@ -65,13 +65,12 @@ def write(path: Path, value: Any) -> None:
     os.replace(part, path)
 
 
-def hub_answers() -> bool:
+def hub_answers(host: str, port: int) -> bool:
     """Is there anybody at the hub's address? Its library would try for half a minute a task."""
     if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
         return True
-    parts = urlsplit(os.environ.get("HF_ENDPOINT") or HUB)
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 443), LOOK_S).close()
+        socket.create_connection((host, port), LOOK_S).close()
     except OSError:
         return False
     return True

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.engines.base import Engine, Server, ServeSpec, refuse_unknown_flags
 from profile_and_optimize.engines.endpoint import EndpointEngine, served_model
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
@@ -83,8 +83,8 @@ def flags_of(text: str | None) -> tuple[str, ...]:
 
 def _endpoint(url: str, how: How) -> Target:
     url = checked_url(url)
-    parts = urlsplit(url)
-    judged = addresses(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), url)
+    parts = parse_url(url)
+    judged = addresses(parts.host, parts.port, url)
     name = served_model(url, auth_headers(), how.served)
     seen = EndpointEngine(auth_headers()).observed(Server(url=url, model=name, start_s=0.0))
     version = {k: v for k, v in seen.items() if k == "engine_version"}
