@@ -15,6 +15,7 @@ from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.campaign.looks import wants_more
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.selection import Judged, select
+from profile_and_optimize.campaign.starts import label_in, label_of
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import Event
@@ -58,11 +59,6 @@ def _attempts(ev: Evidence) -> Iterator[Remark]:
         last[place] = t
 
 
-def label_of(stage: Stage, block: int, arm: str) -> str:
-    """The name of a session, as the journal and its log have it."""
-    return f"{'b' if stage is Stage.CONFIRM else 'r'}{block:03d}-{arm}"
-
-
 def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
     """A trial is entered during its own session, and every session leaves a trial or the reason why not."""
     now, labels, accounted = "", [], set(_given_up(ev))
@@ -71,7 +67,7 @@ def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
             now = str(e.data["label"])
             labels.append(now)
         elif e.kind == "session_failed":
-            accounted.add(_label_of_failed(e))
+            accounted.add(label_in(e))
         elif e.kind == "wrote" and e.data["path"] in trials:
             key = trials[e.data["path"]].key
             mine = label_of(key.stage, key.block, key.arm)
@@ -88,16 +84,12 @@ def _begun(ev: Evidence) -> Iterator[Remark]:
     begun = [e.data["path"] for e in ev.events if e.kind == "trial_began"]
     wrote = {e.data["path"] for e in ev.events if e.kind == "wrote" and is_trial_path(e.data["path"])}
     over = wrote | {e.data["path"] for e in ev.events if e.kind == "interrupted"}
-    fell = {_label_of_failed(e) for e in ev.events if e.kind == "session_failed"}
+    fell = {label_in(e) for e in ev.events if e.kind == "session_failed"}
     for path in dict.fromkeys(begun[:-1]):
         if path not in over and _label_of_path(path) not in fell and path != begun[-1]:
             yield Remark(path, "begun, and there are neither records nor a word of an interruption")
     if begun:
         yield from (Remark(path, "never begun") for path in sorted(wrote - set(begun)))
-
-
-def _label_of_failed(e: Event) -> str:
-    return label_of(Stage(e.data.get("stage", Stage.CONFIRM)), e.data["block"], e.data["arm"])
 
 
 def _label_of_path(path: str) -> str:

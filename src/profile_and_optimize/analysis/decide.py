@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from profile_and_optimize.analysis import across, checkpoints
+from profile_and_optimize.analysis import across, checkpoints, crashes
 from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis import machine_gates as m
+from profile_and_optimize.analysis.whole import whole_gate
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.looks import aa_effects, looks, rival_name, vetoed
 from profile_and_optimize.campaign.selection import Judged, Selection, select
@@ -59,11 +60,13 @@ def decide(ev: Evidence) -> Decision:
         why = "vetoed: the baseline differed from itself in this campaign"
         effects = {a: _held_back(e, why) for a, e in effects.items()}
     rivals = {name: effects.pop(name) for name in pairs}
+    effects = crashes.held_back(plan, starts := crashes.counted(ev.events), effects)
     pick = _pick(plan, effects, rivals)
     checks = _gates(ev, plan, selection, effects, aa, pick)
     tier = Tier.VERDICT if all(x.passed for x in checks) else Tier.DRAFT
     return Decision(
-        pick, tier, _why(plan, pick, effects), effects, aa, veto, checks, ev.failed_arms, selection, mismatches,
+        pick, tier, _why(plan, pick, effects) + crashes.passed_over(plan, starts, effects),
+        effects, aa, veto, checks, ev.failed_arms, selection, mismatches,
         found.decided_at, {a.id: ev.race.last.estimates.get(a.id) if ev.race and ev.race.last else None for a in plan.raced},
         rivals,
     )  # fmt: skip
@@ -90,7 +93,8 @@ def _gates(
         g.blocks_gate(plan, selection),
         g.client_gate(selection),
         g.restart_gate(plan),
-        g.whole_gate(ev.events, selection.excluded),
+        crashes.crash_gate(pick, plan, crashes.counted(ev.events)),
+        whole_gate(ev, selection, pick),
         g.order_gate(plan, used, {e.data["path"]: e.seq for e in ev.events if e.kind == "wrote"}),
         g.steady_gate(used),
         m.quiet_gate(used),
@@ -272,6 +276,7 @@ def arm_json(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
         "effect": effect_json(effect),
         "decided_at_block": d.decided_at.get(arm_id),
         "race": race_json(ev, arm_id),
+        **crashes.starts_json(ev.plan, crashes.counted(ev.events), arm_id),
     }
 
 

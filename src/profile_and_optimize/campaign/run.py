@@ -13,6 +13,7 @@ from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.recover import note_interrupted
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import Seat, run_points, serving
+from profile_and_optimize.campaign.starts import STARTS, given_out, label_of, starts_left
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Role
 from profile_and_optimize.core.errors import BrokeMidway, Unreachable, WrongUse
@@ -21,7 +22,6 @@ from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder
 
-STARTS = 2
 SPARE_ROUNDS = 3
 
 
@@ -89,17 +89,20 @@ def _run_block(seat: Seat, block: int, progress: Progress) -> None:
 def run_session(seat: Seat, block: int, arm_id: str, stage: Stage) -> None:
     """Start the arm (twice at most) and run what the block lacks; an arm that cannot start is out, with its reason."""
     arm = seat.plan.arm(arm_id)
-    letter = "b" if stage is Stage.CONFIRM else "r"
-    for start in range(1, STARTS + 1):
+    label = label_of(stage, block, arm_id)
+    if reason := given_out(seat.folder.journal.events, arm, label):
+        return drop_arm(seat, arm_id, reason, stage, block)
+    for start in starts_left(seat.folder.journal.events, arm, label):
         before = seat.book.of(stage, block, arm_id)
         try:
-            with serving(seat, arm, f"{letter}{block:03d}-{arm_id}") as server:
+            with serving(seat, arm, label, stage, block) as server:
                 run_points(seat, server, arm, block, before, stage)
             return
         except (EngineFailed, Unreachable) as e:
-            seat.folder.event("session_failed", stage=stage, block=block, arm=arm_id, reason=seat.hide(e.message))
             seat.say(f"  {arm_id}: {e.message}")
-            if start == STARTS:
+            if not lacking(seat, block, arm_id, stage):
+                return  # it died when all was measured: that counts, and needs no further start
+            if start % STARTS == 0:
                 if arm.role is Role.BASELINE:
                     raise BrokeMidway(
                         f"the baseline stopped serving: {e.message}",

@@ -16,6 +16,8 @@ from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.steady import Steady, common_drop
 from profile_and_optimize.stats.summary import TrialSummary, leaving_out, summarize
 
+BEYOND = "beyond the planned number of blocks"
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -131,7 +133,7 @@ def select(
             blocks[number] = one_start_up(chosen)
     limit = plan.blocks + added
     beyond = _beyond(plan, blocks, limit)
-    excluded |= dict.fromkeys(beyond, "beyond the planned number of blocks")
+    excluded |= dict.fromkeys(beyond, BEYOND)
     return Selection({b: v for b, v in blocks.items() if b not in beyond}, excluded, unfinished, limit, out)
 
 

@@ -64,10 +64,11 @@ def check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
     if len(twins) > 1:
         raise WrongUse("at most one A/A cell")
     for twin in twins:
-        if _serves(twin) != _serves(base[0]):
+        if serves(twin) != serves(base[0]):
             raise WrongUse(f"A/A cell {twin.id!r} must equal the baseline in engine, flags, environment and checkpoint")
     return arms
 
 
-def _serves(arm: Arm) -> tuple[object, ...]:
+def serves(arm: Arm) -> tuple[object, ...]:
+    """What two arms have in common that are one configuration under two names."""
     return arm.engine, arm.flags, arm.env, arm.url, arm.checkpoint

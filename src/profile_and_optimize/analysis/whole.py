@@ -1,0 +1,47 @@
+"""The gate on what was measured and does not count: blocks lost, trials broken off, trials run twice. Pure.
+
+An honest machine loses them at random, and that changes nothing. But whoever may look at a block before it is lost picks
+the data: `stats.lost_blocks` says how far that goes.
+"""
+
+from __future__ import annotations
+
+from profile_and_optimize.analysis.gates import Gate
+from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.selection import BEYOND, Selection
+from profile_and_optimize.core.cell import Role, serves
+from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.trial import Stage
+
+GATE = "no run cut short"
+MOST_LOST = 1
+
+
+def whole_gate(ev: Evidence, selection: Selection, pick: str) -> Gate:
+    """At most one block, trial or attempt was lost of those that the pick's answer rests on: blocks that hold it, given up
+    for whatever reason; trials in them of it and of what it is measured against. The answer of the baseline rests on all."""
+    plan = ev.plan
+    cut = sum(e.kind == "interrupted" for e in ev.events)
+    lost = {b for b, why in selection.excluded.items() if why != BEYOND}
+    again = [
+        t.key for t in ev.trials if t.key.stage is not Stage.RACE and t.key.attempt > 1 and t.key.block not in lost
+    ]
+    mine = {b for b in lost if _holds(plan, b, pick)}
+    twice = [k for k in again if k.arm in _rests_on(plan, pick) and _holds(plan, k.block, pick)]
+    others = len(lost) - len(mine) + len(again) - len(twice)
+    words = (
+        f"{cut} times a trial was begun and left without records, {len(mine)} blocks given up, {len(twice)} trials run again "
+        f"(at most {MOST_LOST} together)" + (f"; {others} more in which {pick} has no part" if others else "")
+    )
+    return Gate(GATE, True if cut + len(mine) + len(twice) <= MOST_LOST else None, words)
+
+
+def _holds(plan: Plan, block: int, pick: str) -> bool:
+    return pick == plan.baseline.id or pick in plan.group_of_block(block)
+
+
+def _rests_on(plan: Plan, pick: str) -> set[str]:
+    arms = plan.all_arms
+    if pick == plan.baseline.id:
+        return {a.id for a in arms}
+    return {a.id for a in arms if a.role in (Role.BASELINE, Role.AA) or serves(a) == serves(plan.arm(pick))}
