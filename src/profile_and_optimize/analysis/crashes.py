@@ -94,12 +94,16 @@ def of_baseline(plan: Plan, by_arm: Mapping[str, Starts]) -> Starts:
 
 
 def of_arm(plan: Plan, by_arm: Mapping[str, Starts], arm: str) -> Starts:
-    """Of the arm and of every other candidate that serves the same."""
-    wanted = plan.arm(arm)
-    if wanted.role in (Role.BASELINE, Role.AA):
-        return of_baseline(plan, by_arm)
-    rest = [a for a in plan.all_arms if a.role not in (Role.BASELINE, Role.AA)]
-    return _together(by_arm, [a.id for a in rest if a.id == arm or serves(a) == serves(wanted)])
+    """Of the arm and its twins."""
+    return of_baseline(plan, by_arm) if arm == plan.baseline.id else _together(by_arm, twins_of(plan, arm))
+
+
+def twins_of(plan: Plan, arm: str) -> tuple[str, ...]:
+    """The candidate and every other one that serves the same. One that serves what the baseline does is no variant of it,
+    and stands alone."""
+    wanted = serves(plan.arm(arm))
+    alike = [a.id for a in plan.all_arms if a.role not in (Role.BASELINE, Role.AA) and serves(a) == wanted]
+    return (arm,) if wanted == serves(plan.baseline) else tuple(alike)
 
 
 def _together(by_arm: Mapping[str, Starts], arms: Iterable[str]) -> Starts:

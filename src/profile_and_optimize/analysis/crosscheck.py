@@ -9,6 +9,7 @@ from profile_and_optimize.analysis.check_context import check_context
 from profile_and_optimize.analysis.check_order import check_order
 from profile_and_optimize.analysis.check_plan import check_plan
 from profile_and_optimize.analysis.check_prompts import check_prompts
+from profile_and_optimize.analysis.check_starts import check_starts
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.loading import ODD, Remark
 
@@ -19,6 +20,7 @@ def crosscheck(ev: Evidence) -> list[Remark]:
     checks: tuple[tuple[str, Callable[[], Iterable[Remark]]], ...] = (
         ("plan", lambda: check_plan(ev)),
         ("order", lambda: check_order(ev)),
+        ("starts", lambda: check_starts(ev)),
         ("prompts", lambda: check_prompts(ev)),
         ("context", lambda: check_context(ev.trials)),
     )

@@ -6,10 +6,11 @@ the data: `stats.lost_blocks` says how far that goes.
 
 from __future__ import annotations
 
+from profile_and_optimize.analysis.crashes import twins_of
 from profile_and_optimize.analysis.gates import Gate
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.selection import BEYOND, Selection
-from profile_and_optimize.core.cell import Role, serves
+from profile_and_optimize.core.cell import Role
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 
@@ -44,4 +45,4 @@ def _rests_on(plan: Plan, pick: str) -> set[str]:
     arms = plan.all_arms
     if pick == plan.baseline.id:
         return {a.id for a in arms}
-    return {a.id for a in arms if a.role in (Role.BASELINE, Role.AA) or serves(a) == serves(plan.arm(pick))}
+    return {*(a.id for a in arms if a.role in (Role.BASELINE, Role.AA)), *twins_of(plan, pick)}

@@ -24,7 +24,8 @@ from profile_and_optimize.stats.foreign import FOREIGN
 
 SESSION, FAILED = "session", "session_failed"
 ADMISSION = "admission"
-START, DEATH, STOP = "start", "death", "stop"
+LOSSES = (START, DEATH, STOP) = ("start", "death", "stop")
+SILENT = "answered no request of a whole trial, not even with an error"
 # So often a server is started for one session; then a candidate is out, and the baseline ends the campaign until it is resumed.
 STARTS = 2
 
@@ -52,6 +53,16 @@ def starts_left(events: Iterable[Event], arm: Arm, label: str) -> range:
     lost = len(failures(events, arm.id, label))
     rounds = lost // STARTS if arm.role is Role.BASELINE else 0
     return range(lost + 1, STARTS * (rounds + 1) + 1)
+
+
+def own_up(folder: RunFolder, arm: str, stage: Stage, block: int, silent: Iterable[str]) -> None:
+    """On resume: the loss that a kill of ours came too early to write down. `silent` are trials of this session that got no
+    answer at all; one without the word of a lost server after it is a death all the same."""
+    label, events = label_of(stage, block, arm), folder.journal.events
+    known = [e.seq for e in failures(events, arm, label)]
+    wrote = [e.seq for e in events if e.kind == "wrote" and e.data["path"] in set(silent)]
+    if wrote and max(wrote) > max(known, default=-1):
+        Start(folder, arm, label, str(stage), block, len(known) + 1).silent()
 
 
 def given_out(events: Iterable[Event], arm: Arm, label: str) -> str:
@@ -105,6 +116,9 @@ class Start:
             self._lost(STOP, e.message)
             raise
 
+    def silent(self) -> None:
+        self._lost(DEATH, SILENT)
+
     def _lost(self, loss: str, reason: str) -> None:
         self.folder.event(
             FAILED, arm=self.arm, label=self.label, stage=self.stage, block=self.block, start=self.number, loss=loss,
@@ -123,7 +137,7 @@ def require_alive(engine: Engine, server: Server, run: ClientRun | None = None, 
     """Raises ServerLost for a server that serves no longer, or that left every request of a trial without any answer."""
     reason = engine.lost(server)
     if not reason and run is not None and unanswered(run, client):
-        reason = f"answered none of {len(run.records)} requests, not even with an error"
+        reason = SILENT
     if reason:
         raise ServerLost(reason, where=server.url)
 

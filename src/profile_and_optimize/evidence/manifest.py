@@ -2,8 +2,9 @@
 
 `evidence_root` covers what the decision is computed from: all files entered in the journal, in order of their paths, and
 the events that decide (a start of a server, one that failed or died, an arm that failed, a block given up). It does not
-cover the journal's times and repetitions, so a campaign that was killed and resumed has the root of one that was not. `root` covers `evidence_root`, the whole journal
-and the rendered files, which are printed from the evidence and can be re-rendered.
+cover the journal's times and repetitions, so a campaign that was killed and resumed has the root of one that was not.
+`root` covers `evidence_root`, the whole journal and the rendered files, which are printed from the evidence and can be
+re-rendered.
 """
 
 from __future__ import annotations

@@ -131,7 +131,9 @@ def closed_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[Re
 
 
 def _refused(load: LoadRequest) -> tuple[RequestRecord, ...]:
-    return tuple(RequestRecord(i, i * MS, i * MS, (i + 1) * MS, error="connection refused") for i in range(len(load.prompts)))
+    return tuple(
+        RequestRecord(i, i * MS, i * MS, (i + 1) * MS, error="connection refused") for i in range(len(load.prompts))
+    )
 
 
 def open_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[RequestRecord, ...]:
