@@ -36,9 +36,8 @@ def check_starts(ev: Evidence) -> Iterator[Remark]:
                 yield Remark(JOURNAL, f"event {e.seq}: a server of session {label} was lost, and none had been started")
             lost[f"{arm} {label}"] += e.data.get("loss") != STOP
             now = (label, False)
-        elif e.kind == "wrote" and (trial := trials.get(e.data["path"])) is not None:
-            if not now[1] and now[0] == _session(trial):
-                yield Remark(e.data["path"], f"entered after its server of session {now[0]} was lost")
+        elif e.kind == "wrote" and not now[1] and now[0] == _session(trials.get(e.data["path"])):
+            yield Remark(e.data["path"], f"entered after its server of session {now[0]} was lost")
     yield from _silent(ev, trials)
 
 
@@ -62,8 +61,8 @@ def _numbered(label: str, arm: str, told: object, wanted: int, arms: set[str]) -
         yield Remark(JOURNAL, f"session {label} of {arm} has start {told!r}; going by its losses it is start {wanted}")
 
 
-def _session(t: Judged) -> str:
-    return label_of(t.key.stage, t.key.block, t.key.arm)
+def _session(t: Judged | None) -> str | None:
+    return None if t is None else label_of(t.key.stage, t.key.block, t.key.arm)
 
 
 def _client(t: Judged) -> str:

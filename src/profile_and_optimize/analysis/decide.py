@@ -11,6 +11,7 @@ from profile_and_optimize.analysis import across, checkpoints, crashes
 from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis import machine_gates as m
 from profile_and_optimize.analysis.whole import whole_gate
+from profile_and_optimize.campaign import earlier
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.looks import aa_effects, looks, rival_name, vetoed
 from profile_and_optimize.campaign.selection import Judged, Selection, select
@@ -252,6 +253,7 @@ def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
         "arms": [arm_json(ev, d, a.id) for a in ev.plan.all_arms],
         "aa_vetoed": d.vetoed,
         "gates": [x.to_json() for x in d.gates],
+        "earlier_campaigns": list(earlier.words(ev.earlier, [a.id for a in ev.plan.candidates])),
         "blocks": {
             "planned": ev.plan.total_blocks,
             "added": ev.added * len(ev.plan.groups),
