@@ -12,13 +12,16 @@ from tests.conftest import publish
 from profile_and_optimize.analysis.crashes import GATE, Starts, counted, crash_gate, excess, of_arm, unshipped
 from profile_and_optimize.analysis.decide import Decision, decide
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
+from profile_and_optimize.campaign.starts import SILENT
 from profile_and_optimize.core.cell import Arm, Role
-from profile_and_optimize.core.errors import BrokeMidway, GateRefused
+from profile_and_optimize.core.errors import BrokeMidway, GateRefused, Unreachable
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Call
-from profile_and_optimize.evidence.journal import Event
+from profile_and_optimize.engines.base import EngineFailed, Server, ServeSpec
+from profile_and_optimize.evidence.journal import Event, Journal
 from profile_and_optimize.ops.verify import check
 from profile_and_optimize.testing.fakes import FAKE_DEATH, FAKE_FAILURE, FakeEngine
+from profile_and_optimize.testing.forge import Forged
 from profile_and_optimize.testing.synthetic import SPEEDS, synthetic_plan, synthetic_run
 
 RUN = "20260921T141320Z-synthetic"
@@ -188,7 +191,7 @@ def test_two_losses_in_one_session_put_a_candidate_out_and_stop_a_baseline_until
     ev, d = run_on(tmp_path / "candidate", FakeEngine(SPEEDS, fails={"fast": {3, 4}}))
     assert d.failed == {"fast": FAKE_FAILURE} and d.pick == "baseline"
     lost = [(e.data["label"], e.data["start"]) for e in ev.events if e.kind == "session_failed"]
-    assert lost == [("b002-fast", 1), ("b002-fast", 2)]
+    assert lost == [("b002-fast", 1), ("b002-fast", 2)] and check(ev.run)[0] == []
     engine = FakeEngine(SPEEDS, fails={"baseline": {3, 4}})
     with pytest.raises(BrokeMidway, match="the baseline stopped serving"):
         run_on(tmp_path / "base", engine)
@@ -214,3 +217,120 @@ def test_a_baseline_that_dies_at_admission_starts_no_campaign_however_often_it_i
     engine = FakeEngine(SPEEDS, fails={"baseline": {1}})
     with pytest.raises(GateRefused, match="the baseline cannot serve"):
         synthetic_run(tmp_path / RUN, plan_of(), engine=engine)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it."""
+
+
+@pytest.mark.parametrize("at", ["session_failed", "arm_failed", "session"])
+def test_a_kill_of_ours_is_no_death_and_the_root_is_that_of_a_campaign_that_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def engine(more: dict[str, set[int]]) -> FakeEngine:
+        return FakeEngine({**SPEEDS, "calm": 9.5}, fails=more)
+
+    plan = plan_of(blocks=3, more=(Arm("calm", "fake", Role.CANDIDATE, ("--calm",)),))
+    whole, _ = run_on(tmp_path / "whole", engine({"fast": {3, 4}}), plan)
+    real = Journal.append
+    killed = []
+
+    def dying(self: Journal, kind: str, when: float, **data: object) -> Event:
+        event = real(self, kind, when, **data)
+        if kind == at and data["arm"] == "fast" and data.get("block") == 2 and not killed:
+            killed.append(event)
+            raise Killed
+        return event
+
+    monkeypatch.setattr(Journal, "append", dying)
+    with pytest.raises(Killed):
+        synthetic_run(tmp_path / "cut" / RUN, plan, engine=engine({"fast": {3, 4}}))
+    # What the session had left to lose is lost after the resume: its starts are counted on, not afresh.
+    left = {"session": {1, 2}, "session_failed": {1}, "arm_failed": set()}[at]
+    cut, _ = run_on(tmp_path / "cut", engine({"fast": left}), plan)
+    assert cut.root == whole.root and counted(cut.events)["fast"] == counted(whole.events)["fast"]
+    assert check(cut.run)[0] == []
+
+
+def test_a_death_that_a_kill_came_too_early_to_write_down_is_written_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("profile_and_optimize.campaign.starts.Start._lost", killed)
+        with pytest.raises(Killed):
+            synthetic_run(tmp_path / RUN, plan_of(), engine=FakeEngine(SPEEDS, dies={"fast": {3}}))
+    ev, d = run_on(tmp_path, FakeEngine(SPEEDS))
+    assert counted(ev.events)["fast"].deaths == 1 and gate_of(d)[0] is False
+    assert check(ev.run)[0] == []
+
+
+FORGED = {
+    "the losses taken out": lambda es: [e for e in es if e["kind"] != "session_failed"],
+    "a death called a stop": lambda es: [
+        {**e, "data": {**e["data"], "loss": "stop"}} if e["kind"] == "session_failed" else e for e in es
+    ],
+    "the second start taken out": lambda es: [
+        e for e in es if not (e["kind"] == "session" and e["data"]["start"] == 2)
+    ],
+    "more starts made up": lambda es: [
+        x
+        for e in es
+        for x in (
+            [e, {**e, "data": {**e["data"], "start": 2}}] if e["kind"] == "session" and e["data"]["block"] == 1 else [e]
+        )
+    ],
+    "another word for a loss": lambda es: [
+        {**e, "data": {**e["data"], "loss": "nothing"}} if e["kind"] == "session_failed" else e for e in es
+    ],
+    "a loss of a server that never started": lambda es: [
+        *es, {**next(e for e in es if e["kind"] == "session_failed"), "seq": len(es)},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_losses_that_were_tampered_with_do_not_agree_with_the_records(tmp_path: Path, kind: str) -> None:
+    ev, _ = run_on(tmp_path, FakeEngine(SPEEDS, dies={"fast": {3}}), plan_of(blocks=3))
+    forged = Forged(ev.run)
+    forged.events = FORGED[kind](forged.events)
+    forged.save(rehash=True)
+    assert check(ev.run)[0] != []
+
+
+def test_an_endpoint_that_cannot_be_reached_is_a_lost_start_and_its_lost_answers_a_death(tmp_path: Path) -> None:
+    class Endpoint(FakeEngine):
+        def start(self, spec: ServeSpec) -> Server:
+            try:
+                return super().start(spec)
+            except EngineFailed as e:
+                raise Unreachable(e.message, where="http://fake") from e
+
+    engine = Endpoint(SPEEDS, fails={"fast": {2}}, dies={"fast": {4}}, restarts=False)
+    ev, d = run_on(tmp_path, engine)
+    assert (counted(ev.events)["fast"].failed, counted(ev.events)["fast"].deaths) == (1, 1)
+    assert d.pick == "baseline"
+
+
+def test_a_server_that_hangs_and_answers_nothing_has_died(tmp_path: Path) -> None:
+    class Hanging(FakeEngine):
+        def lost(self, server: Server) -> str:
+            return ""  # its process is there, and its health check says so
+
+    ev, d = run_on(tmp_path, Hanging(SPEEDS, dies={"fast": {3}}))
+    assert counted(ev.events)["fast"] == Starts(len(d.selection.blocks) + 2, 0, 1, SILENT)
+    assert gate_of(d)[0] is False and check(ev.run)[0] == []
+
+
+def test_a_server_that_will_not_be_stopped_is_told_and_is_no_loss(tmp_path: Path) -> None:
+    class Clinging(FakeEngine):
+        def stop(self, server: Server) -> None:
+            if "fast" in server.url and self.started["fast"] == 3:
+                raise EngineFailed("did not finish in 30 s")
+
+    ev, d = run_on(tmp_path, Clinging(SPEEDS))
+    assert [e.data["loss"] for e in ev.events if e.kind == "session_failed"] == ["stop"]
+    assert counted(ev.events)["fast"].lost == 0 and d.pick == "fast" and gate_of(d)[0] is True
+    assert check(ev.run)[0] == []

@@ -15,7 +15,7 @@ from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.campaign.looks import wants_more
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.selection import Judged, select
-from profile_and_optimize.campaign.starts import label_in, label_of
+from profile_and_optimize.campaign.starts import SESSION, label_in, label_of
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import Event
@@ -148,11 +148,24 @@ def _blocks(ev: Evidence) -> Iterator[Remark]:
         whole = [b for b in mine if b in selection.blocks]
         beyond = [b for b in mine if selection.excluded.get(b, "").startswith("beyond")]
         if whole and not beyond:
-            before = replace(selection, blocks={b: v for b, v in selection.blocks.items() if b < whole[-1]})
+            blocks = {b: v for b, v in selection.blocks.items() if b < whole[-1]}
+            before = replace(selection, blocks=blocks, failed=_failed_before(ev, whole[-1]))
             beyond = [] if wants_more(ev.plan, before, group) else [whole[-1]]
         yield from (
             Remark(JOURNAL, f"block {b} was run, although no answer was open and none was added") for b in beyond
         )
+
+
+def _failed_before(ev: Evidence, block: int) -> frozenset[str]:
+    """Arms that were out when a block began. One that fails during it leaves a block that nobody wants any more."""
+    mine = [
+        e.seq
+        for e in ev.events
+        if e.kind == SESSION and e.data.get("stage") == Stage.CONFIRM and e.data["block"] == block
+    ]
+    if not mine:
+        return frozenset(ev.failed_arms)
+    return frozenset(e.data["arm"] for e in ev.events if e.kind == "arm_failed" and e.seq < mine[0])
 
 
 def _clocks(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
