@@ -18,7 +18,9 @@ import httpx
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.engines.base import Command, EngineFailed
 
+# A server is lost when so many health checks in a row failed; each may take so long.
 LOST_AFTER = 4
+HEALTH_S = 10.0
 FIRST_SIGNAL_CODE = 192
 REAPER = Path(__file__).with_name("reaper.py")
 # What a server process may see of our environment; arms add their own settings on top.
@@ -102,9 +104,9 @@ def wait_ready(
 
 
 def why_lost(managed: Managed, url: str, log: Path | None, poll: Callable[[], None] = lambda: time.sleep(1.0)) -> str:
-    """Why a server that was ready serves no longer: its process ended, or GET url fails three times; "" while it serves."""
+    """Why a server that was ready serves no longer: its process ended, or GET url fails time after time; "" while it serves."""
     said = ""
-    with httpx.Client(trust_env=False, timeout=10.0) as http:
+    with httpx.Client(trust_env=False, timeout=HEALTH_S) as http:
         for _ in range(LOST_AFTER):
             try:
                 status = http.get(url).status_code
