@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from profile_and_optimize.analysis.gates import Gate
 from profile_and_optimize.campaign.starts import DEATH, FAILED, SESSION, START, STOP, label_in
@@ -101,9 +100,7 @@ def of_arm(plan: Plan, by_arm: Mapping[str, Starts], arm: str) -> Starts:
 def twins_of(plan: Plan, arm: str) -> tuple[str, ...]:
     """The candidate and every other one that serves the same. One that serves what the baseline does is no variant of it,
     and stands alone."""
-    wanted = serves(plan.arm(arm))
-    alike = [a.id for a in plan.all_arms if a.role not in (Role.BASELINE, Role.AA) and serves(a) == wanted]
-    return (arm,) if wanted == serves(plan.baseline) else tuple(alike)
+    return next((arms for arms in _pools(plan) if arm in arms), (arm,))
 
 
 def _together(by_arm: Mapping[str, Starts], arms: Iterable[str]) -> Starts:
@@ -125,14 +122,25 @@ def unshipped(mine: Starts, base: Starts) -> bool:
 def not_shipped(plan: Plan, by_arm: Mapping[str, Starts]) -> dict[str, str]:
     """Why each candidate whose servers were lost too often may not be shipped."""
     base = of_baseline(plan, by_arm)
-    out = {}
-    for arm in plan.candidates:
-        mine = of_arm(plan, by_arm, arm.id)
+    out: dict[str, str] = {}
+    if not any(s.lost for s in by_arm.values()):
+        return {}
+    for arms in _pools(plan):
+        mine = _together(by_arm, arms)
         if unshipped(mine, base):
-            out[arm.id] = (
-                f"its server {_verb(mine)} at {mine.lost} of {_starts(mine.starts)}, {_baseline_words(plan, base)}"
-            )
-    return out
+            why = f"its server {_verb(mine)} at {mine.lost} of {_starts(mine.starts)}, {_baseline_words(plan, base)}"
+            out |= dict.fromkeys(arms, why)
+    return {a.id: out[a.id] for a in plan.candidates if a.id in out}
+
+
+def _pools(plan: Plan) -> list[tuple[str, ...]]:
+    """The candidates, those that serve the same together."""
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for a in plan.all_arms:
+        if a.role not in (Role.BASELINE, Role.AA):
+            alone = (a.id,) if serves(a) == serves(plan.baseline) else ()
+            alike.setdefault((*alone, *serves(a)), []).append(a.id)
+    return [tuple(arms) for arms in alike.values()]
 
 
 def held_back(plan: Plan, by_arm: Mapping[str, Starts], effects: Mapping[str, Effect]) -> dict[str, Effect]:
@@ -172,11 +180,6 @@ def crash_gate(pick: str, plan: Plan, by_arm: Mapping[str, Starts]) -> Gate:
     if more >= DOUBT or mine.often:
         return Gate(GATE, False, f"{more} more than the baseline at as many starts. {words}")
     return Gate(GATE, True, words + ("; the baseline was lost more often" if more < 0 else ""))
-
-
-def starts_json(plan: Plan, by_arm: Mapping[str, Starts], arm: str) -> dict[str, Any]:
-    """What `champion_select.json` holds of one arm."""
-    return {**by_arm.get(arm, Starts()).to_json(), "not_shipped": not_shipped(plan, by_arm).get(arm)}
 
 
 def _baseline_words(plan: Plan, base: Starts) -> str:

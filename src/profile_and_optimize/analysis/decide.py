@@ -25,7 +25,7 @@ LENGTHS = 0.02
 @dataclass(frozen=True)
 class Decision:
     """`pick` is an arm id. `effects` are of the candidates on the primary endpoint; `aa` the baseline against itself; `rivals`
-    quantized arms of ours against the vendor's, by `rival_name`."""
+    quantized arms of ours against the vendor's, by `rival_name`; `starts` of servers by arm, and why an arm is `not_shipped`."""
 
     pick: str
     tier: Tier
@@ -40,6 +40,8 @@ class Decision:
     decided_at: Mapping[str, int]
     raced: Mapping[str, float | None]
     rivals: Mapping[str, Effect] = field(default_factory=dict)
+    starts: Mapping[str, crashes.Starts] = field(default_factory=dict)
+    not_shipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def open_gates(self) -> tuple[g.Gate, ...]:
@@ -69,7 +71,7 @@ def decide(ev: Evidence) -> Decision:
         pick, tier, _why(plan, pick, effects) + crashes.passed_over(plan, starts, effects),
         effects, aa, veto, checks, ev.failed_arms, selection, mismatches,
         found.decided_at, {a.id: ev.race.last.estimates.get(a.id) if ev.race and ev.race.last else None for a in plan.raced},
-        rivals,
+        rivals, starts, crashes.not_shipped(plan, starts),
     )  # fmt: skip
 
 
@@ -278,7 +280,8 @@ def arm_json(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
         "effect": effect_json(effect),
         "decided_at_block": d.decided_at.get(arm_id),
         "race": race_json(ev, arm_id),
-        **crashes.starts_json(ev.plan, crashes.counted(ev.events), arm_id),
+        **d.starts.get(arm_id, crashes.Starts()).to_json(),
+        "not_shipped": d.not_shipped.get(arm_id),
     }
 
 

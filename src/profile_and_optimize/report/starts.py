@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from profile_and_optimize.analysis.crashes import Starts, counted, not_shipped
+from profile_and_optimize.analysis.crashes import Starts
+from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.report.words import count, plain
 
@@ -25,9 +26,9 @@ class StartsView:
         return f"{counts}; {self.note}" if self.note else counts
 
 
-def starts_views(ev: Evidence) -> tuple[StartsView, ...]:
+def starts_views(ev: Evidence, d: Decision) -> tuple[StartsView, ...]:
     """Every arm that was compared, and of the others those whose servers were lost. Empty before the first start."""
-    by_arm, why = counted(ev.events), not_shipped(ev.plan, counted(ev.events))
+    by_arm, why = d.starts, d.not_shipped
     compared = {a.id for a in ev.plan.arms}
     shown = [a.id for a in ev.plan.all_arms if a.id in compared or by_arm.get(a.id, Starts()).lost]
     return tuple(_view(arm, by_arm[arm], why.get(arm, "")) for arm in shown if arm in by_arm)

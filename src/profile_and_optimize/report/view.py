@@ -148,7 +148,7 @@ def view(ev: Evidence, d: Decision) -> View:
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
         accuracy=accuracy_rows(ev), tolerance=count_points(plan.accuracy_margin),
         quantized=quantized(ev, d), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
-        starts=starts_views(ev), earlier=earlier_lines(ev),
+        starts=starts_views(ev, d), earlier=earlier_lines(ev),
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
         omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
         applies=_applies(place, plan, d.pick), applies_not=APPLIES_NOT,
