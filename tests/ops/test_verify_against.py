@@ -75,7 +75,12 @@ def test_an_event_that_decides_is_covered_by_the_evidence_root_and_one_that_tell
     events = read_journal(closed_run / "journal.jsonl").events
     whole = evidence_root(events)
     assert evidence_root([e for e in events if e.kind != "arm_failed"]) != whole
-    assert evidence_root([e for e in events if e.kind not in ("session", "block", "settled", "trial_began")]) == whole
+    assert evidence_root([e for e in events if e.kind not in ("block", "settled", "trial_began")]) == whole
+    starts = [e for e in events if e.kind == "session"]
+    assert evidence_root([e for e in events if e is not starts[3]]) != whole
+    # A start that a kill broke off is begun again, and is the same start.
+    again = [x for e in events for x in ((e, e) if e is starts[3] else (e,))]
+    assert evidence_root(again) == whole
 
 
 def test_a_root_comes_from_digits_a_file_a_manifest_or_a_run(closed_run: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_two_renders_are_the_same_bytes(evidence: Evidence) -> None:
 
 
 def test_events_that_carry_no_evidence_change_no_byte(evidence: Evidence, files: dict[str, str]) -> None:
-    more = dataclasses.replace(evidence.events[-1], kind="session", data={"arm": "fast", "label": "again"})
+    more = dataclasses.replace(evidence.events[-1], kind="settled", data={"arm": "fast", "block": 9})
     assert render(dataclasses.replace(evidence, events=(*evidence.events, more))) == files
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from profile_and_optimize.campaign.evidence_of import Evidence, proof_in, selection_of
+from profile_and_optimize.campaign.evidence_of import Evidence, proof_in, selection_of, twins
 from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.proof import BEGAN, Proof, pick_to_prove, wanted
 from profile_and_optimize.campaign.selection import Judged, Selection
-from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.campaign.starts import SESSION, label_in, label_of
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.folder import JOURNAL
@@ -60,11 +60,6 @@ def _attempts(ev: Evidence) -> Iterator[Remark]:
         last[place] = t
 
 
-def label_of(stage: Stage, block: int, arm: str) -> str:
-    """The name of a session, as the journal and its log have it."""
-    return f"{stage.letter}{block:03d}-{arm}"
-
-
 def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
     """A trial is entered during its own session, and every session leaves a trial or the reason why not."""
     now, labels, accounted = "", [], set(_given_up(ev))
@@ -73,7 +68,7 @@ def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
             now = str(e.data["label"])
             labels.append(now)
         elif e.kind == "session_failed":
-            accounted.add(_label_of_failed(e))
+            accounted.add(label_in(e))
         elif e.kind == "wrote" and e.data["path"] in trials:
             key = trials[e.data["path"]].key
             mine = label_of(key.stage, key.block, key.arm)
@@ -90,7 +85,7 @@ def _begun(ev: Evidence) -> Iterator[Remark]:
     begun = [e.data["path"] for e in ev.events if e.kind == "trial_began"]
     wrote = {e.data["path"] for e in ev.events if e.kind == "wrote" and is_trial_path(e.data["path"])}
     over = wrote | {e.data["path"] for e in ev.events if e.kind == "interrupted"}
-    fell = {_label_of_failed(e) for e in ev.events if e.kind == "session_failed"}
+    fell = {label_in(e) for e in ev.events if e.kind == "session_failed"}
     for path in dict.fromkeys(begun[:-1]):
         if path not in over and _label_of_path(path) not in fell and path != begun[-1]:
             yield Remark(path, "begun, and there are neither records nor a word of an interruption")
@@ -98,19 +93,9 @@ def _begun(ev: Evidence) -> Iterator[Remark]:
         yield from (Remark(path, "never begun") for path in sorted(wrote - set(begun)))
 
 
-def _label_of_failed(e: Event) -> str:
-    return label_of(stage_of(e), e.data["block"], e.data["arm"])
-
-
 def stage_of(e: Event) -> Stage:
     """Events of before there were proofs name no stage where it is the confirmation's."""
     return Stage(e.data.get("stage", Stage.CONFIRM))
-
-
-def _twins(ev: Evidence) -> tuple[Arm, ...]:
-    """The pick's twin, where its proof was begun."""
-    plan = ev.plan.proving(ev.proving) if ev.proving is not None else ev.plan
-    return (plan.pick_twin,) if plan.pick_twin is not None else ()
 
 
 def _label_of_path(path: str) -> str:
@@ -124,7 +109,7 @@ def _given_up(ev: Evidence) -> Iterator[str]:
     for e in ev.events:
         if e.kind in ("block_given_up", "race_block_given_up"):
             stage = Stage.RACE if e.kind == "race_block_given_up" else stage_of(e)
-            yield from (label_of(stage, e.data["block"], a.id) for a in (*ev.frozen.all_arms, *_twins(ev)))
+            yield from (label_of(stage, e.data["block"], a.id) for a in (*ev.frozen.all_arms, *twins(ev)))
 
 
 def _drawn(ev: Evidence) -> Iterator[Remark]:
@@ -198,11 +183,20 @@ def _blocks_of(ev: Evidence, plan: Plan, selection: Selection) -> Iterator[Remar
         whole = [b for b in mine if b in selection.blocks]
         beyond = [b for b in mine if selection.excluded.get(b, "").startswith("beyond")]
         if whole and not beyond:
-            before = replace(selection, blocks={b: v for b, v in selection.blocks.items() if b < whole[-1]})
+            blocks = {b: v for b, v in selection.blocks.items() if b < whole[-1]}
+            before = replace(selection, blocks=blocks, failed=_failed_before(ev, selection.stage, whole[-1]))
             beyond = [] if wanted(plan, before, group) else [whole[-1]]
         yield from (
             Remark(JOURNAL, f"block {b} was run, although no answer was open and none was added") for b in beyond
         )
+
+
+def _failed_before(ev: Evidence, stage: Stage, block: int) -> frozenset[str]:
+    """Arms that were out when a block began. One that fails during it leaves a block that nobody wants any more."""
+    mine = [e.seq for e in ev.events if e.kind == SESSION and e.data.get("stage") == stage and e.data["block"] == block]
+    if not mine:
+        return frozenset(ev.failed_arms)
+    return frozenset(e.data["arm"] for e in ev.events if e.kind == "arm_failed" and e.seq < mine[0])
 
 
 def _clocks(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:

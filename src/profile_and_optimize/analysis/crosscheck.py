@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from profile_and_optimize.analysis.check_context import check_context
+from profile_and_optimize.analysis.check_earlier import check_earlier
 from profile_and_optimize.analysis.check_order import check_order
 from profile_and_optimize.analysis.check_plan import check_plan
 from profile_and_optimize.analysis.check_prompts import check_prompts
+from profile_and_optimize.analysis.check_starts import check_starts
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.loading import ODD, Remark
 
@@ -19,6 +21,8 @@ def crosscheck(ev: Evidence) -> list[Remark]:
     checks: tuple[tuple[str, Callable[[], Iterable[Remark]]], ...] = (
         ("plan", lambda: check_plan(ev)),
         ("order", lambda: check_order(ev)),
+        ("starts", lambda: check_starts(ev)),
+        ("earlier campaigns", lambda: check_earlier(ev)),
         ("prompts", lambda: check_prompts(ev)),
         ("context", lambda: check_context(ev.trials)),
     )

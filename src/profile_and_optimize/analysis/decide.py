@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from profile_and_optimize.analysis import across, checkpoints
+from profile_and_optimize.analysis import across, checkpoints, crashes
 from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis import machine_gates as m
+from profile_and_optimize.analysis.whole import whole_gate
+from profile_and_optimize.campaign import earlier
 from profile_and_optimize.campaign.evidence_of import Evidence, proof_in, selection_of
 from profile_and_optimize.campaign.looks import aa_effects, looks, pick_of, rival_name, vetoed
 from profile_and_optimize.campaign.proof import Proof, proof_json
@@ -28,7 +30,7 @@ ASSUMES = "it assumes that sessions of this arm vary like the others' (where an 
 class Decision:
     """`pick` is an arm id. `effects` are of the candidates on the primary endpoint; `aa` the baseline against itself; `rivals`
     quantized arms of ours against the vendor's, by `rival_name`; `proof` what the proof of the exploration's pick says, None
-    where there was none."""
+    where there was none; `starts` of servers by arm, and why an arm is `not_shipped`."""
 
     pick: str
     tier: Tier
@@ -44,6 +46,8 @@ class Decision:
     raced: Mapping[str, float | None]
     rivals: Mapping[str, Effect] = field(default_factory=dict)
     proof: Proof | None = None
+    starts: Mapping[str, crashes.Starts] = field(default_factory=dict)
+    not_shipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counted(self) -> tuple[Judged, ...]:
@@ -74,15 +78,24 @@ def decide(ev: Evidence) -> Decision:
         effects = {a: _held_back(e, why) for a, e in effects.items()}
     if proof is not None and effects[proof.pick].call is Call.BETTER:
         effects[proof.pick] = _judged_again(effects[proof.pick], proof)
+    served, starts = _with_every_twin(plan, proof), crashes.counted(ev.events)
+    effects |= crashes.held_back(served, starts, {a.id: effects[a.id] for a in plan.candidates})
     pick = pick_of(plan, effects)
     rivals = {name: effects.pop(name) for name in pairs}
     checks = _gates(ev, plan, selection, effects, aa, pick, proof)
     tier = Tier.VERDICT if all(x.passed for x in checks) else Tier.DRAFT
     return Decision(
-        pick, tier, _why(plan, pick, effects, proof), effects, aa, veto, checks, ev.failed_arms, selection, mismatches,
+        pick, tier, _why(plan, pick, effects, proof) + crashes.passed_over(served, starts, effects),
+        effects, aa, veto, checks, ev.failed_arms, selection, mismatches,
         found.decided_at, {a.id: ev.race.last.estimates.get(a.id) if ev.race and ev.race.last else None for a in plan.raced},
-        rivals, proof,
+        rivals, proof, starts, crashes.not_shipped(served, starts),
     )  # fmt: skip
+
+
+def _with_every_twin(plan: Plan, proof: Proof | None) -> Plan:
+    """The plan with the pick's twin among the arms that stand aside: it serves what the pick serves, and counts with it."""
+    twin = proof.plan.pick_twin if proof is not None and proof.stage is Stage.PROVE else None
+    return plan if twin is None else replace(plan, raced=(*plan.raced, twin))
 
 
 def _with_twin(failed: Mapping[str, str], proof: Proof | None) -> dict[str, str]:
@@ -141,7 +154,8 @@ def _gates(
         g.blocks_gate(plan, selection, proof),
         g.client_gate(used),
         g.restart_gate(plan),
-        g.whole_gate(ev.events, _excluded(selection, proof)),
+        crashes.crash_gate(pick, _with_every_twin(plan, proof), crashes.counted(ev.events)),
+        whole_gate(ev, selection, pick, mine),
         g.order_gate(plan, explored, proof, {e.data["path"]: e.seq for e in ev.events if e.kind == "wrote"}),
         g.steady_gate(used),
         m.quiet_gate(used),
@@ -157,12 +171,6 @@ def _gates(
 def used_in_proof(proof: Proof | None) -> tuple[Judged, ...]:
     """Trials of the proof's own blocks, none where it counts those of the exploration."""
     return used_trials(proof.selection) if proof is not None and proof.stage is Stage.PROVE else ()
-
-
-def _excluded(selection: Selection, proof: Proof | None) -> tuple[str, ...]:
-    """Why blocks were excluded, in either part."""
-    own = proof.selection.excluded.values() if proof is not None and proof.stage is Stage.PROVE else ()
-    return (*selection.excluded.values(), *own)
 
 
 def used_trials(selection: Selection) -> tuple[Judged, ...]:
@@ -302,6 +310,7 @@ def decision_json(ev: Evidence, d: Decision) -> dict[str, Any]:
         "aa_vetoed": d.vetoed,
         "gates": [x.to_json() for x in d.gates],
         "proof": proof_json(d.proof),
+        "earlier_campaigns": list(earlier.words(ev.earlier, [a.id for a in ev.plan.candidates])),
         "blocks": {
             "planned": ev.plan.total_blocks,
             "added": ev.added * len(ev.plan.groups),
@@ -326,6 +335,8 @@ def arm_json(ev: Evidence, d: Decision, arm_id: str) -> dict[str, Any]:
         "effect": effect_json(effect),
         "decided_at_block": d.decided_at.get(arm_id),
         "race": race_json(ev, arm_id),
+        **d.starts.get(arm_id, crashes.Starts()).to_json(),
+        "not_shipped": d.not_shipped.get(arm_id),
     }
 
 

@@ -20,7 +20,6 @@ from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.plan import LEAST_PROOF, Plan
 from profile_and_optimize.core.trial import Stage, Validity
 from profile_and_optimize.core.verdict import Call, Effect
-from profile_and_optimize.evidence.journal import Event
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.stats.accuracy import score
 from profile_and_optimize.stats.distributions import t_isf
@@ -33,7 +32,6 @@ from profile_and_optimize.stats.summary import samples
 SLO_LEVEL = 0.05
 # The fewest values of which the largest bounds the p99 at one-sided 95%: 0.99^299 < 5%.
 P99_VALUES = 299
-MOST_CUT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,17 +331,6 @@ def _over_sessions(values: Sequence[float]) -> tuple[float, float]:
     logs = [math.log(v) for v in values]
     half = t_isf(SLO_LEVEL, len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
     return math.exp(mean(logs) - half), math.exp(mean(logs) + half)
-
-
-def whole_gate(events: Sequence[Event], excluded: Sequence[str]) -> Gate:
-    """Hardly a trial was begun and left without records, and hardly a measured block lost to a gap.
-
-    A kill is no crime, but whoever breaks off the trials that look bad, and runs them again, picks the data.
-    """
-    cut = sum(e.kind == "interrupted" for e in events)
-    gaps = sum("gap" in reason for reason in excluded)
-    words = f"{cut} times a trial was begun and left without records, {gaps} measured blocks lost to a gap"
-    return Gate("no run cut short", True if cut + gaps <= MOST_CUT else None, f"{words} (at most {MOST_CUT} together)")
 
 
 def _percent(log_ratio: float) -> str:

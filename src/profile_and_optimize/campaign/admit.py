@@ -15,6 +15,7 @@ from profile_and_optimize.campaign.checkpoints import keep
 from profile_and_optimize.campaign.evidence_of import failed_arms
 from profile_and_optimize.campaign.history import write_history
 from profile_and_optimize.campaign.session import PROBE_WAVES, Seat, drive, probe_slice, serving
+from profile_and_optimize.campaign.starts import refuse_again, require_alive
 from profile_and_optimize.campaign.timing import seconds_per_session
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
@@ -44,6 +45,7 @@ def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
             continue
         try:
             keep(folder, plan, arm)
+            refuse_again(folder.journal.events, arm)
             _admit(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), arm, questions)
         except (EngineFailed, Unreachable) as e:
             _fail(folder, arm, e, world.secrets)
@@ -83,9 +85,10 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
         probe_s = {} if arm.role is Role.AA else _probe(seat, server, arm)
         if questions and (arm.role is not Role.AA or any(a.checkpoint for a in seat.plan.arms)):
             _ask_questions(seat, server, arm, questions)
-            _require_answers(seat, arm)
+        require_alive(seat.world.engine(arm.engine), server)
         stopping = seat.world.now()
     stopped = seat.world.now()
+    _require_answers(seat, arm)
     admission: dict[str, Any] = {
         "start_s": server.start_s, "up_s": ready - began, "stop_s": stopped - stopping, "probe_s": probe_s, "smoke": smoke,
         "total_s": stopped - began, "source": dict(server.source),

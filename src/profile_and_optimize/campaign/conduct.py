@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profile_and_optimize.campaign import PRODUCER, checkpoints, client_errors
+from profile_and_optimize.campaign import PRODUCER, checkpoints, client_errors, earlier
 from profile_and_optimize.campaign.admit import admit_all, session_seconds
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.evidence_of import (
@@ -22,11 +22,13 @@ from profile_and_optimize.campaign.run_race import run_race
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.timing import Cost, freeze, restarted
 from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.engines.base import refuse_unknown_flags
 from profile_and_optimize.evidence.folder import RunFolder
+from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.stats.proof import least_more
 
 DRAFT = "draft.json"
@@ -59,8 +61,22 @@ def admit(folder: RunFolder, world: World) -> Plan:
     world.say(f"cost: {cost.words(plan)}")
     kinds = "a race, then at most" if plan.race_rounds else f"{len(plan.groups)} kind(s) of block, at most"
     world.say(f"plan: {kinds} {plan.blocks} blocks each; a look after every block from the third")
+    look_for_earlier(folder, plan, world)
     folder.write_json(PLAN, plan.to_json(), producer=PRODUCER, inputs=(DRAFT, "calibration.json"))
     return plan
+
+
+def look_for_earlier(folder: RunFolder, plan: Plan, world: World) -> None:
+    """Write down which campaigns of the same variants there were before, and say it."""
+    engines = sorted({a.engine for a in plan.arms})
+    builds = {
+        e: {k: redact(v, world.secrets) for k, v in earlier.build_of(world.engine(e).version()).items()}
+        for e in engines
+    }
+    earlier.keep(folder, plan, redact(world.host().get("node", UNKNOWN), world.secrets), builds)
+    kept = earlier.read_earlier(folder.path)
+    for line in earlier.words(kept, [a.id for a in plan.candidates]) if kept and kept.runs else ():
+        world.say(line)
 
 
 def _frozen(folder: RunFolder, draft: Plan) -> tuple[Plan, Cost]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.campaign.checkpoints import JOBS, KEPT
+from profile_and_optimize.campaign.earlier import Earlier, read_earlier
 from profile_and_optimize.campaign.history import History, read_history
 from profile_and_optimize.campaign.imported import ImportedCell, load_imported
 from profile_and_optimize.campaign.loading import Look, Remark, load_trials
@@ -15,6 +16,7 @@ from profile_and_optimize.campaign.loading import load_trial as load_trial  # th
 from profile_and_optimize.campaign.proof import Proof, added_proof, began, proof_of
 from profile_and_optimize.campaign.race import Race, replay
 from profile_and_optimize.campaign.selection import Judged, Selection, select
+from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.plan import Plan, plan_from_json
 from profile_and_optimize.core.trial import Stage
@@ -33,9 +35,9 @@ class Evidence:
     `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
     when a race chose the finalists. `proving` is whose proof was begun on blocks of its own. `added` is the number of
     blocks added to the planned ones. `remarks` are what a look at every trial found. `draft` is the plan before
-    admission, `calibration` how prompts were cut to length, `checkpoints` what arms serve in the model's place,
-    `jobs` how those of ours were asked for. `imported` are other tools' results, which no decision rests on; a run of
-    nothing else has its draft for a plan."""
+    admission, `calibration` how prompts were cut to length, `earlier` the campaigns of the same variants before it,
+    `checkpoints` what arms serve in the model's place, `jobs` how those of ours were asked for. `imported` are other
+    tools' results, which no decision rests on; a run of nothing else has its draft for a plan."""
 
     run: Path
     plan: Plan
@@ -53,6 +55,7 @@ class Evidence:
     race: Race | None = None
     finalists: tuple[str, ...] | None = None
     history: History | None = None
+    earlier: Earlier | None = None
     draft: Plan | None = None
     imported: tuple[ImportedCell, ...] = ()
     calibration: Mapping[str, Any] | None = None
@@ -78,7 +81,8 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
     plan = frozen.confirming(race.finalists) if race and race.finalists else frozen
     return Evidence(
         run=run, plan=plan, frozen=frozen, race=race, added=added_blocks(events), proving=began(events), trials=trials,
-        finalists=_finalists(run, paths), history=read_history(run), draft=read_plan(run / DRAFT) if DRAFT in paths else None,
+        finalists=_finalists(run, paths), history=read_history(run), earlier=read_earlier(run),
+        draft=read_plan(run / DRAFT) if DRAFT in paths else None,
         calibration=read_json(run / CALIBRATION) if CALIBRATION in paths else None,
         admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
         checkpoints=_by_cell(run, paths, KEPT), jobs=_jobs(run, paths), commands=_by_cell(run, paths, "commands/serve.json"),
@@ -92,6 +96,12 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
 def selection_of(ev: Evidence) -> Selection:
     """Which trials of the exploration count."""
     return selected(ev.plan, ev.trials, ev.events)
+
+
+def twins(ev: Evidence) -> tuple[Arm, ...]:
+    """The pick's twin, where it has one."""
+    plan = ev.plan.proving(ev.proving) if ev.proving is not None else ev.plan
+    return (plan.pick_twin,) if plan.pick_twin is not None else ()
 
 
 def proof_in(ev: Evidence, selection: Selection | None = None) -> Proof | None:

@@ -12,6 +12,7 @@ _WRITTEN_BY = (
     (r"SOURCE\.md|config\.yaml", "campaign_init", ()),
     (r"draft\.json", "campaign_init", ()),
     (r"aa_history\.json", "campaign", ()),
+    (r"earlier\.json", "campaign", ("draft.json",)),
     (r"plan\.json", "campaign", ("draft.json", "calibration.json")),
     (r"finalists\.json", "campaign", ("plan.json",)),
     (

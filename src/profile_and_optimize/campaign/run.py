@@ -14,6 +14,7 @@ from profile_and_optimize.campaign.proof import proof_of, wanted
 from profile_and_optimize.campaign.recover import note_interrupted
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.session import Seat, run_points, serving
+from profile_and_optimize.campaign.starts import STARTS, given_out, label_of, own_up, starts_left, unanswered
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Role
 from profile_and_optimize.core.errors import BrokeMidway, Unreachable, WrongUse
@@ -21,8 +22,8 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder
+from profile_and_optimize.evidence.trialfile import trial_path
 
-STARTS = 2
 SPARE_ROUNDS = 3
 
 
@@ -100,16 +101,23 @@ def _run_block(seat: Seat, block: int, progress: Progress, stage: Stage) -> None
 def run_session(seat: Seat, block: int, arm_id: str, stage: Stage) -> None:
     """Start the arm (twice at most) and run what the block lacks; an arm that cannot start is out, with its reason."""
     arm = seat.plan.arm(arm_id)
-    for start in range(1, STARTS + 1):
+    label = label_of(stage, block, arm_id)
+    client = seat.world.client.name
+    silent = [trial_path(t.key) for t in seat.book.of(stage, block, arm_id) if unanswered(t.file.run, client)]
+    own_up(seat.folder, arm_id, stage, block, silent)
+    if reason := given_out(seat.folder.journal.events, arm, label):
+        return drop_arm(seat, arm_id, reason, stage, block)
+    for start in starts_left(seat.folder.journal.events, arm, label):
         before = seat.book.of(stage, block, arm_id)
         try:
-            with serving(seat, arm, f"{stage.letter}{block:03d}-{arm_id}") as server:
+            with serving(seat, arm, label, stage, block) as server:
                 run_points(seat, server, arm, block, before, stage)
             return
         except (EngineFailed, Unreachable) as e:
-            seat.folder.event("session_failed", stage=stage, block=block, arm=arm_id, reason=seat.hide(e.message))
             seat.say(f"  {arm_id}: {e.message}")
-            if start == STARTS:
+            if not lacking(seat, block, arm_id, stage):
+                return  # it died when all was measured: that counts, and needs no further start
+            if start % STARTS == 0:
                 if arm.role is Role.BASELINE:
                     raise BrokeMidway(
                         f"the baseline stopped serving: {e.message}",
@@ -154,7 +162,7 @@ def drop_silent(seat: Seat, block: int, stage: Stage) -> None:
     mine = seat.book.of(stage, block)
     usable = {t.key.arm for t in mine if t.usable(seat.plan.primary)}
     silent = {t.key.arm for t in mine if t.summary.completed == 0} - usable
-    for arm_id in sorted(silent - {seat.plan.baseline.id}):
+    for arm_id in sorted(silent - {seat.plan.baseline.id, *failed_arms(seat.folder.journal.events)}):
         drop_arm(seat, arm_id, "no request of a trial completed", stage, block)
 
 

@@ -13,6 +13,7 @@ from profile_and_optimize.campaign.asked import asked_by_plan, made_prompts
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.order import most_race_blocks, prompt_seed
 from profile_and_optimize.campaign.selection import Judged, judge
+from profile_and_optimize.campaign.starts import ADMISSION, begin, require_alive
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.arrivals import Schedule, draw
 from profile_and_optimize.clients.base import MOST_CONNECTIONS, LoadRequest
@@ -63,19 +64,24 @@ def serve_spec(plan: Plan, arm: Arm, world: World, log: Path, port: int) -> Serv
 
 
 @contextmanager
-def serving(seat: Seat, arm: Arm, label: str) -> Iterator[Server]:
-    """A running server of the arm; stopped whatever happens. Its log and command are kept, redacted."""
+def serving(seat: Seat, arm: Arm, label: str, stage: str = ADMISSION, block: int = 0) -> Iterator[Server]:
+    """A running server of the arm; stopped whatever happens. Its log and command are kept, redacted, and whatever ends it
+    other than our stop is written down."""
     engine = seat.world.engine(arm.engine)
     with tempfile.TemporaryDirectory(prefix="pao-") as scratch:
         log = Path(scratch) / "engine.log"
         spec = serve_spec(seat.plan, arm, seat.world, log, seat.world.pick_port() if engine.restarts else 0)
-        _keep_command(seat, arm, spec, label)
+        _keep_command(seat, arm, spec)
+        start = begin(seat.folder, arm.id, label, stage, block, seat.world.secrets)
         try:
-            server = engine.start(spec)
+            with start.failing():
+                server = engine.start(spec)
             try:
-                yield server
+                with start.dying(lambda: engine.lost(server)):
+                    yield server
             finally:
-                engine.stop(server)
+                with start.stopping():
+                    engine.stop(server)
         finally:
             _keep_log(seat, arm, log, label)
 
@@ -97,6 +103,7 @@ def run_points(
         for attempt in range(tried + 1, tried + 2 + seat.plan.retries):
             judged = run_trial(seat, server, arm, point, TrialKey(block, arm.id, point.key, attempt, stage))
             out.append(judged)
+            require_alive(seat.world.engine(arm.engine), server, judged.file.run, seat.world.client.name)
             if judged.usable(seat.plan.primary) or judged.summary.completed == 0:
                 break
             seat.say(f"  trial invalid ({'; '.join(judged.honesty.reasons)}): run again")
@@ -221,7 +228,7 @@ def _cores(cores: tuple[int, ...]) -> str:
     return ",".join(map(str, cores)) or "unbound"
 
 
-def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec, label: str) -> None:
+def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec) -> None:
     command = seat.world.engine(arm.engine).command(spec)
     # The port differs from start to start and means nothing; a placeholder keeps equal commands equal.
     argv = [
@@ -236,7 +243,6 @@ def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec, label: str) -> None:
     path = f"cells/{arm.id}/commands/serve.json"
     if not (seat.folder.path / path).exists():
         seat.folder.write_json(path, shown, producer=PRODUCER)
-    seat.folder.event("session", arm=arm.id, label=label)
 
 
 def _keep_log(seat: Seat, arm: Arm, log: Path, label: str) -> None:

@@ -76,7 +76,7 @@ def _check_twins(arms: tuple[Arm, ...], role: Role, original: Arm) -> None:
     if len(twins) > 1:
         raise WrongUse(f"at most one {_TWIN_WORDS[role]} cell")
     for twin in twins:
-        if _serves(twin) != _serves(original):
+        if serves(twin) != serves(original):
             raise WrongUse(
                 f"{_TWIN_WORDS[role]} cell {twin.id!r} must equal the {original.role} in engine, flags, environment and checkpoint"
             )
@@ -85,5 +85,6 @@ def _check_twins(arms: tuple[Arm, ...], role: Role, original: Arm) -> None:
 _TWIN_WORDS = {Role.AA: "A/A", Role.PICK_TWIN: "pick-twin"}
 
 
-def _serves(arm: Arm) -> tuple[object, ...]:
+def serves(arm: Arm) -> tuple[object, ...]:
+    """What two arms have in common that are one configuration under two names."""
     return arm.engine, arm.flags, arm.env, arm.url, arm.checkpoint

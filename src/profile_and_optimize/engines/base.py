@@ -17,6 +17,10 @@ class EngineFailed(BrokeMidway):
     code = "engine_failed"
 
 
+class ServerLost(EngineFailed):
+    """A server that was ready died, or answers no longer, and we did not stop it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServeSpec:
     """One server to start: the arm over the campaign's common flags and environment, bound to `cores`."""
@@ -102,6 +106,10 @@ class Engine(Protocol):
         ...
 
     def counters(self, server: Server) -> Counters: ...
+
+    def lost(self, server: Server) -> str:
+        """Why a server that was ready serves no longer; "" while it does. Never on a timed path."""
+        ...
 
     def stop(self, server: Server) -> None:
         """Stop the whole process group; returns when nothing of it runs."""

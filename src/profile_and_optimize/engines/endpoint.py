@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from profile_and_optimize.core.errors import Unreachable
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
 from profile_and_optimize.engines.calls import Headers, get
@@ -44,6 +46,18 @@ class EndpointEngine:
 
     def counters(self, server: Server) -> Counters:
         return scrape(server.url, self.headers)
+
+    def lost(self, server: Server) -> str:
+        """It must refuse three times: one refusal may be a proxy's."""
+        for last in (False, False, True):
+            try:
+                served_model(server.url, self.headers)
+                return ""
+            except Unreachable as e:
+                if last:
+                    return e.message
+                time.sleep(1.0)
+        return ""
 
     def stop(self, server: Server) -> None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,10 @@ import httpx
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.engines.base import Command, EngineFailed
 
+# A server is lost when so many health checks in a row failed; each may take so long.
+LOST_AFTER = 4
+HEALTH_S = 10.0
+FIRST_SIGNAL_CODE = 192
 REAPER = Path(__file__).with_name("reaper.py")
 # What a server process may see of our environment; arms add their own settings on top.
 PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "HF_HOME", "HF_TOKEN",
@@ -96,6 +101,31 @@ def wait_ready(
             poll()
     managed.stop()
     raise EngineFailed(real_error(log) or f"not ready after {timeout_s:.0f} s", where=str(log), next=f"read {log}")
+
+
+def why_lost(managed: Managed, url: str, log: Path | None, poll: Callable[[], None] = lambda: time.sleep(1.0)) -> str:
+    """Why a server that was ready serves no longer: its process ended, or GET url fails time after time; "" while it serves."""
+    said = ""
+    with httpx.Client(trust_env=False, timeout=HEALTH_S) as http:
+        for _ in range(LOST_AFTER):
+            try:
+                status = http.get(url).status_code
+                if status == 200:
+                    return ""
+                said = f"answered {status}"
+            except httpx.HTTPError as e:
+                said = f"failed ({type(e).__name__})"
+            if managed.ended:
+                return (real_error(log) if log else "") or f"the server {ending(managed.exit_code)}"
+            poll()
+    return f"GET {httpx.URL(url).path} {said}, {LOST_AFTER} times"
+
+
+def ending(code: int | None) -> str:
+    """In words how a process ended. The reaper, itself a process, passes a child's signal n on as 256 - n."""
+    number = 0 if code is None else -code if code < 0 else 256 - code if code > FIRST_SIGNAL_CODE else 0
+    memory = ", as the kernel does when memory runs out" if number == signal.SIGKILL else ""
+    return f"was killed by signal {number}{memory}" if number else f"ended with code {code}"
 
 
 _ERROR_LINE = re.compile(

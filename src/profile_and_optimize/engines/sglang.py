@@ -14,6 +14,7 @@ from profile_and_optimize.core.settings import Settings
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
 from profile_and_optimize.engines.calls import get
 from profile_and_optimize.engines.installed import Installed, safe_weights, thread_settings, threads_seen
+from profile_and_optimize.engines.process import why_lost
 from profile_and_optimize.engines.prometheus import scrape
 from profile_and_optimize.toolenv.find import ToolEnv
 
@@ -75,6 +76,9 @@ class SglangEngine:
 
     def counters(self, server: Server) -> Counters:
         return scrape(server.url)
+
+    def lost(self, server: Server) -> str:
+        return why_lost(server.process, f"{server.url}/health", server.log)
 
     def stop(self, server: Server) -> None:
         server.process.stop()

@@ -10,6 +10,7 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import not_an_option
 from profile_and_optimize.engines.base import Command, Counters, Fields, Server, ServeSpec
 from profile_and_optimize.engines.installed import Installed, thread_settings, threads_seen
+from profile_and_optimize.engines.process import why_lost
 from profile_and_optimize.engines.prometheus import scrape
 from profile_and_optimize.toolenv.find import ToolEnv
 
@@ -62,6 +63,9 @@ class TransformersEngine:
     def counters(self, server: Server) -> Counters:
         """It keeps none."""
         return scrape(server.url)
+
+    def lost(self, server: Server) -> str:
+        return why_lost(server.process, f"{server.url}/health", server.log)
 
     def stop(self, server: Server) -> None:
         server.process.stop()

@@ -10,6 +10,7 @@ from profile_and_optimize.core.settings import Settings
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
 from profile_and_optimize.engines.formats import NVFP4, W4A16_NVFP4, format_of
 from profile_and_optimize.engines.installed import Installed, safe_weights
+from profile_and_optimize.engines.process import why_lost
 from profile_and_optimize.engines.prometheus import scrape
 from profile_and_optimize.toolenv import plugin
 from profile_and_optimize.toolenv.find import ToolEnv
@@ -70,6 +71,9 @@ class VllmEngine:
 
     def counters(self, server: Server) -> Counters:
         return scrape(server.url)
+
+    def lost(self, server: Server) -> str:
+        return why_lost(server.process, f"{server.url}/health", server.log)
 
     def stop(self, server: Server) -> None:
         server.process.stop()

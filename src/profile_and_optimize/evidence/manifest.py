@@ -1,15 +1,16 @@
 """manifest.json: every file of a run with bytes, digest, producer and inputs, chained; two digests on top.
 
 `evidence_root` covers what the decision is computed from: all files entered in the journal, in order of their paths, and
-the events that decide (an arm that failed, a block given up). It does not cover the journal's times and repetitions, so
-a campaign that was killed and resumed has the root of one that was not. `root` covers `evidence_root`, the whole journal
-and the rendered files, which are printed from the evidence and can be re-rendered.
+the events that decide (a start of a server, one that failed or died, an arm that failed, a block given up). It does not
+cover the journal's times and repetitions, so a campaign that was killed and resumed has the root of one that was not.
+`root` covers `evidence_root`, the whole journal and the rendered files, which are printed from the evidence and can be
+re-rendered.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ ENTRY = ("path", "bytes", "sha256", "producer", "inputs")
 WORTH_PROCESSES = 2000
 NOT_LISTED = frozenset({MANIFEST, ".lock", JOURNAL})
 # Events that tell how it went and may come twice where a campaign was resumed. Every other kind decides something.
-TELLING = frozenset({"wrote", "created", "session", "session_failed", "settled", "trial_began", "block", "race_block"})
+TELLING = frozenset({"wrote", "created", "settled", "trial_began", "block", "race_block"})
+# Starts of servers and their failures decide as well (a variant whose servers die is not shipped). A start that a kill of
+# ours broke off is begun again under the same number, so of equal ones the first counts. Without a number they only tell:
+# so it was before starts were counted.
+STARTS = frozenset({"session", "session_failed"})
 
 
 def entries_of(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -67,8 +72,21 @@ def evidence_root(events: Iterable[Event], entries: Sequence[Mapping[str, Any]] 
     `entries` are those of the same events, if they are known already."""
     events = tuple(events)
     entries = entries_of(events) if entries is None else entries
-    decided = [[e.kind, e.data] for e in events if e.kind not in TELLING]
+    decided = [[e.kind, e.data] for e in _deciding(events)]
     return digest_of({"files": entries[-1]["hash"] if entries else GENESIS, "decided": decided})
+
+
+def _deciding(events: Iterable[Event]) -> Iterator[Event]:
+    begun: set[str] = set()
+    for e in events:
+        if e.kind in TELLING or (e.kind in STARTS and "start" not in e.data):
+            continue
+        if e.kind == "session":
+            start = digest_of(e.data)
+            if start in begun:
+                continue
+            begun.add(start)
+        yield e
 
 
 def write_manifest(run: Path, derived: Mapping[str, str]) -> dict[str, Any]:

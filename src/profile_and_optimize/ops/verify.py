@@ -17,6 +17,7 @@ from pydantic import Field
 from profile_and_optimize import __version__
 from profile_and_optimize.analysis.crosscheck import crosscheck
 from profile_and_optimize.analysis.decide import decide
+from profile_and_optimize.campaign import earlier
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
 from profile_and_optimize.campaign.loading import WORTH_PROCESSES, Remark
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
@@ -182,6 +183,7 @@ def _inside(path: Path, ev: Evidence, tree: Tree, same: bool, found: Findings) -
     """Everything about evidence that could be read: three parts, which know nothing of each other."""
     found.problems += [f"damaged {d}" for d in ev.damaged]
     found.remark(ev.remarks)
+    found.warnings += _earlier(path, ev)
     parts: list[tuple[str, ...]] = [("agreement",), ("atlas_aggregate", "champion_select"), ("report_render",)]
     if len(ev.trials) < WORTH_PROCESSES or not can_fork():
         parts = [tuple(name for part in parts for name in part)]
@@ -195,6 +197,17 @@ def _inside(path: Path, ev: Evidence, tree: Tree, same: bool, found: Findings) -
         "root": _root(path), "prompts": prompts_facts(ev.frozen, same_version=same),
         "imported": sum(len(a.runs) for c in ev.imported for a in c.attempts),
     }  # fmt: skip
+
+
+def _earlier(path: Path, ev: Evidence) -> list[str]:
+    """What the folders beside the run say otherwise of earlier campaigns than it lists: no fault of the run."""
+    at = next((e.at for e in ev.events if e.kind == "wrote" and e.data["path"] == earlier.EARLIER), None)
+    if ev.earlier is None or at is None:
+        return []
+    try:
+        return earlier.differences(path, ev.earlier, at)
+    except OSError as e:
+        return [f"{earlier.EARLIER}: the folders beside the run cannot be listed: {e.strerror}"]
 
 
 def _part(path: Path, ev: Evidence, tree: Tree, same: bool, names: tuple[str, ...]) -> Findings:

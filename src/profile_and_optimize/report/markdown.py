@@ -41,12 +41,14 @@ def champion(v: View) -> str:
         [f"# Champion: {light(h.pick)} ({h.tier})"],
         [light(h.sentence)],
         [f"**{h.tier}**: {light(h.caveat)}."],
+        *([[f"- {light(x)}" for x in v.earlier]] if v.earlier else []),
         ["## What keeps it from a VERDICT", "", *bullets(map(_gate_words, v.open_gates), "Nothing: every gate passed.")],
         ["## Start it", "", "```", "bash serve.sh            # PORT=8000 by default", "```", "",
          "`serve.manifest.json` holds the same as data."],
         ["## Effects", "", f"{light(v.endpoint[0].upper() + v.endpoint[1:])}. Margin {v.margin}.", "", *_effects(v)],
         *([["## Proof of the pick", "", f"{light(v.proof.answer)}: {light(v.proof.sentence)}. {light(v.proof.meaning)}."]]
           if v.proof else []),
+        *([["## Server starts", "", *_starts(v)]] if v.starts else []),
         *([["## The best of each engine", "", *_engines(v)]] if v.engines else []),
         *([["## Checkpoints", "", *_quantized(v.quantized)]] if v.quantized else []),
         ["## Measured against", "", f"{light(v.baseline)}, on the same node, in the same blocks; suite `{_code(v.place.suite)}`."],
@@ -70,6 +72,11 @@ def _effects(v: View) -> list[str]:
 def _effect_row(a: ArmView) -> tuple[str, ...]:
     shown = "unknown" if a.state == FAILED else a.effect_text or "the reference"
     return a.id, a.state, shown, "" if a.coverage == "unknown" else a.coverage, str(a.blocks), a.reason
+
+
+def _starts(v: View) -> list[str]:
+    rows = [(s.arm, str(s.starts), str(s.failed), str(s.deaths), s.note) for s in v.starts]
+    return table(("arm", "starts", "failed", "died", "why"), rows)
 
 
 def _engines(v: View) -> list[str]:

@@ -21,6 +21,7 @@ def report(v: View) -> str:
         _engines(v),
         _proof(v),
         _gates(v),
+        _starts(v),
         _workloads(v),
         _imported(v),
         _blocks(v),
@@ -59,6 +60,8 @@ def _why(a: ArmView) -> str:
 def _head(v: View) -> list[str]:
     h = v.headline
     out = [*wrap(f"{h.title} {h.name}".strip() + f"  [{h.tier}]"), *wrap(h.sentence), *wrap(f"{h.tier}: {h.caveat}.")]
+    for line in v.earlier:
+        out += wrap(line, "", hang=2)
     if v.missing:
         out += wrap(f"INCOMPLETE: {'; '.join(v.missing)}")
     place = [
@@ -95,6 +98,11 @@ def _gates(v: View) -> list[str]:
     for g in v.gates:
         lines += wrap(f"{g.state:<7} {g.name}: {g.reason}", "  ", hang=8)
     return lines
+
+
+def _starts(v: View) -> list[str]:
+    lines = [x for s in v.starts for x in wrap(s.words, "  ", hang=2)]
+    return ["Server starts", *lines] if lines else []
 
 
 def _workloads(v: View) -> list[str]:

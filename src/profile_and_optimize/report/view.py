@@ -14,6 +14,7 @@ from profile_and_optimize.analysis.atlas import rows as atlas_rows
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.analysis.gates import Gate
 from profile_and_optimize.campaign.accuracy import NO_SHIP
+from profile_and_optimize.campaign.earlier import words
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
@@ -27,6 +28,7 @@ from profile_and_optimize.report.forest import Forest, forest
 from profile_and_optimize.report.imported import ImportedRow, imported_views
 from profile_and_optimize.report.proof import ProofView, proof_view
 from profile_and_optimize.report.quantized import Quantized, quantized
+from profile_and_optimize.report.starts import StartsView, starts_views
 from profile_and_optimize.report.status import coverage_line, missing_parts, omitted_parts
 from profile_and_optimize.report.words import UNKNOWN, count, coverage, effect_words, plain, stamp_words, verify_command
 from profile_and_optimize.report.workloads import Column, WorkloadView, columns, workload_views
@@ -105,6 +107,8 @@ class View:
     quantized: Quantized | None
     cost: tuple[Fact, ...]
     blocks_out: tuple[str, ...]
+    starts: tuple[StartsView, ...]
+    earlier: tuple[str, ...]
     unused: tuple[Unused, ...]
     damaged: tuple[str, ...]
     missing: tuple[str, ...]
@@ -147,10 +151,16 @@ def view(ev: Evidence, d: Decision) -> View:
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
         accuracy=accuracy_rows(ev), tolerance=count_points(plan.accuracy_margin),
         quantized=quantized(ev, d), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
+        starts=starts_views(ev, d), earlier=earlier_lines(ev),
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
         omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
         applies=_applies(place, plan, d.pick), applies_not=APPLIES_NOT,
     )  # fmt: skip
+
+
+def earlier_lines(ev: Evidence) -> tuple[str, ...]:
+    """A run of other tools' results alone compares nothing, so nothing was repeated."""
+    return tuple(map(plain, words(ev.earlier, [a.id for a in ev.plan.candidates]))) if ev.trials else ()
 
 
 def count_points(share: float) -> str:
@@ -225,7 +235,8 @@ TODO = {
     "restarts": "measure with an engine that the campaign can restart",
     "random order": "run the blocks again in the drawn order; an order chosen by hand lets drift pick the winner",
     "pinned source": "install the engine from a release with a lock: delivery, source commit and lock must be known",
-    "no run cut short": "let it run through: finished trials are kept, those broken off are counted",
+    "no run cut short": "let it run through on a quiet machine: what was broken off, lost or run again is counted",
+    "servers stay up": "read the log of the start that was lost (cells/ARM/raw/log-*.txt), mend it, and run a new campaign",
     "steady state": "more requests per trial, a longer warm-up, or find what drifts; then repeat",
     "quiet machine": "stop the other work on the node, or move; the guard waits before every session",
     "prompts met once": "a data set with more prompts, fewer requests, or declare the workload warm",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +18,22 @@ from profile_and_optimize.engines.base import Command, Counters, Engine, EngineF
 from profile_and_optimize.engines.smoke import Answer
 
 MS = 1_000_000
+FAKE_FAILURE = "ValueError: no kernel for this shape"
+FAKE_DEATH = "the server was killed by signal 9"
 
 
 @dataclass(frozen=True)
 class FakeEngine:
-    """Serves at a speed per arm id: `tpot_ms[arm]`; arms in `broken` cannot start, with that error."""
+    """Serves at a speed per arm id: `tpot_ms[arm]`; arms in `broken` cannot start, with that error.
+
+    `fails[arm]` and `dies[arm]` are the numbers (from 1, admission's) of the starts that do not get ready, and of those
+    whose server dies before it answers its first timed request. `started` counts them."""
 
     tpot_ms: Mapping[str, float] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    fails: Mapping[str, Collection[int]] = field(default_factory=dict)
+    dies: Mapping[str, Collection[int]] = field(default_factory=dict)
+    started: Counter[str] = field(default_factory=Counter)
     known_flags: frozenset[str] | None = None
     name: str = "fake"
     restarts: bool = True
@@ -46,10 +55,15 @@ class FakeEngine:
     def start(self, spec: ServeSpec) -> Server:
         if spec.arm.id in self.broken:
             raise EngineFailed(self.broken[spec.arm.id], where=spec.arm.id)
+        self.started[spec.arm.id] += 1
+        if self.started[spec.arm.id] in self.fails.get(spec.arm.id, ()):
+            raise EngineFailed(FAKE_FAILURE, where=spec.arm.id)
+        dead = self.started[spec.arm.id] in self.dies.get(spec.arm.id, ())
         # The twin of a pick is as fast as the pick, whose name it carries.
         own = self.tpot_ms.get(spec.arm.id.removesuffix("-again"), 10.0)
+        tpot_ms = math.inf if dead else self.tpot_ms.get(spec.arm.id, own)
         return Server(
-            url=f"http://fake/{spec.arm.id}/{self.tpot_ms.get(spec.arm.id, own)}", model=spec.served_name, start_s=1.0,
+            url=f"http://fake/{spec.arm.id}/{tpot_ms}", model=spec.served_name, start_s=1.0,
             pid=1 if self.restarts else None,
         )  # fmt: skip
 
@@ -59,8 +73,16 @@ class FakeEngine:
     def counters(self, server: Server) -> Counters:
         return Counters({})
 
+    def lost(self, server: Server) -> str:
+        return FAKE_DEATH if _is_dead(server.url) else ""
+
     def stop(self, server: Server) -> None:
         return None
+
+
+def _is_dead(url: str) -> bool:
+    """A fake server says in its address how fast it is; one that dies never answers."""
+    return math.isinf(float(url.rsplit("/", 1)[1]))
 
 
 @dataclass
@@ -81,7 +103,11 @@ class FakeClient:
         self.runs.append(load.url)
         rng = random.Random(f"{load.url}{digest(''.join(load.prompts).encode())}")
         tpot = float(load.url.rsplit("/", 1)[1]) * math.exp(rng.gauss(0.0, self.noise))
-        records = (closed_loop if load.schedule is None else open_loop)(load, tpot, self.error_every)
+        records = (
+            _refused(load)
+            if _is_dead(load.url)
+            else (closed_loop if load.schedule is None else open_loop)(load, tpot, self.error_every)
+        )
         wall = max(r.done_ns for r in records) / 1e9
         area = sum(r.done_ns - r.sent_ns for r in records) / 1e9
         tokens = sum(r.completion_tokens or 0 for r in records)
@@ -104,6 +130,12 @@ def closed_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[Re
         records.append(_record(load, i, free[slot], tpot_ms, error_every))
         free[slot] = records[-1].done_ns
     return tuple(records)
+
+
+def _refused(load: LoadRequest) -> tuple[RequestRecord, ...]:
+    return tuple(
+        RequestRecord(i, i * MS, i * MS, (i + 1) * MS, error="connection refused") for i in range(len(load.prompts))
+    )
 
 
 def open_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[RequestRecord, ...]:

@@ -7,7 +7,7 @@ import sys
 from profile_and_optimize import __version__
 from profile_and_optimize.engines.base import Command, Counters, Server, ServeSpec
 from profile_and_optimize.engines.mock.options import HELP
-from profile_and_optimize.engines.process import Managed, require_free, wait_ready
+from profile_and_optimize.engines.process import Managed, require_free, wait_ready, why_lost
 from profile_and_optimize.engines.prometheus import scrape
 
 
@@ -40,6 +40,9 @@ class MockEngine:
 
     def counters(self, server: Server) -> Counters:
         return scrape(server.url)
+
+    def lost(self, server: Server) -> str:
+        return why_lost(server.process, f"{server.url}/health", server.log)
 
     def stop(self, server: Server) -> None:
         server.process.stop()

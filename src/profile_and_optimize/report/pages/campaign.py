@@ -30,7 +30,7 @@ def source_of(ev: Evidence, d: Decision, options: Options | None = None) -> Sour
     return Source(
         stamp=_stamp(ev, v, rows), model=v.place.model or UNKNOWN, rows=rows, primary=ev.plan.primary, data_line=_data_line(ev.plan),
         missing=tuple(missing_parts(ev, d)), omitted=tuple(Omitted(**o) for o in omitted_pages(ev, rows)),
-        champion=_champion(ev, d, v, rows), options=options or Options(),
+        champion=_champion(ev, d, v, rows), options=options or Options(), starts=tuple(s.words for s in v.starts), earlier=v.earlier,
     )  # fmt: skip
 
 

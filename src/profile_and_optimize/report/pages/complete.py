@@ -21,6 +21,8 @@ def complete_pages(s: Source, points: Sequence[Measured], coverage: str) -> list
         _coverage(points, coverage),
         ("Missing", list(s.missing) or ["Nothing: all that was planned is there."]),
         _cells("Failed cells", points, FAILED),
+        ("Server starts", list(s.starts)),
+        ("Earlier campaigns", list(s.earlier)),
         _partial(points),
         _evicted(points),
         ("Pages left out", [f"{o.page}: {o.reason}. To get it: {o.how}." for o in s.omitted]),

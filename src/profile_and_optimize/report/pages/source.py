@@ -35,7 +35,8 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class Source:
     """`rows` are atlas rows. `missing` keeps the report from being complete; `omitted` are pages that have no data.
-    `champion` is None where nothing was compared."""
+    `champion` is None where nothing was compared. `starts` and `earlier` are lines on lost servers
+    and on earlier campaigns."""
 
     stamp: Stamp
     model: str
@@ -46,3 +47,5 @@ class Source:
     omitted: tuple[Omitted, ...]
     champion: Champion | None
     options: Options = Options()
+    starts: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
