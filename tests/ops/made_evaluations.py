@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.evals.base import Outcome, TaskRun
+from profile_and_optimize.evals.base import Outcome, Shown, TaskRun
 from profile_and_optimize.evals.samples import Sample
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops.evaluation.keep import keep, task_row
@@ -23,7 +23,8 @@ def made(space: Path, name: str, right: Right, tasks: dict[str, int] | None = No
     folder = RunFolder(space / f"20261121T1000{len(list(space.glob('2*'))):02d}Z-{name}")
     folder.event("created", slug=name)
     record = {
-        "schema": 1, "tasks": [task_row(r, ()) for r in runs], "failed": [], "limit": None, "chat": False, "fewshot": None,
+        "schema": 2, "tasks": [task_row(r, ()) for r in runs], "failed": [], "cluster_field": None, "limit": None,
+        "chat": False, "fewshot": None,
         "model": f"models/{name}", "model_digest": f"sha256:{name}", "served_model": "model", "endpoint": "served for this run",
         "engine": {"name": "vllm", "engine_version": "0.32.0"}, "lm_eval": "0.4.13",
         "sampling": {"samples": 1, "temperature": 0.0, "max_tokens": None, "seed": 0, "concurrency": 8},
@@ -36,7 +37,13 @@ def made(space: Path, name: str, right: Right, tasks: dict[str, int] | None = No
 
 def _task(task: str, n: int, right: Right) -> TaskRun:
     samples = tuple(_sample(task, i, right(task, i)) for i in range(n))
-    return TaskRun(task, "exact_match", "generate_until", 0, 0, "1", samples, ())
+    shown = tuple(Shown(task, s.id, f"Q: {task} {i}?", s.said, text(task, i)) for i, s in enumerate(samples))
+    return TaskRun(task, "exact_match", "generate_until", 0, 0, "1", samples, shown)
+
+
+def text(task: str, i: int) -> str:
+    """The question's own text: short ones that differ in a number are different questions."""
+    return f"What is the {task} of {i}?"
 
 
 def _sample(task: str, i: int, right: bool) -> Sample:

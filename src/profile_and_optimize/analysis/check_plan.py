@@ -21,8 +21,8 @@ from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
-from profile_and_optimize.stats.columns import Records
 from profile_and_optimize.stats.clusters import counting_order
+from profile_and_optimize.stats.columns import Records
 
 PLAN = "plan.json"
 
@@ -127,7 +127,10 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
         if [told[i] for i in counting_order(told, labels)] != told:
             yield Remark(where, "the questions were not asked in the order in which they count")
         own = list(map(asked, found["answers"]))
-        if found["questions_sha256"] != base["questions_sha256"] or own != list(map(asked, base["answers"]))[: len(own)]:
+        if (
+            found["questions_sha256"] != base["questions_sha256"]
+            or own != list(map(asked, base["answers"]))[: len(own)]
+        ):
             yield Remark(where, f"other questions than {frozen.baseline.id} was asked, or another order")
         elif cell != frozen.baseline.id:
             yield from (Remark(where, text) for text in _stopped(ev, cell))

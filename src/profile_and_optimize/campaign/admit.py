@@ -216,7 +216,8 @@ class Answers:
 
     def data(self) -> dict[str, Any]:
         every = [
-            {"task": q.task, "question": q.question, "expected": q.answer, "cluster": q.cluster} for q in self._questions
+            {"task": q.task, "question": q.question, "expected": q.answer, "cluster": q.cluster}
+            for q in self._questions
         ]
         return {
             "schema": 2, "questions_sha256": questions_digest({"answers": every}), "questions": len(every),

@@ -63,7 +63,9 @@ def _question(line: bytes, where: str) -> Question:
         task = row.get("task") or row.get("kind") or ""
         question, answer = str(row["question"]), str(row["answer"])
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise WrongUse("not a question with its answer", where=where, next='{"question": "...", "answer": "..."}') from e
+        raise WrongUse(
+            "not a question with its answer", where=where, next='{"question": "...", "answer": "..."}'
+        ) from e
     cluster = row.get("cluster", "")
     if "cluster" in row and not (isinstance(cluster, str) and cluster.strip()):
         raise WrongUse(

@@ -73,7 +73,10 @@ def _found(near: int) -> str:
 def clusters_of(posed: tuple[Posed, ...]) -> Clusters:
     """Declared clusters and near-duplicates joined, across tasks too; chains are one cluster."""
     alike = near_duplicates([q.text for q in posed], [q.task for q in posed])
-    keys = [[("alike", str(g))] + ([("declared", q.cluster)] if q.cluster else []) for g, q in zip(alike.groups, posed, strict=True)]
+    keys = [
+        [("alike", str(g))] + ([("declared", q.cluster)] if q.cluster else [])
+        for g, q in zip(alike.groups, posed, strict=True)
+    ]
     return Clusters(_labels(keys), sum(bool(q.cluster) for q in posed), alike.found, alike.instructions)
 
 
@@ -114,7 +117,9 @@ def counting_order(questions: Sequence[str], labels: Sequence[str] = ()) -> list
     for q, label in zip(questions, labels or [""] * len(questions), strict=True):
         if label:
             first[label] = min(first.get(label, q), q)
-    places = [_mark(first[label]) if label else mark for label, mark in zip(labels or [""] * len(marks), marks, strict=True)]
+    places = [
+        _mark(first[label]) if label else mark for label, mark in zip(labels or [""] * len(marks), marks, strict=True)
+    ]
     return sorted(range(len(marks)), key=lambda i: (places[i], marks[i]))
 
 

@@ -7,8 +7,9 @@ Two texts belong together when one of these holds, words being compared without 
 - `PASSAGE` words in a row stand in both: questions on one passage;
 - both have `LONG` words or more and share `ALIKE` of their runs of three words (Jaccard; as Lee et al. 2022, arXiv:2107.06499).
 
-In a short question one word makes another question, so only the first two rules join short ones. A run of words that more
-than half of a task's questions have is an instruction, not a passage: it is left out, and named in the answer.
+In a short question one word makes another question, so only the first two rules join short ones. A run of `WHOLE` words that
+more than half of a task's questions have is an instruction or a template: the last two rules leave it out, and the answer names
+the tasks where it is as long as a passage.
 Exact (no hashing by chance, no seed), and the same whatever the order of the questions.
 """
 
@@ -56,11 +57,10 @@ def near_duplicates(texts: Sequence[str], tasks: Sequence[str]) -> Alike:
     once = _join_same(words, groups)
     _join_contained(words, once, groups)
     corpus = _Corpus([words[i] for i in once], [tasks[i] for i in once])
-    passages, instructed = corpus.runs(PASSAGE)
-    for one, two in _neighbours(passages):
+    for one, two in _neighbours(corpus.runs(PASSAGE)):
         groups.join(once[one], once[two])
-    _join_alike(corpus, once, groups)
-    return Alike(tuple(map(groups.first, range(len(texts)))), tuple(sorted(instructed)))
+    _join_alike(corpus.runs(RUN), once, groups)
+    return Alike(tuple(map(groups.first, range(len(texts)))), corpus.instructions)
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -112,38 +112,59 @@ def _join_contained(words: Sequence[tuple[str, ...]], once: Sequence[int], group
 
 
 class _Corpus:
-    """Texts as numbers of their words, one after another, and who each place belongs to."""
+    """Texts as numbers of their words, one after another; who each place belongs to; which places are of an instruction."""
 
     def __init__(self, words: Sequence[tuple[str, ...]], tasks: Sequence[str]) -> None:
-        self.lengths = np.array([len(w) for w in words], dtype=np.int64)
         self._ids = np.array([_number(w) for own in words for w in own], dtype=np.uint64)
-        self._owner = np.repeat(np.arange(len(words)), self.lengths)
-        names = sorted(set(tasks))
-        self._names, self._task = names, np.array([names.index(t) for t in tasks], dtype=np.int64)
+        self._owner = np.repeat(np.arange(len(words)), [len(w) for w in words])
+        self._names = sorted(set(tasks))
+        place = {name: i for i, name in enumerate(self._names)}
+        self._task = np.array([place[t] for t in tasks], dtype=np.int64)
+        self._instruction = np.zeros(len(self._ids), bool)
+        self._instruction = self._of_most(WHOLE)
 
-    def runs(self, k: int) -> tuple[np.ndarray, set[str]]:
-        """Rows of (run, text), each once and ordered by run, without those of instructions; and the tasks that have such ones.
+    def runs(self, k: int) -> np.ndarray:
+        """Rows of (run, text), each once and ordered by run, of runs of k words that no instruction reaches into."""
+        runs, whole = self._runs(k)
+        return _unique(runs[whole], self._owner[: len(runs)][whole].astype(np.uint64))
 
-        A run of k words is the polynomial of their 64-bit digests."""
-        if len(self._ids) < k:
-            return np.zeros((0, 2), np.uint64), set()
-        places = len(self._ids) - k + 1
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """Tasks in which an instruction is as long as a passage."""
+        places = max(0, len(self._ids) - PASSAGE + 1)
+        within = _sums(self._instruction, PASSAGE) == PASSAGE
+        same = self._owner[:places] == self._owner[len(self._ids) - places :]
+        return tuple(self._names[t] for t in np.unique(self._task[self._owner[:places][within & same]]))
+
+    def _runs(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """At every place the run of k words that begins there, as the polynomial of their digests, and whether it lies within one
+        text and outside of instructions."""
+        places = max(0, len(self._ids) - k + 1)
         found = np.zeros(places, np.uint64)
-        for j in range(k):
+        for j in range(k if places else 0):
             found = found * np.uint64(0x9E3779B97F4A7C15) + self._ids[j : j + places]
-        whole = self._owner[:places] == self._owner[k - 1 :]
-        return self._without_instructions(_unique(found[whole], self._owner[:places][whole].astype(np.uint64)))
+        same = self._owner[:places] == self._owner[len(self._ids) - places :]
+        return found, same & (_sums(self._instruction, k) == 0)
 
-    def _without_instructions(self, rows: np.ndarray) -> tuple[np.ndarray, set[str]]:
-        if not len(rows):
-            return rows, set()
-        task = self._task[rows[:, 1].astype(np.int64)]
-        sizes = np.bincount(self._task, minlength=len(self._names))[task]
-        _, run = np.unique(rows[:, 0], return_inverse=True)
-        _, where, counts = np.unique(run * len(self._names) + task, return_inverse=True, return_counts=True)
-        often = counts[where]
-        drop = (often >= FEWEST_FOR_INSTRUCTION) & (2 * often > sizes)
-        return rows[~drop], {self._names[int(t)] for t in np.unique(task[drop])}
+    def _of_most(self, k: int) -> np.ndarray:
+        """Is a place within a run of k words that more than half of the questions of its task have?"""
+        runs, whole = self._runs(k)
+        at = np.flatnonzero(whole)
+        _, run = np.unique(runs[at], return_inverse=True)
+        key = run * len(self._names) + self._task[self._owner[at]]
+        once = _unique(key.astype(np.uint64), self._owner[at].astype(np.uint64))
+        having = np.bincount(once[:, 0].astype(np.int64), minlength=int(key.max(initial=-1)) + 1)[key]
+        sizes = np.bincount(self._task, minlength=len(self._names))[self._task[self._owner[at]]]
+        found = np.zeros(len(self._ids), bool)
+        for j in range(k):
+            found[at[(having >= FEWEST_FOR_INSTRUCTION) & (2 * having > sizes)] + j] = True
+        return found
+
+
+def _sums(marks: np.ndarray, k: int) -> np.ndarray:
+    """How many of the k places from each on are marked."""
+    total = np.concatenate([[0], np.cumsum(marks)])
+    return total[k:] - total[:-k] if len(marks) >= k else np.zeros(0, np.int64)
 
 
 def _unique(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -167,10 +188,9 @@ def _neighbours(rows: np.ndarray) -> Iterator[tuple[int, int]]:
     yield from ((int(a), int(b)) for a, b in pairs)
 
 
-def _join_alike(corpus: _Corpus, once: Sequence[int], groups: _Groups) -> None:
+def _join_alike(rows: np.ndarray, once: Sequence[int], groups: _Groups) -> None:
     """Long texts whose runs of three words are mostly the same. Two such texts share one of their rarest runs (prefix filter,
     Chaudhuri et al. 2006), so only texts that do are compared."""
-    rows, _ = corpus.runs(RUN)
     runs: dict[int, list[int]] = defaultdict(list)
     often = dict(zip(*(a.tolist() for a in np.unique(rows[:, 0], return_counts=True)), strict=True))
     for run, text in rows.tolist():

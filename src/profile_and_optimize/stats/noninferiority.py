@@ -56,8 +56,8 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class TaskAnswer:
-    """One task over the questions of the same look, `clusters` of them apart. `lost` and `won` count questions on which the candidate scored lower and
-    higher; `upper` is at the pooled test's level and of this task alone; `harmed`: its `lower` is beyond the tolerance."""
+    """One task over the questions of the same look, in `clusters`. `lost` and `won` count questions on which the candidate
+    scored lower and higher; `upper` is at the pooled test's level and of this task alone; `harmed`: its `lower` is beyond the tolerance."""
 
     task: str
     n: int
@@ -83,9 +83,9 @@ class Answer:
     Losses are shares (0.01 is one point), positive is worse. `loss`, its bounds and `tasks` are those of the look that decided,
     else of the last look; None before the first. The bounds hold at all looks together: `upper` misses the truth with
     probability at most alpha, `lower` with alpha or its part. `look_at` are the looks taken. `needed` is how many questions more
-    would tell, in `needed_clusters` clusters like those asked, None where that is not known. `flips` is the share of all n questions whose score differs, `floor` that of the base
-    asked twice. `samples` is how many samples per question, in place of one, would tell on the same questions; None where
-    clusters are larger than one. `clusters` are those of all n questions.
+    would tell, in `needed_clusters` more clusters like those asked, None where that is not known. `flips` is the share of all n
+    questions whose score differs, `floor` that of the base asked twice. `samples` is how many samples per question, in place of
+    one, would tell on the same questions; None where clusters are larger than one. `clusters` are those of all n questions.
     """
 
     call: Literal["pass", "fail", "unknown"]
@@ -232,7 +232,9 @@ class _Gate:
         if p_above(losses, self.tolerance) <= level:
             return FAIL, f"the loss over all tasks is more than {edge}"
         harmed = [
-            t for t, own in tasks.items() if len(tasks) > 1 and p_above(self.values(own, task=t), self.tolerance) <= level
+            t
+            for t, own in tasks.items()
+            if len(tasks) > 1 and p_above(self.values(own, task=t), self.tolerance) <= level
         ]
         if harmed:
             return FAIL, f"the loss of {', '.join(harmed)} is more than {edge}"
