@@ -191,19 +191,30 @@ def _neighbours(rows: np.ndarray) -> Iterator[tuple[int, int]]:
 def _join_alike(rows: np.ndarray, once: Sequence[int], groups: _Groups) -> None:
     """Long texts whose runs of three words are mostly the same. Two such texts share one of their rarest runs (prefix filter,
     Chaudhuri et al. 2006), so only texts that do are compared."""
-    runs: dict[int, list[int]] = defaultdict(list)
-    often = dict(zip(*(a.tolist() for a in np.unique(rows[:, 0], return_counts=True)), strict=True))
-    for run, text in rows.tolist():
-        runs[text].append(run)
-    sets = {i: frozenset(own) for i, own in runs.items() if len(own) >= LONG - RUN + 1}
+    text, runs, rare = _rarest(rows)
+    begins = np.searchsorted(text, np.arange(len(once) + 1))
+
+    @cache
+    def own(i: int) -> frozenset[int]:
+        return frozenset(runs[begins[i] : begins[i + 1]].tolist())
+
     posted: dict[int, list[int]] = defaultdict(list)
-    for i in sorted(sets):
-        rare = sorted(sets[i], key=lambda run: (often[run], run))[: int((1 - ALIKE) * len(sets[i]) + 1e-9) + 1]
-        for j in sorted({j for run in rare if often[run] > 1 for j in posted[run]}):
-            if groups.first(once[i]) != groups.first(once[j]) and _alike(sets[i], sets[j]):
+    for i, run in zip(text[rare].tolist(), runs[rare].tolist(), strict=True):
+        for j in posted[run]:
+            if groups.first(once[i]) != groups.first(once[j]) and _alike(own(i), own(j)):
                 groups.join(once[i], once[j])
-        for run in rare:
-            posted[run].append(i)
+        posted[run].append(i)
+
+
+def _rarest(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts and their runs, text by text and the rarest first; and which rows two long texts that are alike may share."""
+    _, where, counts = np.unique(rows[:, 0], return_inverse=True, return_counts=True)
+    order = np.lexsort((rows[:, 0], counts[where], rows[:, 1]))
+    text, runs, often = rows[order, 1].astype(np.int64), rows[order, 0], counts[where][order]
+    n = np.bincount(text)[text] if len(text) else text
+    rank = np.arange(len(text)) - np.searchsorted(text, text)
+    few = np.floor((1 - ALIKE) * n + 1e-9).astype(np.int64) + 1
+    return text, runs, (rank < few) & (n >= LONG - RUN + 1) & (often > 1)
 
 
 def _alike(one: frozenset[int], two: frozenset[int]) -> bool:
