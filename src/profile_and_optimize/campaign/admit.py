@@ -27,7 +27,7 @@ from profile_and_optimize.engines.base import EngineFailed, Server
 from profile_and_optimize.evals.exact_match import Answered, Question, answer_all, load_questions
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import redact, without
-from profile_and_optimize.stats.clusters import Posed, clusters_of, counting_order, whole_end
+from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of, counting_order, whole_end
 from profile_and_optimize.stats.noninferiority import Answer, looks
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
 
@@ -75,7 +75,11 @@ def _in_order(questions: Sequence[Question]) -> tuple[Question, ...]:
 
 def labels_of(questions: Sequence[Question]) -> tuple[str, ...]:
     """Which questions belong together."""
-    return clusters_of(tuple(Posed(q.task, q.question, q.cluster) for q in questions)).labels
+    return _clusters(questions).labels
+
+
+def _clusters(questions: Sequence[Question]) -> Clusters:
+    return clusters_of(tuple(Posed(q.task, q.question, q.cluster) for q in questions))
 
 
 def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
@@ -168,6 +172,8 @@ def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Que
     if (seat.folder.path / f"cells/{arm.id}/raw/accuracy.json").exists():
         return  # answered before a kill: nobody is asked until the answers please
     asked_of = Answers(seat, server, arm, questions)
+    if arm.role is Role.BASELINE:
+        seat.say(f"  accuracy: {_clusters(questions).assumption}")
     if arm.role is not Role.CANDIDATE:
         asked_of.ask(len(questions))
     else:

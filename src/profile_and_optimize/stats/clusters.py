@@ -10,9 +10,12 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from profile_and_optimize.stats.near_duplicates import near_duplicates
+
+EXAMPLES, SHOWN = 3, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,14 @@ class Posed:
 class Clusters:
     """`labels[i]` says which questions belong together, "" where question i is alone. `near` counts questions that are nearly the
     same as another one before them, `declared` those that carry a cluster; None where texts were not recorded and nobody
-    looked. `instructions` are tasks in which long shared text was taken for an instruction."""
+    looked. `instructions` are tasks in which long shared text was taken for an instruction; `examples` a few pairs of
+    near-duplicates, their beginnings."""
 
     labels: tuple[str, ...]
     declared: int
     near: int | None
     instructions: tuple[str, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -61,7 +66,8 @@ class Clusters:
         sizes = self.sizes
         return {
             "questions": len(self.labels), "clusters": len(sizes), "largest": sizes[0] if sizes else 0, "declared": self.declared,
-            "near_duplicates": self.near, "instructions": list(self.instructions), "assumes": self.assumption,
+            "near_duplicates": self.near, "instructions": list(self.instructions),
+            "examples": [list(pair) for pair in self.examples], "assumes": self.assumption,
         }  # fmt: skip
 
 
@@ -77,7 +83,14 @@ def clusters_of(posed: tuple[Posed, ...]) -> Clusters:
         [("alike", str(g))] + ([("declared", q.cluster)] if q.cluster else [])
         for g, q in zip(alike.groups, posed, strict=True)
     ]
-    return Clusters(_labels(keys), sum(bool(q.cluster) for q in posed), alike.found, alike.instructions)
+    pairs = ((posed[g].text[:SHOWN], posed[i].text[:SHOWN]) for i, g in enumerate(alike.groups) if g != i)
+    return Clusters(
+        _labels(keys),
+        sum(bool(q.cluster) for q in posed),
+        alike.found,
+        alike.instructions,
+        tuple(islice(pairs, EXAMPLES)),
+    )
 
 
 def declared_clusters(names: Sequence[str]) -> Clusters:

@@ -10,7 +10,7 @@ from typing import Any
 
 from profile_and_optimize.evals.samples import Sample, by_task, scored
 from profile_and_optimize.ops.gating.sides import Side, pair_id
-from profile_and_optimize.stats.clusters import counting_order
+from profile_and_optimize.stats.clusters import Clusters, counting_order
 from profile_and_optimize.stats.noninferiority import OPEN, PASS, Answer, Pair, answer
 
 SCHEMA = 2
@@ -60,7 +60,7 @@ def gate_document(
         "schema": schema, "call": found.call, "tier": "DRAFT" if found.call == OPEN or doubts else "VERDICT", "reason": found.reason,
         "doubts": doubts,
         "answer": _numbers(found, schema), "all_questions": whole(base, candidate), "floor": twice,
-        "warnings": [*doubts, *_warnings(terms, base, candidate, found, guessing), *_floor_warnings(twice, terms)],
+        "warnings": [*doubts, *_warnings(terms, base, candidate, found, guessing, schema), *_floor_warnings(twice, terms)],
         "pair": pair_id(base, candidate), "sides": _sides(base, candidate, floor), "asked": terms.to_json(),
     }  # fmt: skip
     return document if schema == 1 else {**document, "clusters": base.clusters.to_json()}
@@ -162,8 +162,23 @@ def _doubts(terms: Terms, base: Side, candidate: Side) -> Iterator[str]:
         )
 
 
-def _warnings(terms: Terms, base: Side, candidate: Side, found: Answer, guessing: dict[str, str]) -> Iterator[str]:
+def cluster_warnings(clusters: Clusters) -> Iterator[str]:
+    """What clusters cost, and which questions were joined by their text."""
+    n, largest = len(clusters.labels), clusters.sizes[0]
+    if largest > 1:
+        yield (
+            f"the largest cluster has {largest} of {n} questions: they weigh no more than {n // largest} independent ones; smaller "
+            "clusters, or more questions outside of it, tell sooner"
+        )
+    for one, two in clusters.examples[:1]:
+        yield f"nearly the same question twice, so that both count as one cluster, such as {one!r} and {two!r}"
+
+
+def _warnings(
+    terms: Terms, base: Side, candidate: Side, found: Answer, guessing: dict[str, str], schema: int
+) -> Iterator[str]:
     yield from guessing.values()
+    yield from cluster_warnings(base.clusters) if schema != 1 else ()
     for name, side in (("base", base), ("candidate", candidate)):
         yield from (f"{name}: {line}" for line in side.told.get("warnings") or ())
     if base.serving != candidate.serving:
