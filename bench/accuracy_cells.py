@@ -20,14 +20,15 @@ AT_ONCE = 20_000
 SIGNS = np.array([1.0, -1.0, 0.0])
 
 
-def p_many(values: np.ndarray, counts: np.ndarray, margin: float) -> np.ndarray:
-    """`p_below` of every row of counts[cell, value]."""
-    parts = [_p(values, counts[i : i + AT_ONCE], margin) for i in range(0, len(counts), AT_ONCE)]
+def p_many(values: np.ndarray, counts: np.ndarray, margin: float, weights: np.ndarray | None = None) -> np.ndarray:
+    """`p_below` of every row of counts[cell, value]; `weights` of the values are shares of the largest."""
+    each = np.ones(len(values)) if weights is None else weights
+    parts = [_p(values, counts[i : i + AT_ONCE], margin, each) for i in range(0, len(counts), AT_ONCE)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _p(values: np.ndarray, counts: np.ndarray, margin: float) -> np.ndarray:
-    c = np.append(values, 1.0) - margin
+def _p(values: np.ndarray, counts: np.ndarray, margin: float, weights: np.ndarray) -> np.ndarray:
+    c = np.append(weights, 1.0) * (np.append(values, 1.0) - margin)
     k = np.column_stack([counts, np.ones(len(counts))]).astype(float)
     below = k @ c < 0
     inner, outer = np.where(below, 1e-13 / c.max(), 1e-13 / c.min()), np.where(below, 1 / c.max(), 1 / c.min())

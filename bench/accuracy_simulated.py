@@ -168,9 +168,6 @@ def attacks(planned: int, gates: int, rng: np.random.Generator) -> Iterator[tupl
         replanned(gates, rng),
         gates,
     )
-    for size in (2, 5):
-        name = f"questions in groups of {size} that flip together"
-        yield name, "no: questions are the unit", clustered(size, planned, gates, rng), gates
     yield (
         "questions sorted, the first half without any loss",
         "no: the order is mixed",
@@ -237,16 +234,6 @@ def replanned(gates: int, rng: np.random.Generator, first: int = 750) -> int:
     for plan in plans:
         for look, n in enumerate(looks(plan), start=1):
             passed |= _below(SIGNS, seen[n], ALPHA * share_of_look("pass", look, ALPHA))
-    return int(passed.sum())
-
-
-def clustered(size: int, planned: int, gates: int, rng: np.random.Generator) -> int:
-    groups = [n // size for n in looks(planned)]
-    counts, passed, before = np.zeros((gates, 3), int), np.zeros(gates, bool), 0
-    for look, n in enumerate(groups, start=1):
-        counts = counts + size * rng.multinomial(n - before, [0.015, 0.005, 0.98], gates)
-        before = n
-        passed |= _below(SIGNS, counts, ALPHA * share_of_look("pass", look, ALPHA))
     return int(passed.sum())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.analysis.three_way import three_way
+from profile_and_optimize.campaign.accuracy import questions_digest
 from profile_and_optimize.campaign.admit import drawn
 from profile_and_optimize.campaign.checkpoints import require_same
 from profile_and_optimize.campaign.evidence_of import load_evidence
@@ -198,3 +200,32 @@ def test_the_same_question_twice_counts_once_and_the_draw_is_of_all() -> None:
     found = drawn(asked)
     assert len(found) == 3 and sorted(found, key=str) == sorted({*asked}, key=str)
     assert drawn(tuple(reversed(asked)))[0].question == found[0].question
+
+
+def test_a_campaign_counts_clusters_says_so_and_verify_finds_them_again(tmp_path: Path) -> None:
+    """600 questions of 120 clusters, of which ours loses 12 whole ones: harm is shown at the end of a cluster. A cluster that is
+    taken out of the answers of all arms, with their digest made anew, leaves an order that is none."""
+    plan = replace(quantized_plan(tmp_path, vendor=False), accuracy_margin=0.02)
+    rows = [{"question": f"repeat w{i}", "answer": f"w{i}", "cluster": f"c{i // 5}"} for i in range(600)]
+    Path(plan.questions).write_text("".join(json.dumps(r) + "\n" for r in rows))
+    lost = [i for c in range(0, 120, 3) for i in range(5 * c, 5 * c + 5)]
+    run = living_run(
+        tmp_path / "20261121T090000Z-quantized", plan, speeds=SAME, noise=0.002, ask=forgetful({"ours": lost})
+    )
+    ev = load_evidence(run)
+    d = decide(ev)
+    n = len(ev.accuracy["ours"]["answers"])
+    assert "no ship: accuracy" in ev.failed_arms["ours"] and n % 5 == 0 and n < 600
+    assert ev.accuracy["ours"]["answers"][0]["cluster"] and compared(run)["clusters"]["clusters"] == 120
+    write_aggregates(ev, d)
+    write_champion(ev, d)
+    write_report(ev, d)
+    assert look_at(run).problems == []
+    told = " ".join((run / "report.txt").read_text().split())
+    assert "flip independently: 600 questions in 120 clusters (the largest of 5), 0 near-duplicates found" in told
+    for cell in ("baseline", "aa", "ours"):
+        path = run / f"cells/{cell}/raw/accuracy.json"
+        data = json.loads(path.read_text())
+        data["answers"] = [{**a, "cluster": ""} for a in data["answers"]]
+        path.write_text(json.dumps({**data, "questions_sha256": questions_digest(data)}))
+    assert any("order in which they count" in str(p) for p in look_at(run).problems)

@@ -48,7 +48,16 @@ def asked(job, entry):
         number = hashlib.sha256((row["question"] + "\0" + row["answer"]).encode()).hexdigest()[:16]
         scores = [float(s.strip() == row["answer"].strip()) for s in said]
         rows.append(
-            {"id": number, "scores": scores, "expected": row["answer"], "said": said, "asked": text, "answers": said}
+            {
+                "id": number,
+                "scores": scores,
+                "expected": row["answer"],
+                "said": said,
+                "asked": text,
+                "answers": said,
+                "question": row["question"],
+                "cluster": row["cluster"],
+            }
         )
     name = entry["name"]
     about = {"metric": "exact_match", "kind": "generate_until", "fewshot": 0, "cut": 0, "version": "1"}

@@ -11,7 +11,7 @@ from profile_and_optimize.evals.samples import Sample
 
 def run(answers: list[str], *, right: int, kind: str = "generate_until") -> TaskRun:
     samples = tuple(Sample("t", f"q{i}", (float(i < right),), str(i), (a,)) for i, a in enumerate(answers))
-    shown = tuple(Shown("t", f"q{i}", f"{i}?", (a,)) for i, a in enumerate(answers))
+    shown = tuple(Shown("t", f"q{i}", f"{i}?", (a,), f"{i}?") for i, a in enumerate(answers))
     return TaskRun("t", "exact_match", kind, 0, 0, "1", samples, shown)
 
 

@@ -8,22 +8,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.evals.base import Outcome, TaskRun
+from profile_and_optimize.evals.base import Outcome, Shown, TaskRun
 from profile_and_optimize.evals.samples import Sample
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops.evaluation.keep import keep, task_row
 
 Right = Callable[[str, int], bool]
+Text = Callable[[str, int], str]
 TASKS = {"sums": 300, "words": 180}
 
 
-def made(space: Path, name: str, right: Right, tasks: dict[str, int] | None = None, **told: Any) -> str:
-    """A run where question i of a task was answered right when `right(task, i)`; its id. `told` replaces what is recorded."""
-    runs = tuple(_task(t, n, right) for t, n in (tasks or TASKS).items())
+def sum_of(task: str, i: int) -> str:
+    """A question's own text: short ones that differ in a number are different questions."""
+    return f"What is the {task} of {i}?"
+
+
+def made(
+    space: Path, name: str, right: Right, tasks: dict[str, int] | None = None, clusters: int = 0, text: Text = sum_of, **told: Any
+) -> str:  # fmt: skip
+    """A run where question i of a task was answered right when `right(task, i)`; its id. `clusters` is the size of declared ones,
+    0 for none; `told` replaces what is recorded."""
+    runs = tuple(_task(t, n, right, clusters, text) for t, n in (tasks or TASKS).items())
     folder = RunFolder(space / f"20261121T1000{len(list(space.glob('2*'))):02d}Z-{name}")
     folder.event("created", slug=name)
     record = {
-        "schema": 1, "tasks": [task_row(r, ()) for r in runs], "failed": [], "limit": None, "chat": False, "fewshot": None,
+        "schema": 2, "tasks": [task_row(r, ()) for r in runs], "failed": [], "cluster_field": None, "limit": None,
+        "chat": False, "fewshot": None,
         "model": f"models/{name}", "model_digest": f"sha256:{name}", "served_model": "model", "endpoint": "served for this run",
         "engine": {"name": "vllm", "engine_version": "0.32.0"}, "lm_eval": "0.4.13",
         "sampling": {"samples": 1, "temperature": 0.0, "max_tokens": None, "seed": 0, "concurrency": 8},
@@ -34,15 +44,17 @@ def made(space: Path, name: str, right: Right, tasks: dict[str, int] | None = No
     return folder.path.name
 
 
-def _task(task: str, n: int, right: Right) -> TaskRun:
-    samples = tuple(_sample(task, i, right(task, i)) for i in range(n))
-    return TaskRun(task, "exact_match", "generate_until", 0, 0, "1", samples, ())
+def _task(task: str, n: int, right: Right, clusters: int, text: Text) -> TaskRun:
+    names = [f"{task} {i // clusters}" if clusters else "" for i in range(n)]
+    samples = tuple(_sample(task, i, right(task, i), names[i]) for i in range(n))
+    shown = tuple(Shown(task, s.id, f"Q: {text(task, i)}", s.said, text(task, i)) for i, s in enumerate(samples))
+    return TaskRun(task, "exact_match", "generate_until", 0, 0, "1", samples, shown)
 
 
-def _sample(task: str, i: int, right: bool) -> Sample:
+def _sample(task: str, i: int, right: bool, cluster: str) -> Sample:
     answer = str(1000 + i)
     said = answer if right else "no"
-    return Sample(task, hashlib.sha256(f"{task} {i}".encode()).hexdigest(), (float(right),), answer, (said,))
+    return Sample(task, hashlib.sha256(f"{task} {i}".encode()).hexdigest(), (float(right),), answer, (said,), cluster)
 
 
 def most(task: str, i: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,69 @@ def test_a_changed_sample_or_gate_does_not_verify(desk: Desk) -> None:
         assert any("not what" in p or "the samples give" in p for p in said["result"]["problems"] if "sha256" not in p)
         path.write_text(kept)
     assert desk.ask("verify", str(run))[0] == 0
+
+
+# --- clusters --------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_assumed_is_on_every_page(desk: Desk) -> None:
+    _, said = desk.gate(desk.made("int8", most))
+    told = said["result"]["clusters"]
+    assert told["assumes"] == (
+        "assumes that questions of different clusters flip independently: 480 questions in 480 clusters, 0 near-duplicates found"
+    )
+    assert (told["clusters"], told["largest"], told["declared"], told["near_duplicates"]) == (480, 1, 0, 0)
+
+
+def test_declared_clusters_are_the_unit_and_verify(desk: Desk) -> None:
+    """48 clusters of ten without a flip: 0.9^48 passes ten points, 0.95^48 does not pass five, where 480 questions would."""
+    base, other = (desk.made(n, most, clusters=10) for n in ("base-in-tens", "int8-in-tens"))
+    code, said = desk.gate(other, "--tolerance-points", "10", base=base)
+    assert (code, said["result"]["call"]) == (0, "pass") and said["result"]["answer"]["clusters"] == 48
+    code, said = desk.gate(other, "--tolerance-points", "5", base=base)
+    assert (code, said["result"]["call"]) == (0, "unknown")
+    assert said["result"]["answer"]["needed"] == 10 * said["result"]["answer"]["needed_clusters"]
+    assert any("weigh no more than 48 independent ones" in w for w in said["warnings"])
+    assert desk.ask("verify", said["result"]["run"])[0] == 0
+    for name in (base, other):
+        assert desk.ask("verify", str(desk.space / name))[0] == 0
+
+
+def test_runs_with_other_clusters_are_not_asked_the_same(desk: Desk) -> None:
+    code, said = desk.gate(desk.made("int8", most, clusters=5), base=desk.base)
+    assert code == 2 and "questions_sha256" in said["error"]["message"]
+
+
+def test_near_duplicates_are_found_and_named(desk: Desk) -> None:
+    def twice(task: str, i: int) -> str:
+        return f"{i}. What is the {task} of {i // 2}?"
+
+    base, other = (desk.made(n, most, text=twice) for n in ("base-twice", "int8-twice"))
+    _, said = desk.gate(other, base=base)
+    told = said["result"]["clusters"]
+    assert (told["clusters"], told["largest"], told["near_duplicates"], said["result"]["call"]) == (
+        240,
+        2,
+        240,
+        "unknown",
+    )
+    assert any("nearly the same question twice" in w for w in said["warnings"])
+
+
+def test_a_question_text_that_was_changed_does_not_verify(desk: Desk) -> None:
+    run = Path(desk.gate(desk.made("int8", most))[1]["result"]["run"])
+    path = run / "base/raw/answers.jsonl"
+    path.write_text(path.read_text().replace('"question": "What is the sums of 1?"', '"question": "Which?"'))
+    code, said = desk.ask("verify", str(run))
+    assert code == 1 and any("the texts of the questions" in p for p in said["result"]["problems"])
+
+
+def test_a_gate_from_before_clusters_still_verifies_and_says_what_it_took_for_granted(desk: Desk) -> None:
+    stored = next((Path(__file__).parents[1] / "data/gate_schema_1").iterdir())
+    run = desk.space / stored.name
+    shutil.copytree(stored, run)
+    code, said = desk.ask("verify", str(run))
+    assert (code, said["result"]["problems"]) == (0, [])
+    gate = run / "gate.json"
+    gate.write_text(gate.read_text().replace('"schema": 1', '"schema": 2'))
+    assert desk.ask("verify", str(run))[0] == 1

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from profile_and_optimize.cli.main import run as pao
-from profile_and_optimize.core.errors import BrokeMidway
+from profile_and_optimize.core.errors import BrokeMidway, WrongUse
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.manifest import write_manifest
 from profile_and_optimize.ops import verify_evaluation
@@ -343,3 +343,25 @@ def _until(done: Callable[[], object]) -> None:
     while not done() and time.monotonic() < end:
         time.sleep(0.05)
     assert done()
+
+
+def test_clusters_of_a_file_are_kept_beside_its_answers(server: Answering, python: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"question": f"What is {i} + 2?", "answer": str(i + 2), "cluster": f"pair {i // 2}"} for i in range(4)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in [*rows, {"question": "What is 9 + 2?", "answer": "11"}]))
+    ask(server, python, tmp_path, path)
+    run = the_run(tmp_path)
+    samples = [json.loads(line) for line in (run / "raw/samples.jsonl").read_text().splitlines()]
+    assert [s.get("cluster") for s in samples] == ["pair 0", "pair 0", "pair 1", "pair 1", None]
+    answers = [json.loads(line) for line in (run / "raw/answers.jsonl").read_text().splitlines()]
+    assert [a["question"] for a in answers] == [f"What is {i} + 2?" for i in (0, 1, 2, 3, 9)]
+    assert check(run)[0] == []
+    rewritten(run, "raw/answers.jsonl", (run / "raw/answers.jsonl").read_bytes().split(b"\n", 1)[1])
+    assert any("is missing" in p for p in check(run)[0])
+
+
+def test_a_cluster_field_for_files_of_questions_alone_is_refused(
+    server: Answering, python: Path, questions: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(WrongUse, match="name their clusters themselves"):
+        ask(server, python, tmp_path, questions, cluster_field="passage")

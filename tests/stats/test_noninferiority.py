@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from profile_and_optimize.stats.bounded_mean import Values, lower_bound, p_above, p_below, upper_bound, values_of
+from profile_and_optimize.stats.clusters import counting_order
 from profile_and_optimize.stats.noninferiority import (
     Pair,
     answer,
-    counting_order,
     looks,
     questions_for,
     share_of_look,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, no_ship, questions_digest
+from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, asked, clusters, no_ship, questions_digest
 from profile_and_optimize.campaign.asked import asked_by_plan
 from profile_and_optimize.campaign.checkpoints import KEPT
 from profile_and_optimize.campaign.evidence_of import CALIBRATION, DRAFT, FINALISTS, Evidence
@@ -21,8 +21,8 @@ from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
+from profile_and_optimize.stats.clusters import counting_order
 from profile_and_optimize.stats.columns import Records
-from profile_and_optimize.stats.noninferiority import counting_order
 
 PLAN = "plan.json"
 
@@ -125,13 +125,16 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
             yield Remark(where, "the baseline's questions and expected answers are not those of its digest")
             return
         told = [a["question"] for a in base["answers"]]
+        labels = clusters(base).labels if base.get("schema") == 2 else ()  # before, clusters did not stay together
         if len({(a["task"], a["question"]) for a in base["answers"]}) < len(told):
             yield Remark(where, "a question was asked twice and counts as two")
-        if [told[i] for i in counting_order(told)] != told:
+        if [told[i] for i in counting_order(told, labels)] != told:
             yield Remark(where, "the questions were not asked in the order in which they count")
-        asked = [(a["task"], a["question"], a["expected"]) for a in found["answers"]]
-        first = [(a["task"], a["question"], a["expected"]) for a in base["answers"]][: len(asked)]
-        if found["questions_sha256"] != base["questions_sha256"] or asked != first:
+        own = list(map(asked, found["answers"]))
+        if (
+            found["questions_sha256"] != base["questions_sha256"]
+            or own != list(map(asked, base["answers"]))[: len(own)]
+        ):
             yield Remark(where, f"other questions than {frozen.baseline.id} was asked, or another order")
         elif cell != frozen.baseline.id:
             yield from (Remark(where, text) for text in _stopped(ev, cell))

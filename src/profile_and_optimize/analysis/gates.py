@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profile_and_optimize.campaign.accuracy import accuracy_of, right_answers, useless
+from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, right_answers, useless
 from profile_and_optimize.campaign.endpoint import primary_table
 from profile_and_optimize.campaign.looks import not_lost, not_lost_between, workload_effects
 from profile_and_optimize.campaign.order import session_order
@@ -171,7 +171,11 @@ def accuracy_gate(pick: str, plan: Plan, accuracy: Mapping[str, Mapping[str, Any
     found = accuracy_of(plan, accuracy, pick)
     if found is None:
         return Gate("accuracy", False, "baseline and pick answered different questions")
-    return Gate("accuracy", {"pass": True, "fail": False}.get(found.call), f"{words}; {found.reason}")
+    return Gate(
+        "accuracy",
+        {"pass": True, "fail": False}.get(found.call),
+        f"{words}; {found.reason}; {clusters(base).assumption}",
+    )
 
 
 def failure_share(trials: Iterable[Judged], arm: str) -> float | None:

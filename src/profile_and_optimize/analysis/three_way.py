@@ -10,7 +10,7 @@ from profile_and_optimize.analysis import checkpoints
 from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis.decide import Decision, effect_json, used_trials
 from profile_and_optimize.analysis.machine_gates import provenance_gate
-from profile_and_optimize.campaign.accuracy import accuracy_of, right_answers
+from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, right_answers
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.looks import rival_name
 from profile_and_optimize.core.cell import Arm, Role
@@ -162,6 +162,7 @@ def three_way(ev: Evidence, d: Decision) -> dict[str, Any] | None:
         return None
     plan = ev.plan
     arms = [plan.baseline, *_compared(plan)]
+    asked = ev.accuracy.get(plan.baseline.id)
     return {
         "schema": 1, "run_id": ev.run.name, "evidence_root": ev.root, "base": plan.baseline.id, "vendor": plan.vendor or None,
         "tolerance_points": 100 * plan.accuracy_margin, "rows": [_row(ev, d, a) for a in arms],
@@ -169,7 +170,7 @@ def three_way(ev: Evidence, d: Decision) -> dict[str, Any] | None:
         "verdicts": [
             {"ours": v.ours, "verdict": v.call, "tier": v.tier.value, "why": v.why, "open": list(v.open)} for v in found
         ],
-        "kernels": "unknown: no profile was captured",
+        "clusters": clusters(asked).to_json() if asked else None, "kernels": "unknown: no profile was captured",
     }  # fmt: skip
 
 

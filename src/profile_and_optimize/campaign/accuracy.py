@@ -11,7 +11,8 @@ from typing import Any
 
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
-from profile_and_optimize.stats.noninferiority import Answer, Pair, answer
+from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of
+from profile_and_optimize.stats.noninferiority import Answer, Pair, Place, answer
 
 Asked = Mapping[str, Any]
 NO_SHIP = "no ship: accuracy"
@@ -25,13 +26,30 @@ def right_answers(found: Asked) -> list[bool]:
 
 def questions_digest(found: Asked) -> str:
     """Over what was asked, of all questions that the campaign has, whether an arm answered them all or stopped before."""
-    return digest("\0".join("\1".join((a["task"], a["question"], a["expected"])) for a in found["answers"]).encode())
+    return digest("\0".join("\1".join(asked(a)) for a in found["answers"]).encode())
+
+
+def asked(a: Asked) -> tuple[str, ...]:
+    """What an arm was asked, by one of its answers; a cluster only where one was declared, so that digests from before clusters
+    stay what they were."""
+    cluster = a.get("cluster", "")
+    return (a["task"], a["question"], a["expected"], *([cluster] if cluster else []))
+
+
+def clusters(base: Asked) -> Clusters:
+    """Of all questions of a campaign, from the answers of its baseline; records from before clusters declare none."""
+    return clusters_of(tuple(Posed(a["task"], a["question"], a.get("cluster", "")) for a in base["answers"]))
+
+
+def places(base: Asked) -> tuple[Place, ...]:
+    """Task and cluster of every question."""
+    return tuple((a["task"], label) for a, label in zip(base["answers"], clusters(base).labels, strict=True))
 
 
 def pairs(base: Asked, arm: Asked) -> tuple[Pair, ...]:
     """As many as the arm has answered."""
-    sides = zip(base["answers"], right_answers(base), right_answers(arm), strict=False)
-    return tuple(Pair(a["task"], float(b), float(c)) for a, b, c in sides)
+    sides = zip(places(base), right_answers(base), right_answers(arm), strict=False)
+    return tuple(Pair(task, float(b), float(c), cluster) for (task, cluster), b, c in sides)
 
 
 def accuracy_of(plan: Plan, accuracy: Mapping[str, Asked], arm: str) -> Answer | None:
@@ -41,7 +59,9 @@ def accuracy_of(plan: Plan, accuracy: Mapping[str, Asked], arm: str) -> Answer |
         return None
     twin = accuracy.get(plan.twin.id) if plan.twin else None
     floor = pairs(base, twin) if twin is not None else None
-    found = answer(pairs(base, own), tolerance=plan.accuracy_margin, planned=len(base["answers"]), floor=floor)
+    found = answer(
+        pairs(base, own), tolerance=plan.accuracy_margin, planned=len(base["answers"]), floor=floor, plan=places(base)
+    )
     nothing = useless(base)
     return replace(found, call="unknown", decided_at=None, needed=None, reason=nothing) if nothing else found
 

@@ -28,7 +28,8 @@ from profile_and_optimize.engines.base import EngineFailed, Server
 from profile_and_optimize.evals.exact_match import Answered, Question, answer_all, load_questions
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import redact, without
-from profile_and_optimize.stats.noninferiority import Answer, counting_order, looks
+from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of, counting_order, whole_end
+from profile_and_optimize.stats.noninferiority import Answer, looks
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
 
 ANSWER_TOKENS = 24
@@ -39,7 +40,7 @@ MOST_QUESTIONS = 4000
 def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
     """Admit every arm that is neither admitted nor failed yet. Raises GateRefused when the baseline cannot serve."""
     write_history(folder, plan, world.host().get("node", UNKNOWN))
-    questions = drawn(load_questions(Path(plan.questions)))[:MOST_QUESTIONS] if plan.questions else ()
+    questions = drawn(load_questions(Path(plan.questions))) if plan.questions else ()
     for arm in sorted(plan.arms, key=lambda a: (a.role is not Role.BASELINE, a.role is Role.AA, a.id)):
         if (folder.path / f"cells/{arm.id}/admission.json").exists() or _has_failed(folder, arm):
             continue
@@ -57,11 +58,30 @@ def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
     _need_something_to_compare(folder, plan)
 
 
-def drawn(questions: Sequence[Question]) -> tuple[Question, ...]:
+def drawn(questions: Sequence[Question], most: int = MOST_QUESTIONS) -> tuple[Question, ...]:
     """In the order in which they count, each once: files are sorted by subject, and a look has to see a fair draw of all; the
-    same question twice would count as two."""
+    same question twice would count as two. Clusters stay together, also where only the first `most` questions are asked."""
     once = list({(q.task, q.question): q for q in reversed(questions)}.values())
-    return tuple(once[i] for i in counting_order([q.question for q in once]))
+    ordered = _in_order(once)
+    if len(ordered) <= most:
+        return ordered
+    labels = labels_of(ordered)
+    end = whole_end(labels, most)
+    # What a file has beyond may be all that made two of the kept ones alike, or a text an instruction: judged anew.
+    return _in_order(ordered[:end])
+
+
+def _in_order(questions: Sequence[Question]) -> tuple[Question, ...]:
+    return tuple(questions[i] for i in counting_order([q.question for q in questions], labels_of(questions)))
+
+
+def labels_of(questions: Sequence[Question]) -> tuple[str, ...]:
+    """Which questions belong together."""
+    return _clusters(questions).labels
+
+
+def _clusters(questions: Sequence[Question]) -> Clusters:
+    return clusters_of(tuple(Posed(q.task, q.question, q.cluster) for q in questions))
 
 
 def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
@@ -155,10 +175,12 @@ def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Que
     if (seat.folder.path / f"cells/{arm.id}/raw/accuracy.json").exists():
         return  # answered before a kill: nobody is asked until the answers please
     asked_of = Answers(seat, server, arm, questions)
+    if arm.role is Role.BASELINE:
+        seat.say(f"  accuracy: {_clusters(questions).assumption}")
     if arm.role is not Role.CANDIDATE:
         asked_of.ask(len(questions))
     else:
-        for n in looks(len(questions)):
+        for n in looks(len(questions), labels_of(questions)):
             asked_of.ask(n)
             found = accuracy_of(seat.plan, {**_accuracy_so_far(seat), arm.id: asked_of.data()}, arm.id)
             if found is None or found.call != "unknown":
@@ -202,9 +224,12 @@ class Answers:
         return without(said, world.secrets)
 
     def data(self) -> dict[str, Any]:
-        every = [{"task": q.task, "question": q.question, "expected": q.answer} for q in self._questions]
+        every = [
+            {"task": q.task, "question": q.question, "expected": q.answer, "cluster": q.cluster}
+            for q in self._questions
+        ]
         return {
-            "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
+            "schema": 2, "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
             "answers": [asdict(a) for a in self.answered],
         }  # fmt: skip
 

@@ -44,6 +44,7 @@ class Asking:
     """How every question is asked. `url` is the server's root, `addresses` those that its name was judged to stand for (none:
     it is an address itself). `limit` and `fewshot` are None where the task decides.
 
+    `cluster_field` is the field of a task's data that names which questions may flip together, "" for none.
     `samples` answers per question: the same one each time at temperature 0, so more than one needs a temperature.
     """
 
@@ -60,6 +61,7 @@ class Asking:
     timeout_s: float = 600.0
     seed: int = 0
     addresses: tuple[str, ...] = ()
+    cluster_field: str = ""
 
     def __post_init__(self) -> None:
         if self.api not in APIS:
@@ -70,12 +72,14 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was sent for a question and what came back whole, per sample: to read, not to score."""
+    """What was sent for a question and what came back whole, per sample: to read, not to score. `question` is its own text,
+    without examples and template: near-duplicates are found by it."""
 
     task: str
     id: str
     asked: str
     answers: tuple[str, ...]
+    question: str
 
 
 @dataclass(frozen=True, slots=True)

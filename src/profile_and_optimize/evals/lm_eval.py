@@ -105,9 +105,18 @@ class LmEval:
     def _task(self, w: Wanted, told: dict[str, Any]) -> TaskRun:
         name, rows = str(told["task"]), told["rows"]
         samples = tuple(
-            Sample(name, r["id"], tuple(r["scores"]), self._text(r["expected"]), tuple(map(self._text, r["said"]))) for r in rows
+            Sample(
+                name, r["id"], tuple(r["scores"]), self._text(r["expected"]), tuple(map(self._text, r["said"])),
+                self._text(r["cluster"]),
+            )
+            for r in rows
         )  # fmt: skip
-        shown = tuple(Shown(name, r["id"], self._text(r["asked"]), tuple(map(self._text, r["answers"]))) for r in rows)
+        shown = tuple(
+            Shown(
+                name, r["id"], self._text(r["asked"]), tuple(map(self._text, r["answers"])), self._text(r["question"])
+            )
+            for r in rows
+        )
         return TaskRun(
             name, told["metric"], told["kind"], told["fewshot"], told["cut"], told["version"], samples, shown, w.name
         )
@@ -124,6 +133,7 @@ def job_of(wanted: Sequence[Wanted], asking: Asking, out: Path) -> dict[str, Any
         "schema": 1, "out": str(out), "url": asking.url, "model": asking.model, "api": asking.api, "limit": asking.limit,
         "fewshot": asking.fewshot, "samples": asking.samples, "temperature": asking.temperature, "max_tokens": asking.max_tokens,
         "host": parse_url(asking.url).host, "addresses": list(asking.addresses), "hub": [hub.host, hub.port],
+        "cluster_field": asking.cluster_field,
         "metric": asking.metric, "concurrency": asking.concurrency, "timeout_s": asking.timeout_s, "seed": asking.seed,
         "tasks": [_entry(w) for w in wanted],
     }  # fmt: skip
@@ -131,7 +141,7 @@ def job_of(wanted: Sequence[Wanted], asking: Asking, out: Path) -> dict[str, Any
 
 def _entry(w: Wanted) -> dict[str, Any]:
     if w.questions:
-        rows = [{"question": q.question, "answer": q.answer} for q in w.questions]
+        rows = [{"question": q.question, "answer": q.answer, "cluster": q.cluster} for q in w.questions]
         return {"name": w.name, "rows": rows, "format": w.format, "until": list(w.until), "max_tokens": w.max_tokens}
     return {"name": w.name, "load": w.load, "splits": {split: str(path) for split, path in w.splits}}
 

@@ -22,13 +22,15 @@ FIELDS = {"task": str, "id": str, "scores": list, "expected": str, "said": list}
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question of a task. `id` is a digest of the question itself, the same in every run that asks it. `scores` (each from
-    0 to 1) and `said` (the answer as it was scored) hold one value per sample."""
+    0 to 1) and `said` (the answer as it was scored) hold one value per sample. `cluster` is the declared
+    one, "" for none."""
 
     task: str
     id: str
     scores: tuple[float, ...]
     expected: str
     said: tuple[str, ...]
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         if not self.scores or len(self.scores) != len(self.said):
@@ -48,6 +50,7 @@ class Sample:
     def to_json(self) -> dict[str, Any]:
         return {
             "task": self.task, "id": self.id, "scores": list(self.scores), "expected": self.expected, "said": list(self.said),
+            **({"cluster": self.cluster} if self.cluster else {}),
         }  # fmt: skip
 
 
@@ -79,8 +82,8 @@ def scored(samples: Sequence[Sample]) -> Scored | None:
 
 
 def questions_digest(samples: Iterable[Sample]) -> str:
-    """Over the questions in the order asked, whatever was answered."""
-    return digest("\n".join(s.id for s in samples).encode())
+    """Over the questions in the order asked and their declared clusters, whatever was answered."""
+    return digest("\n".join(f"{s.id} {s.cluster}" if s.cluster else s.id for s in samples).encode())
 
 
 def by_task(samples: Iterable[Sample]) -> dict[str, tuple[Sample, ...]]:
@@ -111,8 +114,13 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
 
 
 def _sample(row: Any) -> Sample:
-    if row.keys() != FIELDS.keys() or any(type(row[k]) is not kind for k, kind in FIELDS.items()):
-        raise ValueError(f"its fields are not {', '.join(FIELDS)}")
+    if row.keys() - {"cluster"} != FIELDS.keys() or any(type(row[k]) is not kind for k, kind in FIELDS.items()):
+        raise ValueError(f"its fields are not {', '.join(FIELDS)}, and cluster where one is declared")
+    cluster = row.get("cluster", "")
+    if "cluster" in row and not (type(cluster) is str and cluster):
+        raise ValueError(f"cluster must be a name in text, got {cluster!r}")
     if any(type(s) not in (int, float) for s in row["scores"]) or any(type(s) is not str for s in row["said"]):
         raise ValueError("scores are numbers, answers are texts")
-    return Sample(row["task"], row["id"], tuple(map(float, row["scores"])), row["expected"], tuple(row["said"]))
+    return Sample(
+        row["task"], row["id"], tuple(map(float, row["scores"])), row["expected"], tuple(row["said"]), cluster
+    )

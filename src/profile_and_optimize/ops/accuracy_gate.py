@@ -16,7 +16,7 @@ from profile_and_optimize.evidence.manifest import MANIFEST, write_manifest
 from profile_and_optimize.evidence.reading import read_bytes, read_json
 from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
-from profile_and_optimize.ops.evaluation.keep import CONTROL_SAMPLES, EVALUATION, SAMPLES
+from profile_and_optimize.ops.evaluation.keep import ANSWERS, CONTROL_SAMPLES, EVALUATION, SAMPLES
 from profile_and_optimize.ops.evaluation.target import instruct
 from profile_and_optimize.ops.gating.document import Terms, encoded, gate_document
 from profile_and_optimize.ops.gating.earlier import GATE, earlier_gates, gate_of_other_mode
@@ -27,7 +27,7 @@ from profile_and_optimize.stats.noninferiority import ALPHA, FAIL
 
 PRODUCER = "accuracy_gate"
 # A side's folder is laid out like the run that it was copied from, so that the same check reads both.
-COPIES = (EVALUATION, SAMPLES, CONTROL_SAMPLES)
+COPIES = (EVALUATION, SAMPLES, ANSWERS, CONTROL_SAMPLES)
 
 
 class AccuracyGateRequest(Request):
@@ -77,7 +77,7 @@ def _sound(place: Path, name: str, say: Say) -> Side:
     problems, _ = check(place)
     if problems:
         raise WrongUse(f"this run does not verify: {problems[0]}", where=str(place), next=f"pao verify {place}")
-    side = read_side(place / EVALUATION, place / SAMPLES)
+    side = read_side(place / EVALUATION, place / SAMPLES, place / ANSWERS)
     own = side.told.get("gate") or {}
     if own.get("passed") is False and (name != "candidate" or own.get("blame") == "gate"):
         why = next(iter((own.get("why") or {}).values()), "its answers do not hold together")

@@ -53,6 +53,10 @@ class EvaluateRequest(Request):
         default=None, description="local data of tasks: TASK=FILE.jsonl or TASK=FOLDER, with commas"
     )
     metric: str | None = Field(default=None, description="NAME or NAME,FILTER of lm-eval's, where a task has several")
+    cluster_field: str | None = Field(
+        default=None, min_length=1, max_length=120,
+        description="field of the tasks' data that questions share which may flip together, such as their passage's id",
+    )  # fmt: skip
     samples: int = Field(default=1, ge=1, le=256, description="answers per question; more than one are drawn")
     temperature: float | None = Field(default=None, ge=0, le=2, description="default 0, and 0.7 for several samples")
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, description="of an answer; default the task's")
@@ -101,6 +105,11 @@ def run(req: EvaluateRequest, say: Say) -> Result:
         raise WrongUse(
             "several samples at temperature 0 are one sample", where="--samples", next="leave out --temperature"
         )
+    if req.cluster_field and all(w.questions for w in wanted):
+        raise WrongUse(
+            "lines of a question file name their clusters themselves", where="--cluster-field",
+            next='"cluster": "NAME" in the lines; the option is for tasks of lm-eval',
+        )  # fmt: skip
     secrets = known_secrets(os.environ)
     evaluator = LmEval(tool_env("eval", req.python), secrets)
     folder = _folder(req, place)
@@ -145,7 +154,7 @@ def _asking(req: EvaluateRequest, t: Target) -> Asking:
         url=t.url, model=t.served, api="chat" if req.chat else "completions", limit=req.limit, fewshot=req.fewshot,
         samples=req.samples, temperature=drawn if req.temperature is None else req.temperature, max_tokens=req.max_tokens,
         metric=req.metric or "", concurrency=req.concurrency, timeout_s=req.timeout_s, seed=req.seed,
-        addresses=t.addresses,
+        addresses=t.addresses, cluster_field=req.cluster_field or "",
     )  # fmt: skip
 
 
@@ -168,8 +177,9 @@ def _ask(
 def _record(req: EvaluateRequest, wanted: tuple[Wanted, ...], evaluator: LmEval, done: _Done) -> dict[str, Any]:
     t, judged, asking = done.target, done.judged, _asking(req, done.target)
     return {
-        "schema": 1, "tasks": [task_row(r, wanted) for r in done.outcome.runs],
-        "failed": [failed_row(f) for f in done.outcome.failed], "limit": req.limit, "chat": req.chat, "fewshot": req.fewshot,
+        "schema": 2, "tasks": [task_row(r, wanted) for r in done.outcome.runs],
+        "failed": [failed_row(f) for f in done.outcome.failed], "cluster_field": req.cluster_field,
+        "limit": req.limit, "chat": req.chat, "fewshot": req.fewshot,
         "model": t.model, "model_digest": t.model_digest, "served_model": t.served, "endpoint": t.endpoint, "engine": t.engine,
         "lm_eval": evaluator.version, "lm_eval_source": evaluator.env.delivery,
         "sampling": {

@@ -11,16 +11,27 @@ from typing import Any
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.evals.samples import Sample, by_task, read_samples
 from profile_and_optimize.evidence.reading import read_json
-from profile_and_optimize.ops.evaluation.keep import CONTROL_SAMPLES, EQUAL, EVALUATION, LM_EVAL, SAMPLES, numbers
+from profile_and_optimize.ops.evaluation.keep import (
+    ANSWERS,
+    CONTROL_SAMPLES,
+    EQUAL,
+    EVALUATION,
+    LM_EVAL,
+    SAMPLES,
+    numbers,
+)
+from profile_and_optimize.ops.gating.texts import read_texts
 
 
 def look(run: Path) -> tuple[list[str], dict[str, Any]]:
     """Problems as lines, and what was checked. Raises Corrupted for what cannot be read."""
     told = read_json(run / EVALUATION)
-    if not isinstance(told, dict) or told.get("schema") != 1:
-        raise Corrupted("not an evaluation of schema 1", where=EVALUATION, next="evaluate again")
-    samples = by_task(read_samples(run / SAMPLES))
+    if not isinstance(told, dict) or told.get("schema") not in (1, 2):
+        raise Corrupted("not an evaluation of schema 1 or 2", where=EVALUATION, next="evaluate again")
+    read = read_samples(run / SAMPLES)
+    samples = by_task(read)
     rows = _rows(told.get("tasks"), EVALUATION)
+    read_texts(told, read, run / ANSWERS)
     problems = [*_rows_differ(rows, samples, EVALUATION), *_scores_differ(rows, samples)]
     control = told.get("control")
     if isinstance(control, dict) and "tasks" in control:

@@ -7,8 +7,8 @@ from typing import Any
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.evidence.reading import read_bytes, strict_json
-from profile_and_optimize.ops.evaluation.keep import EVALUATION, SAMPLES
-from profile_and_optimize.ops.gating.document import Terms, encoded, gate_document, terms_of
+from profile_and_optimize.ops.evaluation.keep import ANSWERS, EVALUATION, SAMPLES
+from profile_and_optimize.ops.gating.document import SCHEMA, Terms, encoded, gate_document, terms_of
 from profile_and_optimize.ops.gating.earlier import GATE
 from profile_and_optimize.ops.gating.sides import Side, read_side, require_comparable
 from profile_and_optimize.ops.verify import same_to_nine_digits
@@ -18,7 +18,7 @@ from profile_and_optimize.ops.verify_evaluation import look as look_at_evaluatio
 def look(run: Path) -> tuple[list[str], dict[str, Any]]:
     """Problems as lines, and what was checked. Raises Corrupted for what cannot be read."""
     there = read_bytes(run / GATE)
-    terms = _terms(there)
+    terms, schema = _terms(there)
     sides = {
         name: _side(run, name) for name in ("base", "candidate", "floor") if name != "floor" or "floor" in terms.runs
     }
@@ -29,7 +29,9 @@ def look(run: Path) -> tuple[list[str], dict[str, Any]]:
     except WrongUse as e:
         problems.append(f"{GATE}: {e.message}")
         return problems, {}
-    again = gate_document(terms, base, candidate, floor)
+    if schema == 1 and any(side.told["schema"] != 1 for side in sides.values()):
+        problems.append(f"{GATE}: of schema 1, over evaluations that record clusters")
+    again = gate_document(terms, base, candidate, floor, schema)
     if there != encoded(again) and not same_to_nine_digits(GATE, there, encoded(again)):
         problems.append(f"{GATE}: not what the samples give")
     return problems, {
@@ -37,6 +39,7 @@ def look(run: Path) -> tuple[list[str], dict[str, Any]]:
         "tier": again["tier"],
         "questions": len(base.samples),
         "tasks": len(base.tasks),
+        "assumes": again["clusters"]["assumes"] if schema != 1 else "",
     }
 
 
@@ -44,16 +47,19 @@ def words(facts: dict[str, Any]) -> list[str]:
     told = (
         f"an accuracy gate: {facts['questions']} questions of {facts['tasks']} tasks, computed again from the samples"
     )
-    return [told, f"{facts['call']}, {facts['tier']}"]
+    assumed = facts["assumes"] or "of a format from before clusters: every question counts as independent of all others"
+    return [told, f"{facts['call']}, {facts['tier']}", assumed]
 
 
-def _terms(there: bytes) -> Terms:
+def _terms(there: bytes) -> tuple[Terms, int]:
     try:
         told = strict_json(there)
-        return terms_of(told["asked"])
+        if told["schema"] not in (1, SCHEMA) or type(told["schema"]) is not int:
+            raise ValueError(f"schema {told['schema']!r} is not 1 or {SCHEMA}")
+        return terms_of(told["asked"]), told["schema"]
     except (ValueError, TypeError, KeyError) as e:
         raise Corrupted(f"not a gate: {e}", where=GATE, next="pao accuracy_gate again") from e
 
 
 def _side(run: Path, name: str) -> Side:
-    return read_side(run / name / EVALUATION, run / name / SAMPLES)
+    return read_side(run / name / EVALUATION, run / name / SAMPLES, run / name / ANSWERS)

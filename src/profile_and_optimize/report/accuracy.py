@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from profile_and_optimize.campaign.accuracy import accuracy_of, right_answers
+from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, right_answers
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.report.words import UNKNOWN
 from profile_and_optimize.stats.accuracy import score
@@ -32,6 +32,12 @@ class AccuracyRow:
 def accuracy_rows(ev: Evidence) -> tuple[AccuracyRow, ...]:
     """One row per arm that was asked; empty when no questions were asked at all."""
     return tuple(_row(ev, a.id, ev.accuracy[a.id]) for a in ev.plan.all_arms if a.id in ev.accuracy)
+
+
+def assumption(ev: Evidence) -> str:
+    """What the bounds of the losses rest on; "" when no questions were asked."""
+    base = ev.accuracy.get(ev.plan.baseline.id)
+    return clusters(base).assumption if base else ""
 
 
 def _row(ev: Evidence, arm: str, found: Mapping[str, Any]) -> AccuracyRow:
@@ -62,7 +68,10 @@ def _points(share: float) -> str:
 
 
 def _needed(told: Answer) -> str:
-    return f"about {told.needed} more questions" if told.call == "unknown" and told.needed else ""
+    if told.call != "unknown" or not told.needed:
+        return ""
+    joined = f" in {told.needed_clusters} more clusters" if told.needed_clusters != told.needed else ""
+    return f"about {told.needed} more questions{joined}"
 
 
 def _flips(told: Answer, twin: bool) -> str:

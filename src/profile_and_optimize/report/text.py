@@ -159,6 +159,7 @@ def _accuracy(v: View) -> list[str]:
     if not v.accuracy:
         return ["Accuracy: unknown, no questions were asked (--questions FILE.jsonl)"]
     lines = [x for a in v.accuracy for x in wrap(_accuracy_words(a), "  ", hang=2)]
+    lines += wrap(f"the bounds of the loss: {v.accuracy_assumes}", "  ", hang=2) if v.accuracy_assumes else []
     return [f"Accuracy (95% intervals of the share; net loss paired, tolerance {v.tolerance})", *lines]
 
 

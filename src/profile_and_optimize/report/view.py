@@ -20,7 +20,7 @@ from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.verdict import Tier
-from profile_and_optimize.report.accuracy import AccuracyRow, accuracy_rows
+from profile_and_optimize.report.accuracy import AccuracyRow, accuracy_rows, assumption
 from profile_and_optimize.report.arms import ArmView, arm_views, effect_of, failures, next_levers
 from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows, gap_views
 from profile_and_optimize.report.cost import Fact, Unused, cost_facts, unused_trials
@@ -103,6 +103,7 @@ class View:
     gaps: tuple[Gaps, ...]
     mismatches: tuple[str, ...]
     accuracy: tuple[AccuracyRow, ...]
+    accuracy_assumes: str
     tolerance: str
     quantized: Quantized | None
     cost: tuple[Fact, ...]
@@ -149,7 +150,7 @@ def view(ev: Evidence, d: Decision) -> View:
         forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), proof=proof_view(d.proof), columns=columns(),
         workloads=workload_views(ev, d, arms, rows), imported=imported_views(ev), context=context_rows(rows), gaps=gap_views(rows),
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
-        accuracy=accuracy_rows(ev), tolerance=count_points(plan.accuracy_margin),
+        accuracy=accuracy_rows(ev), accuracy_assumes=assumption(ev), tolerance=count_points(plan.accuracy_margin),
         quantized=quantized(ev, d), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
         starts=starts_views(ev, d), earlier=earlier_lines(ev),
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),

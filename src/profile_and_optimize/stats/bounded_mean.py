@@ -6,6 +6,9 @@ Learned-Miller and Thomas (2019, arXiv:1905.06208) give it for bounded variables
 and Pearson's exact test, and with nothing but zeros it is (1 - margin)^n. That it is never too small is proven for 0 and 1
 and conjectured beyond; for -1, 0, 1 `bench/accuracy_gate.py` computes the error exactly over sizes and rates.
 
+Values of unequal weight (clusters of questions) are tested as sum of w_j (v_j - margin): each summand, in units of the
+largest weight, lies where that of a value of full weight lies, and the one more value has the largest weight.
+
 The probability is that of a sum of gamma variables, sum of k_j (v_j - margin) G_j >= 0, and is computed without draws
 from its Laplace transform along the vertical line through its saddle point, so that small ones keep their digits.
 """
@@ -30,12 +33,19 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Values:
-    """Distinct values in [-1, 1] and how often each was seen. Counts need not be whole: a sample scaled up to plan with."""
+    """Distinct values in [-1, 1] and how often each was seen. Counts need not be whole: a sample scaled up to plan with.
+
+    `weights` are shares of the largest weight that there can be, above 0 and up to 1; without any, all weigh the same."""
 
     values: tuple[float, ...]
     counts: tuple[float, ...]
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.values):
+            raise ValueError("every value needs a weight, or none")
+        if wrong := [w for w in self.weights if not 0 < w <= 1]:
+            raise ValueError(f"weight {wrong[0]!r} must be above 0 and at most 1")
         if len(self.values) != len(self.counts) or any(c <= 0 for c in self.counts):
             raise ValueError("every value needs a count above zero")
         bad = [v for v in self.values if not -WORST <= v <= WORST]
@@ -47,21 +57,37 @@ class Values:
         return math.fsum(self.counts)
 
     @cached_property
+    def each(self) -> tuple[float, ...]:
+        """The weight of every value."""
+        return self.weights or (1.0,) * len(self.values)
+
+    @cached_property
+    def weight(self) -> float:
+        """Of all observations together; `n` where all weigh the same."""
+        return math.fsum(w * c for w, c in zip(self.each, self.counts, strict=True))
+
+    @cached_property
     def mean(self) -> float:
-        return math.fsum(v * c for v, c in zip(self.values, self.counts, strict=True)) / self.n
+        terms = zip(self.values, self.each, self.counts, strict=True)
+        return math.fsum(v * w * c for v, w, c in terms) / self.weight
 
     def mirrored(self) -> Values:
-        return Values(tuple(-v for v in self.values), self.counts)
+        return Values(tuple(-v for v in self.values), self.counts, self.weights)
 
     def scaled(self, factor: float) -> Values:
         """The same rates in another number of observations."""
-        return Values(self.values, tuple(c * factor for c in self.counts))
+        return Values(self.values, tuple(c * factor for c in self.counts), self.weights)
 
 
-def values_of(observed: Sequence[float]) -> Values:
-    """Equal but for rounding counts as equal, so that the order of a sum does not make two values of one."""
-    found, counts = np.unique(np.round(np.asarray(observed, float), 12), return_counts=True)
-    return Values(tuple(found.tolist()), tuple(map(float, counts)))
+def values_of(observed: Sequence[float], weights: Sequence[float] = ()) -> Values:
+    """Equal but for rounding counts as equal, so that the order of a sum does not make two values of one. Weights of 1 alone
+    are none."""
+    if all(w == 1 for w in weights):
+        found, counts = np.unique(np.round(np.asarray(observed, float), 12), return_counts=True)
+        return Values(tuple(found.tolist()), tuple(map(float, counts)))
+    both = np.round(np.column_stack([np.asarray(observed, float), np.asarray(weights, float)]), 12)
+    rows, counts = np.unique(both, axis=0, return_counts=True)
+    return Values(tuple(rows[:, 0].tolist()), tuple(map(float, counts)), tuple(rows[:, 1].tolist()))
 
 
 @lru_cache(maxsize=1 << 14)
@@ -69,7 +95,8 @@ def p_below(seen: Values, margin: float) -> float:
     """p-value of H0: the true mean is at least `margin`. 1 where nothing was seen, or nothing below the margin."""
     if margin >= WORST:
         return 1.0 if margin == WORST and all(v == WORST for v in seen.values) else 0.0
-    return _reaches(np.array([*seen.values, WORST]) - margin, np.array([*seen.counts, 1.0]))
+    weights = np.array([*seen.each, 1.0])
+    return _reaches(weights * (np.array([*seen.values, WORST]) - margin), np.array([*seen.counts, 1.0]))
 
 
 def p_above(seen: Values, margin: float) -> float:
@@ -101,8 +128,8 @@ def upper_bound(seen: Values, level: float) -> float:
 
 def _first_guess(seen: Values, wanted: float, low: float, high: float) -> float:
     """Where a normal mean of the same spread, with one more value of the worst, would have it; as a share of the way."""
-    squares = math.fsum(v * v * c for v, c in zip(seen.values, seen.counts, strict=True)) + 1
-    at = seen.mean + (1 - wanted * math.sqrt(squares)) / (seen.n + 1)
+    squares = math.fsum((v * w) ** 2 * c for v, w, c in zip(seen.values, seen.each, seen.counts, strict=True)) + 1
+    at = seen.mean + (1 - wanted * math.sqrt(squares)) / (seen.weight + 1)
     return (at - low) / (high - low) if high > low else 0.5
 
 

@@ -1,18 +1,19 @@
 """The accuracy gate: does the candidate lose less than the tolerance, question by question against the base?
 
 Per question d = base - candidate, each a score from 0 to 1 (a mean over its samples, where there are several). The pooled
-loss is the mean of d over the planned questions of all tasks, so a task weighs its share of them. `stats.bounded_mean`
-tests it at every look; what a look may use of the error is tabled (`gate_looks.json`). A true loss at or over the
-tolerance passes with probability at most alpha, over all looks and tasks; a loss within it, pooled and in each task, fails with at
-most alpha, which is shared out over the pooled loss and the tasks.
+loss is the mean of d over the planned questions of all tasks, so a task weighs its share of them. The unit is the cluster
+(`stats.clusters`): what its questions lose together is one observation, weighed by how many they are, so they may depend on one
+another in any way. `stats.bounded_mean` tests it at every look, and no look splits a cluster; what a look may use of the error
+is tabled (`gate_looks.json`). A true loss at or over the tolerance passes with probability at most alpha, over all looks and
+tasks; a loss within it, pooled and in each task, fails with at most alpha, which is shared out over the pooled loss and the tasks.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -21,6 +22,7 @@ from typing import Literal
 from scipy.special import ndtri
 
 from profile_and_optimize.stats.bounded_mean import Values, lower_bound, p_above, p_below, upper_bound, values_of
+from profile_and_optimize.stats.clusters import whole_end
 
 ALPHA = 0.01
 POWER = 0.9
@@ -35,11 +37,12 @@ OPEN: Literal["unknown"] = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One question: the scores of base and candidate, from 0 to 1."""
+    """One question: the scores of base and candidate, from 0 to 1; the cluster that it is of, "" where it stands alone."""
 
     task: str
     base: float
     candidate: float
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         for score in (self.base, self.candidate):
@@ -47,10 +50,14 @@ class Pair:
                 raise ValueError(f"{score!r} is no score from 0 to 1")
 
 
+# Task and cluster of a planned question.
+Place = tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class TaskAnswer:
-    """One task over the questions of the same look. `lost` and `won` count questions on which the candidate scored lower and
-    higher; `upper` is at the pooled test's level and of this task alone; `harmed`: its `lower` is beyond the tolerance."""
+    """One task over the questions of the same look, in `clusters`. `lost` and `won` count questions on which the candidate
+    scored lower and higher; `upper` is at the pooled test's level and of this task alone; `harmed`: its `lower` is beyond the tolerance."""
 
     task: str
     n: int
@@ -62,6 +69,7 @@ class TaskAnswer:
     lost: int
     won: int
     harmed: bool
+    clusters: int = 0
 
     @property
     def flips(self) -> float:
@@ -75,8 +83,9 @@ class Answer:
     Losses are shares (0.01 is one point), positive is worse. `loss`, its bounds and `tasks` are those of the look that decided,
     else of the last look; None before the first. The bounds hold at all looks together: `upper` misses the truth with
     probability at most alpha, `lower` with alpha or its part. `look_at` are the looks taken. `needed` is how many questions more
-    would tell, None where that is not known. `flips` is the share of all n questions whose score differs, `floor` that of the base
-    asked twice. `samples` is how many samples per question, in place of one, would tell on the same questions.
+    would tell, in `needed_clusters` more clusters like those asked, None where that is not known. `flips` is the share of all n
+    questions whose score differs, `floor` that of the base asked twice. `samples` is how many samples per question, in place of
+    one, would tell on the same questions; None where clusters are larger than one. `clusters` are those of all n questions.
     """
 
     call: Literal["pass", "fail", "unknown"]
@@ -93,6 +102,8 @@ class Answer:
     tasks: tuple[TaskAnswer, ...]
     reason: str
     samples: int | None = None
+    clusters: int = 0
+    needed_clusters: int | None = None
 
 
 @cache
@@ -113,26 +124,18 @@ def share_of_look(side: str, look: int, alpha: float) -> float:
     return (look / last) ** power - ((look - 1) / last) ** power
 
 
-def looks(planned: int) -> tuple[int, ...]:
-    """After how many questions one may look: every tenth of those planned, and the end."""
-    return tuple(n for n, _ in _numbered(planned))
+def looks(planned: int, labels: Sequence[str] = ()) -> tuple[int, ...]:
+    """After how many questions one may look: every tenth of those planned, and the end; where a tenth would split a cluster (its
+    questions stand together in `labels`), at the end of that cluster."""
+    return tuple(n for n, _ in _numbered(planned, labels))
 
 
-def _numbered(planned: int) -> tuple[tuple[int, int], ...]:
-    """(questions, number of the look in the table); where two tenths are one question, the later one's share."""
+def _numbered(planned: int, labels: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(questions, number of the look in the table); where two looks come after the same question, the later one's share."""
     if planned < 1:
         raise ValueError("a plan has at least one question")
     last = len(next(iter(_table()[PASS].values())))
-    return tuple({-(-planned * k // last): k for k in range(1, last + 1)}.items())
-
-
-def counting_order(questions: Sequence[str]) -> list[int]:
-    """The order in which questions count: by the digest of their text or id, tasks mixed, whatever was answered.
-
-    Looks are honest only if every beginning is a random draw from the plan; data sets are sorted by subject. The same question
-    has the same place in every run."""
-    marks = [hashlib.sha256(q.encode()).digest() for q in questions]
-    return sorted(range(len(marks)), key=marks.__getitem__)
+    return tuple({whole_end(labels, -(-planned * k // last)): k for k in range(1, last + 1)}.items())
 
 
 def answer(
@@ -142,20 +145,26 @@ def answer(
     planned: int,
     alpha: float = ALPHA,
     floor: Sequence[Pair] | None = None,
+    plan: Sequence[Place] = (),
 ) -> Answer:
     """The gate over `pairs` in the order in which they count; the first look that decides, decides.
 
-    `floor` are pairs of two runs of the base. Raises ValueError for more pairs than planned, and for a tolerance that is no share.
+    `floor` are pairs of two runs of the base. `plan` has every planned question that is known, in the same order; default the
+    pairs' own. Raises ValueError for more pairs than planned, and for a tolerance that is no share.
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"a tolerance is a share between 0 and 1, not {tolerance!r}")
     if len(pairs) > planned:
         raise ValueError(f"{len(pairs)} questions were asked, {planned} were planned")
+    places = plan or [(p.task, p.cluster) for p in pairs]
     twice = flips_of(floor) if floor else None
-    found = Answer(OPEN, None, None, None, len(pairs), planned, (), None, None, flips_of(pairs), twice, (), "")
+    found = Answer(
+        OPEN, None, None, None, len(pairs), planned, (), None, None, flips_of(pairs), twice, (), "", clusters=len(_grouped(pairs))
+    )  # fmt: skip
     taken: list[int] = []
-    gate = _Gate(tolerance, alpha)
-    for n, look in _numbered(planned):
+    gate = _Gate(tolerance, alpha, _sizes(places))
+    numbered = _numbered(planned, [cluster for _, cluster in places])
+    for n, look in numbered:
         if n > len(pairs):
             break
         taken.append(n)
@@ -166,9 +175,9 @@ def answer(
             )
         found = replace(found, look_at=tuple(taken), reason=why)
     if not taken:
-        first = looks(planned)[0]
+        first = numbered[0][0]
         return replace(found, reason=f"{len(pairs)} questions so far; the first look is after {first}")
-    found = _told(found, gate, pairs[: taken[-1]], dict(_numbered(planned))[taken[-1]])
+    found = _told(found, gate, pairs[: taken[-1]], dict(numbered)[taken[-1]])
     return _what_it_takes(found, gate, pairs, floor)
 
 
@@ -177,19 +186,56 @@ def flips_of(pairs: Sequence[Pair]) -> float | None:
     return sum(p.base != p.candidate for p in pairs) / len(pairs) if pairs else None
 
 
+def _grouped(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """The questions cluster by cluster, in the order in which the clusters begin."""
+    found: dict[object, list[Pair]] = {}
+    for i, p in enumerate(pairs):
+        found.setdefault(p.cluster or i, []).append(p)
+    return list(found.values())
+
+
+def _sizes(places: Sequence[Place]) -> dict[str | None, int]:
+    """The most questions that one cluster has in a task, and (None) over all tasks: where it crosses them, each task has its part."""
+    whole = Counter(cluster for _, cluster in places if cluster)
+    sizes: dict[str | None, int] = {None: max(whole.values(), default=1), **{task: 1 for task, _ in places}}
+    for (task, _), n in Counter(place for place in places if place[1]).items():
+        sizes[task] = max(sizes[task], n)
+    return sizes
+
+
+def _loss(p: Pair) -> float:
+    return p.base - p.candidate
+
+
 @dataclass(frozen=True, slots=True)
 class _Gate:
+    """`sizes` are the most questions of a cluster: of the plan, not of what was seen of it."""
+
     tolerance: float
     alpha: float
+    sizes: dict[str | None, int]
+
+    def values(self, pairs: Sequence[Pair], score: Callable[[Pair], float] = _loss, task: str | None = None) -> Values:
+        """The mean score of every cluster, weighed by its questions."""
+        most = self.sizes[task]
+        if most == 1:
+            return values_of([score(p) for p in pairs])
+        groups = _grouped(pairs)
+        means = [math.fsum(map(score, own)) / len(own) for own in groups]
+        return values_of(means, [len(own) / most for own in groups])
 
     def call(self, pairs: Sequence[Pair], look: int) -> tuple[Literal["pass", "fail", "unknown"], str]:
         """At one look. Shown harm goes before a pass."""
-        edge, losses = _points(self.tolerance), _losses(pairs)
+        edge, losses = _points(self.tolerance), self.values(pairs)
         tasks = tasks_of(pairs)
         level = self.harm_level(len(tasks), look)
         if p_above(losses, self.tolerance) <= level:
             return FAIL, f"the loss over all tasks is more than {edge}"
-        harmed = [t for t, own in tasks.items() if len(tasks) > 1 and p_above(_losses(own), self.tolerance) <= level]
+        harmed = [
+            t
+            for t, own in tasks.items()
+            if len(tasks) > 1 and p_above(self.values(own, task=t), self.tolerance) <= level
+        ]
         if harmed:
             return FAIL, f"the loss of {', '.join(harmed)} is more than {edge}"
         if p_below(losses, self.tolerance) > self.pass_level(look):
@@ -208,7 +254,7 @@ class _Gate:
 
     def can_show_a_loss(self, pairs: Sequence[Pair]) -> bool:
         """Who is never right has nothing to lose: the base has to be shown to score more than the tolerance."""
-        return p_above(values_of([p.base for p in pairs]), self.tolerance) <= self.alpha
+        return p_above(self.values(pairs, lambda p: p.base), self.tolerance) <= self.alpha
 
 
 def tasks_of(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
@@ -219,10 +265,6 @@ def tasks_of(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
     return found
 
 
-def _losses(pairs: Sequence[Pair]) -> Values:
-    return values_of([p.base - p.candidate for p in pairs])
-
-
 def _points(share: float) -> str:
     points = round(100 * share, 4)
     return f"{points:g} point{'' if points == 1 else 's'}"
@@ -230,31 +272,39 @@ def _points(share: float) -> str:
 
 def _told(found: Answer, gate: _Gate, pairs: Sequence[Pair], look: int) -> Answer:
     """With the estimate, its bounds and the tasks of this look."""
-    losses, tasks = _losses(pairs), tasks_of(pairs)
+    losses, tasks = gate.values(pairs), tasks_of(pairs)
     up, low = gate.pass_level(look), gate.harm_level(len(tasks), look)
     rows = tuple(_row(t, own, gate, up, low) for t, own in tasks.items())
     return replace(found, loss=losses.mean, lower=lower_bound(losses, low), upper=upper_bound(losses, up), tasks=rows)
 
 
 def _row(task: str, pairs: Sequence[Pair], gate: _Gate, up: float, low: float) -> TaskAnswer:
-    losses, n = _losses(pairs), len(pairs)
+    losses, n = gate.values(pairs, task=task), len(pairs)
     base, candidate = (math.fsum(scores) / n for scores in ([p.base for p in pairs], [p.candidate for p in pairs]))
     lost, won = sum(p.candidate < p.base for p in pairs), sum(p.candidate > p.base for p in pairs)
     harmed = p_above(losses, gate.tolerance) <= low
     bounds = lower_bound(losses, low), upper_bound(losses, up)
-    return TaskAnswer(task, n, base, candidate, losses.mean, *bounds, lost, won, harmed)
+    return TaskAnswer(task, n, base, candidate, losses.mean, *bounds, lost, won, harmed, len(_grouped(pairs)))
 
 
 def _what_it_takes(found: Answer, gate: _Gate, pairs: Sequence[Pair], floor: Sequence[Pair] | None) -> Answer:
     """With what would tell, at the loss and the flips seen so far."""
-    if not gate.can_show_a_loss(pairs):
-        return found
-    seen = _losses(pairs)
+    seen = gate.values(pairs)
+    clusters, alone = found.clusters, gate.sizes[None] == 1
     needed = _enough(_no_gain(seen), gate.tolerance, gate.alpha)
-    more = max(1, needed - found.n) if needed else None
-    samples = _samples(seen, gate, len(pairs), floor) if floor and more else None
+    if not (gate.can_show_a_loss(pairs) if alone else _could_show_a_loss(gate, pairs, max(needed or 0, clusters))):
+        return found
+    more = max(1, needed - clusters) if needed else None
+    samples = _samples(seen, gate, len(pairs), floor) if floor and more and alone else None
     reason = found.reason if more else f"{found.reason}, and it is too near to tell"
-    return replace(found, needed=more, samples=samples, reason=reason)
+    questions = math.ceil(more * len(pairs) / clusters) if more else None
+    return replace(found, needed=questions, needed_clusters=more, samples=samples, reason=reason)
+
+
+def _could_show_a_loss(gate: _Gate, pairs: Sequence[Pair], clusters: int) -> bool:
+    """Would so many clusters in which the base is as often right? A few clusters show nothing, however often it is."""
+    base = gate.values(pairs, lambda p: p.base)
+    return p_above(base.scaled(clusters / base.n), gate.tolerance) <= gate.alpha
 
 
 def questions_for(flips: float, loss: float, tolerance: float, *, alpha: float = ALPHA) -> int | None:
@@ -272,11 +322,12 @@ def _no_gain(seen: Values) -> Values:
     if seen.mean >= 0:
         return seen
     other = seen.mirrored()
-    return Values(seen.values + other.values, tuple(c / 2 for c in seen.counts + other.counts))
+    counts = tuple(c / 2 for c in seen.counts + other.counts)
+    return Values(seen.values + other.values, counts, seen.weights + other.weights)
 
 
 def _enough(rates: Values, tolerance: float, alpha: float) -> int | None:
-    """The number of questions, at these rates, from which on the last look tells; the margin for luck is that of a normal score."""
+    """The number of clusters, at these rates, from which on the last look tells; the margin for luck is that of a normal score."""
     passing = rates.mean < tolerance
     level = alpha * share_of_look(PASS if passing else "harm", len(looks(1000)), alpha)
     luck = float(ndtri(POWER)) if any(rates.values) else 0.0
@@ -299,7 +350,7 @@ def _samples(seen: Values, gate: _Gate, n: int, floor: Sequence[Pair]) -> int | 
     Two runs of the base differ by sampling alone, so their mean square difference stands for the sampling noise in that of base
     and candidate; what is left is the difference of the two models.
     """
-    noise, loss = _spread(_losses(floor)), max(seen.mean, 0.0)
+    noise, loss = _spread(values_of(list(map(_loss, floor)))), max(seen.mean, 0.0)
     between = max(_spread(seen) - noise, loss)
     for samples in (2, 4, 8, 16, 32, 64):
         needed = questions_for(min(between + noise / samples, 1.0), loss, gate.tolerance, alpha=gate.alpha)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def evaluate(job: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]
         hold_still(task)
         need_single_question(task, name)
         need_own_examples(task, entry, job["fewshot"], name)
+        for doc in islice(task.eval_docs, job["limit"]):
+            cluster_of(job, entry, doc)  # refuses before anything is asked
         rounds = [one_round(job, task, name, k) for k in range(job["samples"])]
         found.append(gathered(job, entry, task, name, rounds))
     return found
@@ -181,7 +184,7 @@ def gathered(
     """The rounds of a task as rows per question."""
     metric, chosen = metric_of(job, rounds[0]["samples"], name)
     picked = [[row for row in r["samples"] if row["filter"] == chosen] for r in rounds]
-    rows = [row_of(task, entry, metric, same) for same in zip(*picked, strict=True)]
+    rows = [row_of(job, task, entry, metric, same) for same in zip(*picked, strict=True)]
     if job["api"] == "chat":
         for row in rows:
             row["asked"] = json.dumps(json.loads(row["asked"])[1], ensure_ascii=False)
@@ -218,7 +221,9 @@ def is_share(value: Any) -> bool:
         return False
 
 
-def row_of(task: Any, entry: dict[str, Any], metric: str, same: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+def row_of(
+    job: dict[str, Any], task: Any, entry: dict[str, Any], metric: str, same: tuple[dict[str, Any], ...]
+) -> dict[str, Any]:
     """One question over its samples."""
     first = same[0]
     doc = first["doc"]
@@ -228,8 +233,39 @@ def row_of(task: Any, entry: dict[str, Any], metric: str, same: tuple[dict[str, 
         "id": hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16],
         "scores": [float(row[metric]) for row in same], "expected": expected(task, first),
         "said": [said(task, row) for row in same], "asked": str(first["arguments"][0][0]),
-        "answers": [whole(task, row) for row in same],
+        "answers": [whole(task, row) for row in same], "question": own_text(task, entry, first),
+        "cluster": cluster_of(job, entry, doc),
     }  # fmt: skip
+
+
+def own_text(task: Any, entry: dict[str, Any], row: dict[str, Any]) -> str:
+    """The question without examples and template; what was sent, where a task does not tell it apart."""
+    if "rows" in entry:
+        return str(row["doc"]["question"])
+    text = task.doc_to_text(row["doc"])
+    return text if isinstance(text, str) and text.strip() else str(row["arguments"][0][0])
+
+
+def cluster_of(job: dict[str, Any], entry: dict[str, Any], doc: dict[str, Any]) -> str:
+    """The declared cluster, "" for none. A field's value is a name within its entry of --tasks alone: passage 1 of one data
+    set is not passage 1 of another."""
+    if "rows" in entry:
+        return str(doc["cluster"])
+    field = job["cluster_field"]
+    if not field:
+        return ""
+    if field not in doc:
+        there = ", ".join(sorted(map(str, doc)))
+        raise Refused("cluster", f"its data has no field {field!r}; it has {there}", "--cluster-field NAME")
+    value = doc[field]
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    if value is None or not text.strip():
+        raise Refused(
+            "cluster",
+            f"the field {field!r} is empty in a question: {str(doc)[:100]}",
+            "name a field that every question has",
+        )
+    return f"{entry['name']}: {text}"
 
 
 def whole(task: Any, row: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def shown_lines(runs: Iterable[TaskRun]) -> bytes:
 
 
 def _shown(s: Shown) -> dict[str, Any]:
-    return {"task": s.task, "id": s.id, "asked": s.asked, "answers": list(s.answers)}
+    return {"task": s.task, "id": s.id, "asked": s.asked, "answers": list(s.answers), "question": s.question}
 
 
 def keep(folder: RunFolder, evaluation: Mapping[str, Any], outcome: Outcome, control: Outcome | None) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from profile_and_optimize.evals.samples import Sample, by_task, scored
 from profile_and_optimize.ops.gating.sides import Side, pair_id
-from profile_and_optimize.stats.noninferiority import OPEN, PASS, Answer, Pair, answer, counting_order
+from profile_and_optimize.stats.clusters import Clusters, counting_order
+from profile_and_optimize.stats.noninferiority import OPEN, PASS, Answer, Pair, answer
 
+SCHEMA = 2
 TIGHT = 400
 MOST_CHOICES = 26
 
@@ -38,8 +40,12 @@ def terms_of(raw: dict[str, Any]) -> Terms:
     return Terms(**{**raw, "earlier": tuple(raw["earlier"])})
 
 
-def gate_document(terms: Terms, base: Side, candidate: Side, floor: Side | None) -> dict[str, Any]:
-    """Everything that gate.json says."""
+def gate_document(
+    terms: Terms, base: Side, candidate: Side, floor: Side | None, schema: int = SCHEMA
+) -> dict[str, Any]:
+    """Everything that gate.json says. Of schema 1, from before clusters, with what that had."""
+    if schema == 1:
+        base, candidate = replace(base, texts=None), replace(candidate, texts=None)
     found = answer(
         pairs_of(base, candidate), tolerance=terms.tolerance, planned=terms.planned, alpha=terms.alpha,
         floor=pairs_of(base, floor) if floor else None,
@@ -50,13 +56,14 @@ def gate_document(terms: Terms, base: Side, candidate: Side, floor: Side | None)
         found = replace(found, call=OPEN, decided_at=None, reason=why)
     twice = floor_of(base, floor, terms) if floor else None
     doubts = [*_doubts(terms, base, candidate)]
-    return {
-        "schema": 1, "call": found.call, "tier": "DRAFT" if found.call == OPEN or doubts else "VERDICT", "reason": found.reason,
+    document = {
+        "schema": schema, "call": found.call, "tier": "DRAFT" if found.call == OPEN or doubts else "VERDICT", "reason": found.reason,
         "doubts": doubts,
-        "answer": _numbers(found), "all_questions": whole(base, candidate), "floor": twice,
-        "warnings": [*doubts, *_warnings(terms, base, candidate, found, guessing), *_floor_warnings(twice, terms)],
+        "answer": _numbers(found, schema), "all_questions": whole(base, candidate), "floor": twice,
+        "warnings": [*doubts, *_warnings(terms, base, candidate, found, guessing, schema), *_floor_warnings(twice, terms)],
         "pair": pair_id(base, candidate), "sides": _sides(base, candidate, floor), "asked": terms.to_json(),
     }  # fmt: skip
+    return document if schema == 1 else {**document, "clusters": base.clusters.to_json()}
 
 
 def encoded(document: dict[str, Any]) -> bytes:
@@ -67,16 +74,21 @@ def encoded(document: dict[str, Any]) -> bytes:
 def pairs_of(one: Side, two: Side) -> tuple[Pair, ...]:
     """In the order in which they count, whatever order they were asked in."""
     other = {(s.task, s.id): s.mean for s in two.samples}
-    order = counting_order([f"{s.task}\0{s.id}" for s in one.samples])
-    mine = [one.samples[i] for i in order]
-    return tuple(Pair(s.task, s.mean, other[s.task, s.id]) for s in mine)
+    labels = one.clusters.labels
+    order = counting_order([f"{s.task}\0{s.id}" for s in one.samples], labels)
+    mine = [(one.samples[i], labels[i]) for i in order]
+    return tuple(Pair(s.task, s.mean, other[s.task, s.id], label) for s, label in mine)
 
 
-def _numbers(found: Answer) -> dict[str, Any]:
+def _numbers(found: Answer, schema: int) -> dict[str, Any]:
     told = asdict(found)
+    tasks = [{**asdict(t), "flips": t.flips} for t in found.tasks]
     for name in ("call", "reason", "floor"):  # said once, above
         del told[name]
-    tasks = [{**asdict(t), "flips": t.flips} for t in found.tasks]
+    if schema == 1:
+        for row in (told, *tasks):
+            row.pop("clusters")
+        told.pop("needed_clusters")
     return {**told, "tasks": tasks, "look_at": list(found.look_at)}
 
 
@@ -150,8 +162,23 @@ def _doubts(terms: Terms, base: Side, candidate: Side) -> Iterator[str]:
         )
 
 
-def _warnings(terms: Terms, base: Side, candidate: Side, found: Answer, guessing: dict[str, str]) -> Iterator[str]:
+def cluster_warnings(clusters: Clusters) -> Iterator[str]:
+    """What clusters cost, and which questions were joined by their text."""
+    n, largest = len(clusters.labels), clusters.sizes[0]
+    if largest > 1:
+        yield (
+            f"the largest cluster has {largest} of {n} questions: they weigh no more than {n // largest} independent ones; smaller "
+            "clusters, or more questions outside of it, tell sooner"
+        )
+    for one, two in clusters.examples[:1]:
+        yield f"nearly the same question twice, so that both count as one cluster, such as {one!r} and {two!r}"
+
+
+def _warnings(
+    terms: Terms, base: Side, candidate: Side, found: Answer, guessing: dict[str, str], schema: int
+) -> Iterator[str]:
     yield from guessing.values()
+    yield from cluster_warnings(base.clusters) if schema != 1 else ()
     for name, side in (("base", base), ("candidate", candidate)):
         yield from (f"{name}: {line}" for line in side.told.get("warnings") or ())
     if base.serving != candidate.serving:

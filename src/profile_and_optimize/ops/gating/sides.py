@@ -11,6 +11,8 @@ from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.names import digest_of
 from profile_and_optimize.evals.samples import Sample, by_task, questions_digest, read_samples
 from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.ops.gating.texts import Texts, read_texts
+from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of, declared_clusters
 
 UNKNOWN = "unknown"
 # How a question was put, per task and for the whole run: where these differ, the scores answer different questions.
@@ -21,10 +23,12 @@ OF_SAMPLING = ("samples", "temperature", "max_tokens")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One evaluation: what evaluation.json says, and its questions with their scores."""
+    """One evaluation: what evaluation.json says, its questions with their scores, and their texts (None where they were not
+    recorded)."""
 
     told: dict[str, Any]
     samples: tuple[Sample, ...]
+    texts: Texts | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError where the samples are not those that it tells of."""
@@ -44,6 +48,13 @@ class Side:
         return str(known if known != UNKNOWN else f"{self.told.get('served_model')} at {self.told.get('endpoint')}")
 
     @property
+    def clusters(self) -> Clusters:
+        """Of the questions in the order asked."""
+        if (texts := self.texts) is None:
+            return declared_clusters([s.cluster for s in self.samples])
+        return clusters_of(tuple(Posed(s.task, texts[s.task, s.id], s.cluster) for s in self.samples))
+
+    @property
     def known(self) -> bool:
         return bool(self.told.get("model_digest", UNKNOWN) != UNKNOWN)
 
@@ -57,13 +68,14 @@ class Side:
         return sorted((s.task, s.id, s.said) for s in self.samples)
 
 
-def read_side(evaluation: Path, samples: Path) -> Side:
+def read_side(evaluation: Path, samples: Path, answers: Path) -> Side:
     """Raises Corrupted naming the file."""
     told = read_json(evaluation)
     try:
-        if told["schema"] != 1 or not told["tasks"]:
-            raise ValueError("not an evaluation of schema 1 with a task that has a score")
-        return Side(told, read_samples(samples))
+        if told["schema"] not in (1, 2) or not told["tasks"]:
+            raise ValueError("not an evaluation of schema 1 or 2 with a task that has a score")
+        read = read_samples(samples)
+        return Side(told, read, read_texts(told, read, answers))
     except (ValueError, TypeError, KeyError) as e:
         raise Corrupted(f"not an evaluation: {e}", where=str(evaluation), next="pao evaluate") from e
 
@@ -76,6 +88,8 @@ def differences(one: Side, two: Side) -> Iterator[str]:
         yield from _differ(one.tasks[task], two.tasks[task], OF_TASK, f"{task}: ")
     yield from _differ(one.told, two.told, OF_RUN, "")
     drawn = (*OF_SAMPLING, "seed") if any(r.get("fewshot") for r in one.told["tasks"]) else OF_SAMPLING
+    if one.told["schema"] == two.told["schema"] and one.texts != two.texts:
+        yield "the texts of the questions"
     yield from _differ(one.told.get("sampling") or {}, two.told.get("sampling") or {}, drawn, "sampling: ")
 
 

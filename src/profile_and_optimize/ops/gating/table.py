@@ -59,6 +59,7 @@ def _words(gate: dict[str, Any]) -> list[str]:
         f"tolerance {tolerance} point{'' if tolerance == '1' else 's'}, error {asked['alpha']:.0%} over all looks and tasks; "
         f"{told['n']} of {told['planned']} planned questions asked; looked after {looks}",
     ]
+    lines.append(gate["clusters"]["assumes"])
     if told["decided_at"] is not None and told["decided_at"] < told["n"]:
         every = gate["all_questions"][-1]
         lines.append(
@@ -66,5 +67,10 @@ def _words(gate: dict[str, Any]) -> list[str]:
         )
     if gate["call"] == "unknown" and told["needed"]:
         more = f", or {told['samples']} samples per question" if told["samples"] else ""
-        lines.append(f"DRAFT: needs about {told['needed']} more questions at these flips and this loss{more}")
+        joined = (
+            f" in {told['needed_clusters']} more clusters like these"
+            if told["needed"] != told["needed_clusters"]
+            else ""
+        )
+        lines.append(f"DRAFT: needs about {told['needed']} more questions{joined} at these flips and this loss{more}")
     return lines

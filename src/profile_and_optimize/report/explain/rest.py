@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from profile_and_optimize.analysis.decide import percent
-from profile_and_optimize.campaign.accuracy import accuracy_of, pairs, right_answers
+from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, pairs, right_answers
 from profile_and_optimize.campaign.race import Race
 from profile_and_optimize.campaign.selection import first_usable
 from profile_and_optimize.core.names import slug
@@ -84,6 +84,7 @@ def _loss_story(case: Case, row: AccuracyRow) -> Story:
         formula=(
             f"lost = {lost} questions that only {case.view.baseline} got right, won = {won} that only {row.arm} did",
             f"loss = (lost - won) / asked, kind by kind and weighed by their questions: {row.loss}",
+            f"the unit is the cluster, weighed by its questions; {clusters(base).assumption}",
             f"its ends bound it at every look together; the looks are at {', '.join(map(str, told.look_at))} questions",
             f"tolerance {100 * plan.accuracy_margin:g} points: {told.call}, {told.reason}",
         ),
