@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from profile_and_optimize.core.errors import ODD
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Stage, TrialKey, TrialState, Validity
 from profile_and_optimize.evidence.trialfile import TrialFile
 from profile_and_optimize.stats.client_error import ClientError
+from profile_and_optimize.stats.columns import Records
 from profile_and_optimize.stats.foreign import OURS, as_told, assess_client
-from profile_and_optimize.stats.honesty import Honesty
+from profile_and_optimize.stats.honesty import Honesty, unknown_honesty
 from profile_and_optimize.stats.steady import Steady, common_drop
 from profile_and_optimize.stats.summary import TrialSummary, leaving_out, summarize
 
@@ -55,6 +57,14 @@ def start_up(run: ClientRun, steady: Steady) -> int:
     return 0 if run.open_loop else common_drop([steady])
 
 
+def start_up_of(file: TrialFile) -> int:
+    """As `Judged.start_up`, before there is a summary; 0 where none can be made."""
+    try:
+        return start_up(file.run, Records.of(file.run.records).steady)
+    except ODD:
+        return 0
+
+
 def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Judged:
     """`server_tpot_s` is the engine's own mean time per output token over the trial, None where it keeps none.
 
@@ -64,10 +74,14 @@ def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[C
 
 
 def honesty_of(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Honesty:
-    return assess_client(
-        file.run, client=_observed(file, "client", OURS), version=_observed(file, "client_version", ""), calibrations=calibrations,
-        requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s,
-    )  # fmt: skip
+    """Of a run that no arithmetic can describe: invalid, with that reason."""
+    try:
+        return assess_client(
+            file.run, client=_observed(file, "client", OURS), version=_observed(file, "client_version", ""), calibrations=calibrations,
+            requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s,
+        )  # fmt: skip
+    except ODD as e:
+        return unknown_honesty(f"the client's run cannot be judged: {type(e).__name__} {e}", file.run.probe.scheduler)
 
 
 def _observed(file: TrialFile, field: str, default: str) -> str:

@@ -72,7 +72,10 @@ def run(load: LoadRequest) -> ClientRun:
         coalesced_reads=coalesced,
     )
     most = loop.most if isinstance(loop, OpenLoop) else load.concurrency
-    return ClientRun(timed.t0_unix_s, most, records, measured, raw, loop.t0_ns, load.arrival, load.request_rate)
+    return ClientRun(
+        timed.t0_unix_s, most, records, measured, raw, loop.t0_ns, load.arrival, load.request_rate,
+        ignore_eos=load.ignore_eos,
+    )  # fmt: skip
 
 
 def _loop(load: LoadRequest) -> Loop:
@@ -149,7 +152,7 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
         seen = [(at - loop.t0_ns, data) for at, data in exchange.reads]
         parsed = _parse(exchange, seen, loop.t0_ns)
         hidden = hide(seen, secrets)
-        record = parsed.record
+        record = replace(parsed.record, max_tokens=load.max_tokens(exchange.index))
         if hidden is not seen:
             record = as_told(record, _parse(exchange, hidden, loop.t0_ns).record)
         records.append(record)
