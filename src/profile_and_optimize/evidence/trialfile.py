@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from profile_and_optimize.core.errors import Corrupted
-from profile_and_optimize.core.finish import bad_reason
+from profile_and_optimize.core.finish import bad_reason, not_finished
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse
 from profile_and_optimize.core.trial import Stage, TrialKey
@@ -142,9 +142,15 @@ def _of_today(doc: Mapping[str, Any]) -> Mapping[str, Any]:
     if NEW_COLUMNS & columns.keys() or "ignore_eos" in doc:
         raise ValueError(f"schema {OLD_SCHEMA} with columns of schema {SCHEMA}")
     columns |= {name: [None] * len(columns["index"]) for name in NEW_COLUMNS}
-    reasons = [r if isinstance(r, str) else None for r in columns["finish_reason"]]
-    columns["error"] = [bad_reason(r) if e is None else e for e, r in zip(columns["error"], reasons, strict=True)]
+    said = zip(*(columns[n] for n in ("error", "finish_reason", "completion_tokens", "status")), strict=True)
+    columns["error"] = [_finished(*of) if of[0] is None else of[0] for of in said]
     return {**doc, "schema": SCHEMA, "ignore_eos": None, "columns": columns}
+
+
+def _finished(_: None, reason: object, tokens: object, status: object) -> str | None:
+    """Why an answer of version 2 failed by the rule of today. Whether [DONE] came was not kept; other clients kept nothing."""
+    given = reason if isinstance(reason, str) else None
+    return bad_reason(given) if status is None else not_finished([given], usage=bool(tokens), done=True)
 
 
 def encode_raw(raw: tuple[RawResponse, ...], secrets: Sequence[str] = ()) -> bytes:
