@@ -51,10 +51,18 @@ def run_blocks(folder: RunFolder, plan: Plan, world: World, session_s: Mapping[s
     progress = Progress(session_s)
     while (block := next_block(plan, selection := seat.book.selection(plan))) is not None:
         if block > (selection.limit + SPARE_ROUNDS) * len(plan.groups):
-            raise BrokeMidway("too many blocks were lost", where=str(folder.path), next=f"pao verify {folder.path}")
+            raise BrokeMidway(
+                f"too many blocks were lost{_last_lost(seat)}", where=str(folder.path), next=f"pao verify {folder.path}"
+            )
         _run_block(seat, block, progress)
         _say_look(seat)
     return seat.book.selection(plan)
+
+
+def _last_lost(seat: Seat) -> str:
+    """Why the last trial that could not be used could not."""
+    trials = [t for t in seat.book.trials() if not t.usable(seat.plan.primary)]
+    return f": {trials[-1].key.arm}: {trials[-1].why_unusable(seat.plan.primary)}" if trials else ""
 
 
 def next_block(plan: Plan, selection: Selection) -> int | None:
@@ -136,12 +144,13 @@ def _give_up_if_unusable(seat: Seat, block: int) -> None:
 
 
 def drop_silent(seat: Seat, block: int, stage: Stage) -> None:
-    """Arms of a block that answered no request at all are out, the baseline excepted."""
+    """Arms of a block that answered no request at all, or whose answers never tell what is compared, are out, the baseline
+    excepted."""
     mine = seat.book.of(stage, block)
     usable = {t.key.arm for t in mine if t.usable(seat.plan.primary)}
-    silent = {t.key.arm for t in mine if t.summary.completed == 0} - usable
-    for arm_id in sorted(silent - {seat.plan.baseline.id}):
-        drop_arm(seat, arm_id, "no request of a trial completed", stage, block)
+    silent = {t.key.arm: why for t in mine if t.key.arm not in usable and (why := t.silence(seat.plan.primary))}
+    for arm_id in sorted(silent.keys() - {seat.plan.baseline.id}):
+        drop_arm(seat, arm_id, silent[arm_id], stage, block)
 
 
 def give_up_broken(seat: Seat) -> None:

@@ -36,6 +36,24 @@ class Judged:
         sound = self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
         return sound and all(self.summary.value(name) is not None for name in primary)
 
+    def why_unusable(self, primary: Sequence[str]) -> str:
+        """In words; "" for one that is usable."""
+        found = [*self.honesty.reasons] if self.honesty.validity is Validity.INVALID else []
+        if self.summary.state is TrialState.FAILED:
+            found.append(self.summary.reason)
+        lacking = [name for name in primary if self.summary.value(name) is None]
+        if lacking:
+            counts = "; ".join(f"{n} x {why}" for why, n in self.summary.unknown_why)
+            found.append(f"{' and '.join(lacking)} unknown" + (f" ({counts})" if counts else ""))
+        return "; ".join(found)
+
+    def silence(self, primary: Sequence[str]) -> str:
+        """Why nothing that is compared can be learnt from its answers, client and machine apart; "" where it can."""
+        if self.summary.completed == 0:
+            return "no request of a trial completed"
+        sound = self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
+        return self.why_unusable(primary) if sound and not self.usable(primary) else ""
+
     def without(self, drop: int) -> Judged:
         """The trial as it counts when its `drop` first requests are left out."""
         if self.summary.dropped == drop:

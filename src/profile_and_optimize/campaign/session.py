@@ -99,7 +99,7 @@ def run_points(
             out.append(judged)
             if judged.usable(seat.plan.primary) or judged.summary.completed == 0:
                 break
-            seat.say(f"  trial invalid ({'; '.join(judged.honesty.reasons)}): run again")
+            seat.say(f"  trial unusable ({judged.why_unusable(seat.plan.primary)}): run again")
     return out
 
 

@@ -132,7 +132,9 @@ class EventReader:
         return [(at, data, name)] if data or name else []
 
     def _field(self, line: bytes) -> None:
-        if line.startswith(b"event:"):
+        if line == b"data":
+            self._data.append(b"")
+        elif line.startswith(b"event:") or line == b"event":
             self._name = clean(line[6:])
         elif line.startswith(b"{") and len(self.stray) < KEPT_STRAY:
             self.stray.append(line[:KEPT_BODY])
