@@ -12,12 +12,18 @@ from typing import Protocol, cast
 from profile_and_optimize.clients.http1 import BadFraming, BodyReader, Head, split_head
 from profile_and_optimize.clients.sse import MAX_EVENT
 
-MAX_ANSWER = 64 * 1024 * 1024
+# A token's event takes 200 to 500 bytes; a server that does not heed max_tokens may send ten thousand more than asked.
+LEAST_ANSWER, BYTES_PER_TOKEN, MAX_ANSWER = MAX_EVENT, 4096, 64 * 1024 * 1024
 MAX_OTHER = 1024 * 1024  # of what is not an event stream: an error and its message
 KEPT_OF_REFUSED = 64 * 1024
 BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")
 LAST = b"\r\n0\r\n\r\n"
 DONE = b"[DONE]"
+
+
+def most_bytes(tokens: int) -> int:
+    """What an answer of so many tokens may have at most."""
+    return min(MAX_ANSWER, LEAST_ANSWER + BYTES_PER_TOKEN * tokens)
 
 
 class Exchange:
@@ -55,6 +61,7 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.answers = 0
         self.open = False
+        self.most_bytes = MAX_ANSWER  # of one answer
         self.free_ns = 0  # since when nothing is asked of it
         self.idle_ns = 0  # how long nothing had been asked of it when the current request was sent
 
@@ -110,16 +117,16 @@ class Connection(asyncio.Protocol):
             self._finish(exchange, now)
 
     def _too_large(self, exchange: Exchange) -> str | None:
-        """Looked at once for every 8 MiB: an event that began before the last look and has not ended since is too long."""
+        """Looked at once for every 4 MiB: an event that began before the last look and has not ended since is too long."""
         if self._limit == MAX_OTHER:
             return f"answer longer than {MAX_OTHER >> 20} MiB that is not an event stream"
-        if self._size > MAX_ANSWER:
-            return f"answer longer than {MAX_ANSWER >> 20} MiB"
         since = b"".join([data for _, data in exchange.reads[self._seen :]])
         if not any(line in since for line in BLANK_LINES):
             return f"one event of more than {MAX_EVENT >> 20} MiB"
+        if self._size > self.most_bytes:
+            return f"answer longer than {self.most_bytes / 2**20:.1f} MiB"
         self._seen = len(exchange.reads)
-        self._limit = min(self._limit + MAX_EVENT, MAX_ANSWER)
+        self._limit = min(self._limit + MAX_EVENT, self.most_bytes)
         return None
 
     def _refuse(self, exchange: Exchange, fault: str, now: int) -> None:

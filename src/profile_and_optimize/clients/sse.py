@@ -21,7 +21,7 @@ from profile_and_optimize.core.records import RequestRecord
 Reads = Sequence[tuple[int, bytes]]
 Event = tuple[int, bytes, str]
 """(number of the read that completed its last data line, data, name)"""
-MAX_EVENT = 8 * 1024 * 1024  # a token's event is a few hundred bytes; a whole answer in one event, a few hundred kB
+MAX_EVENT = 4 * 1024 * 1024  # a token's event is a few hundred bytes; a whole answer in one event, a few hundred kB
 MAX_COUNT = 2**31 - 1
 BOM = b"\xef\xbb\xbf"
 KEPT_BODY, KEPT_START, KEPT_STRAY = 64 * 1024, 2048, 8

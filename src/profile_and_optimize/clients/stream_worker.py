@@ -20,7 +20,7 @@ import uvloop
 from profile_and_optimize.clients import probe, wire
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.closed_loop import ClosedLoop
-from profile_and_optimize.clients.connection import Exchange
+from profile_and_optimize.clients.connection import Exchange, most_bytes
 from profile_and_optimize.clients.dialer import Dialer
 from profile_and_optimize.clients.kept import as_told, hide, keep, secrets_of
 from profile_and_optimize.clients.loop import Loop
@@ -56,6 +56,7 @@ def _end_with_parent() -> None:
 def run(load: LoadRequest) -> ClientRun:
     """The whole job, in order: prepare, run at real-time priority, then parse as an ordinary process."""
     loop = _loop(load)
+    loop.most_bytes = most_bytes(max(load.osls, default=load.osl))
     _pin(load.cores)
     scheduler = probe.take_fifo() if load.fifo else "other"
     try:

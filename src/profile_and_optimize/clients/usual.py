@@ -92,7 +92,7 @@ def _answer(events: list[bytes], brought_by: list[int], plain: bool) -> Answer |
         return None
     if len(said) != len(events) or not set(map(type, said)) <= {dict}:
         return None
-    answer, began, chat = Answer(), False, b'"delta"' in events[0]
+    answer, began, chat = Answer(), False, bool(events) and b'"delta"' in events[0]
     for at, event in zip(brought_by, said, strict=False):
         try:  # a token of a single choice, and nothing else said
             (choice,) = event["choices"]
