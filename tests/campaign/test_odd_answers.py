@@ -13,6 +13,7 @@ from profile_and_optimize.analysis.decide import Decision, comparable, decide
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.clients.base import LoadRequest
+from profile_and_optimize.core.errors import BrokeMidway
 from profile_and_optimize.core.records import ClientRun, RequestRecord
 from profile_and_optimize.core.verdict import Call
 from profile_and_optimize.evidence.folder import RunFolder
@@ -79,11 +80,14 @@ def test_a_candidate_whose_tpot_nobody_can_know_is_out_with_the_reason_and_the_o
     assert check(publish(path))[0] == []
 
 
-def test_where_nobody_can_know_a_tpot_the_campaign_ends_without_a_call_and_says_why(tmp_path: Path) -> None:
+def test_where_nobody_can_know_a_tpot_the_campaign_ends_with_that_reason_and_its_files_are_sound(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "20260921T141320Z-odd"
-    d = campaign(path, OddClient(change=in_one_packet), "latency")
-    assert all("tpot unknown" in why for arm, why in d.failed.items() if arm != "broken")
-    assert {e.call for e in d.effects.values()} == {Call.UNKNOWN}
+    with pytest.raises(BrokeMidway, match=r"too many blocks were lost: .*tpot unknown"):
+        campaign(path, OddClient(change=in_one_packet), "latency")
+    ev = load_evidence(path)
+    assert ev.damaged == () and {e.call for e in decide(ev).effects.values()} == {Call.UNKNOWN}
     assert check(publish(path))[0] == []
 
 

@@ -149,6 +149,8 @@ def drop_silent(seat: Seat, block: int, stage: Stage) -> None:
     mine = seat.book.of(stage, block)
     usable = {t.key.arm for t in mine if t.usable(seat.plan.primary)}
     silent = {t.key.arm: why for t in mine if t.key.arm not in usable and (why := t.silence(seat.plan.primary))}
+    if seat.plan.baseline.id not in usable:  # then what the others do not tell may be the workload's doing
+        silent = {a: why for a, why in silent.items() if all(t.summary.completed == 0 for t in mine if t.key.arm == a)}
     for arm_id in sorted(silent.keys() - {seat.plan.baseline.id}):
         drop_arm(seat, arm_id, silent[arm_id], stage, block)
 
