@@ -193,7 +193,7 @@ class Builder:
             heapq.heappush(free, int(intended[i]) + 20_000 + int(took[i]))
         sent = intended + 20_000
         first = sent + ttft.astype(np.int64)
-        same = {"prompt_tokens": point.workload.isl, "completion_tokens": chunks, "status": 200}
+        same = {"prompt_tokens": point.workload.isl, "completion_tokens": chunks, "status": 200, "max_tokens": chunks}
         numbers = {
             "index": np.arange(n),
             "intended_ns": intended,

@@ -115,7 +115,7 @@ FOUND: dict[str, tuple[str, Callable[[Forged], object]]] = {
     "a good answer without its bytes": ("response bytes", lambda f: f.drop(TRIAL.replace(".json", ".raw.json"))),
     "other bytes than the record": ("its kept bytes", lambda f: f.edit(
         TRIAL.replace(".json", ".raw.json"), lambda d: d["responses"][0]["reads"][3].__setitem__(0, 7))),
-    "more tokens than were asked for": ("more output tokens", record(lambda r: replace(r, completion_tokens=17))),
+    "more tokens asked for than planned": ("another number of output tokens", record(lambda r: replace(r, max_tokens=17))),
     "a request taken out": ("requests in flight", lambda f: f.records(TRIAL, lambda rs: rs[:-1])),
     "fewer requests asked": ("the plan asks", trial(lambda d: d.update(requests_asked=15))),
     "the watch shorter than the run": ("was watched for", trial(lambda d: d["machine"].update(window_s=0.1))),

@@ -128,7 +128,7 @@ def server(answers: Callable[[float], bool], *, closes_after_s: float = 10.0, ac
 
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-BODY = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: [DONE]\n\n'
+BODY = b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 ANSWER = HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profile_and_optimize.clients.http1 import BadFraming, BodyReader
-from profile_and_optimize.clients.sse import EventReader, Parsed, clean, parse_response
+from profile_and_optimize.clients.sse import EventReader, EventTooLong, Parsed, clean, parse_response
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 TRICKY = ['say "hi"', "[DONE]", "\r\n0\r\n\r\n", "data: x\n\n", "\u00e9\U0001f600", "\\", " ", "0"]
@@ -114,23 +114,22 @@ def test_completions_text_counts_as_content() -> None:
 
 
 def test_comments_other_fields_and_multi_line_data_are_read_as_the_standard_says() -> None:
-    body = b'\xef\xbb\xbf: ping\n\nevent: x\nid: 3\ndata: {"choices": [\ndata:{"text": "a"}\ndata: ]}\n\n\n\ndata: [DONE]\n\n'
+    body = b'\xef\xbb\xbf: ping\n\nevent: x\nid: 3\ndata: {"choices": [\ndata:{"text": "a"}\ndata: ]}\n\n\n\n'
+    body += event(finish(1)[0]) + event(b"[DONE]")
     record = parse(HEAD + chunked(body)).record
     assert record.ok and len(record.chunk_ns) == 1
 
 
-def test_usage_is_not_needed_and_bad_usage_is_unknown() -> None:
-    good, usage = (
-        delta(content="a"),
-        orjson.dumps({"choices": [], "usage": {"completion_tokens": -3, "prompt_tokens": "x"}}),
-    )
-    assert parse(HEAD + chunked(event(good), event(b"[DONE]"))).record.completion_tokens is None
-    record = parse(HEAD + chunked(event(good), event(usage), event(b"[DONE]"))).record
+def test_with_a_finish_reason_usage_is_not_needed_and_bad_usage_is_unknown() -> None:
+    good = [event(delta(content="a")), event(finish(1)[0])]
+    usage = orjson.dumps({"choices": [], "usage": {"completion_tokens": -3, "prompt_tokens": "x"}})
+    assert parse(HEAD + chunked(*good, event(b"[DONE]"))).record.completion_tokens is None
+    record = parse(HEAD + chunked(*good, event(usage), event(b"[DONE]"))).record
     assert record.ok and record.completion_tokens is None and record.prompt_tokens is None
 
 
 def test_bodies_with_a_length_or_until_close_are_read_too() -> None:
-    body = event(delta(content="a")) + event(b"[DONE]")
+    body = event(delta(content="a")) + event(finish(1)[0]) + event(b"[DONE]")
     plain = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
     assert parse(plain + b"content-length: %d\r\n\r\n" % len(body) + body).record.ok
     assert parse(plain + b"\r\n" + body).record.ok
@@ -150,7 +149,8 @@ def error_of(*pieces: bytes, fault: str | None = None) -> str:
 def test_a_stream_without_its_end_is_cut() -> None:
     data = answer(["a", "b", "c"])
     assert error_of(data[: data.index(b"length")]) == "stream cut after 3 content chunks"
-    assert error_of(HEAD + chunked(event(delta(content="a")))) == "stream cut after 1 content chunks"
+    whole = HEAD + chunked(event(delta(content="a")))
+    assert error_of(whole) == "ended without a finish reason and without usage and [DONE]"
 
 
 @settings(max_examples=50)
@@ -215,14 +215,16 @@ def test_random_bytes_in_correct_framing_are_an_error(body: bytes) -> None:
 
 
 def test_a_huge_line_in_small_reads_takes_linear_time() -> None:
-    """16 MB in 4 KB pieces: quadratic joining would copy 32 GB."""
+    """4 MB in 4 KB pieces: quadratic joining would copy 2 GB. One more piece is more than an event may have."""
     reader = EventReader()
     piece = b"x" * 4096
     reader.feed(0, b"data: ")
-    for at in range(4000):
+    for at in range(1000):
         assert reader.feed(at, piece) == []
-    ((at, data),) = reader.feed(9, b"\n\n")
-    assert at == 9 and len(data) == 4096 * 4000
+    ((at, data, name),) = reader.feed(9, b"\n\n")
+    assert at == 9 and len(data) == 4096 * 1000 and name == ""
+    with pytest.raises(EventTooLong):
+        reader.feed(10, b"data: " + piece * 1024)
 
 
 @pytest.mark.parametrize("bad", [b"zz\r\n", b"-1\r\n", b"fffffffffff\r\n", b"3\r\nabcdef\r\n", b"1" * 5000])

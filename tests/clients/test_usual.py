@@ -38,6 +38,7 @@ ODD = {
     "a comment": HEAD + chunked(b": ping\n\n", event(delta(content="a")), *USAGE, DONE),
     "no end": (HEAD + chunked(event(delta(content="a")), *USAGE, DONE))[:-5],
     "bytes after the end": HEAD + chunked(event(delta(content="a")), *USAGE, DONE) + b"more",
+    "[DONE] alone": HEAD + chunked(DONE),
     "no content": HEAD + chunked(*USAGE, DONE),
     "a chunk of another size": (HEAD + chunked(event(delta(content="a")), *USAGE, DONE)).replace(
         b"\r\n5e\r\n", b"\r\n5f\r\n"

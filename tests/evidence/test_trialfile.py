@@ -109,3 +109,33 @@ def test_what_is_no_trial_is_named(kind: str) -> None:
     with pytest.raises(Corrupted, match=r"not a trial: .") as e:
         decode(doc, "cells/a/raw/b1.json")
     assert e.value.where == "cells/a/raw/b1.json"
+
+
+def old(**columns: object) -> dict[str, object]:
+    """A file as version 2 wrote it: one answer of two chunks."""
+    doc = json.loads(encode(trial([1, 2])))
+    del doc["columns"]["max_tokens"], doc["ignore_eos"]
+    doc["columns"] |= {name: [value] for name, value in columns.items()}
+    return {**doc, "schema": 2}
+
+
+def test_a_file_of_version_2_reads_and_what_was_asked_is_unknown() -> None:
+    run = decode(old(), "x").run
+    assert run.ignore_eos is None and run.records[0] == replace(trial([1, 2]).run.records[0], max_tokens=None)
+
+
+def test_an_answer_that_counted_as_completed_in_version_2_and_did_not_finish_well_is_read_as_failed() -> None:
+    assert "'abort'" in (decode(old(finish_reason="abort"), "x").run.records[0].error or "")
+    nothing = decode(old(finish_reason=None, completion_tokens=None), "x").run.records[0]
+    assert nothing.error == "ended without a finish reason and without usage"
+    assert decode(old(finish_reason=None), "x").run.records[0].ok, "whether [DONE] came was not kept"
+    assert decode(old(finish_reason="abort", error="HTTP 500"), "x").run.records[0].error == "HTTP 500"
+
+
+def test_an_answer_that_did_not_finish_well_cannot_count_as_completed_today() -> None:
+    doc = json.loads(encode(trial([1, 2])))
+    doc["columns"]["finish_reason"] = ["abort"]
+    with pytest.raises(Corrupted, match="bad finish reason"):
+        decode(doc, "x")
+    with pytest.raises(Corrupted, match="columns of schema 3"):
+        decode({**json.loads(encode(trial([1, 2]))), "schema": 2}, "x")

@@ -22,7 +22,7 @@ from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
 from profile_and_optimize.stats.clusters import counting_order
-from profile_and_optimize.stats.columns import Records
+from profile_and_optimize.stats.columns import MISSING, Records
 
 PLAN = "plan.json"
 
@@ -233,7 +233,11 @@ def _load(t: Judged, point: Point, plan: Plan) -> Iterator[str]:
         kind = "at concurrency" if run.request_rate is None else "a second, at a rate of"
         yield f"{t.file.requests_asked} requests {kind} {load:g}, the plan asks {point.requests}: {point.load}"
         return
-    over = rows.completion_tokens > point.workload.osl
+    most, w = rows.max_tokens, point.workload
+    other = (most != MISSING) & ((most != w.osl) if w.one_osl else (most > w.osl))
+    if other.any():
+        yield f"request {rows.numbers['index'][int(other.argmax())]} asked for another number of output tokens than the plan"
+    over = (most == MISSING) & (rows.completion_tokens > w.osl)
     if over.any():
         yield f"request {rows.numbers['index'][int(over.argmax())]} has more output tokens than were asked for"
     schedule = schedule_of(plan, point, t.key)

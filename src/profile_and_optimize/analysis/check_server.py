@@ -38,8 +38,8 @@ def check_server(t: Judged) -> tuple[Remark, ...]:
 def _counts(rows: Records, counters: Mapping[str, float], own: bool) -> Iterator[tuple[str, bool]]:
     all_ok = bool(rows.ok.all())
     sums = {
-        "generation_tokens_total": (_sum(rows, rows.completion_tokens), TOKENS, "output tokens", False),
-        "prompt_tokens_total": (_sum(rows, rows.prompt_tokens), TOKENS, "prompt tokens", True),
+        "generation_tokens_total": (_sum(rows, rows.counts.output), TOKENS, "output tokens", False),
+        "prompt_tokens_total": (_sum(rows, rows.counts.prompt), TOKENS, "prompt tokens", True),
         **{name: (int(rows.ok.sum()), ASKED, "finished requests", False) for name in REQUESTS},
     }
     for name, (ours, slack, what, doubt) in sums.items():
@@ -77,12 +77,12 @@ def _whole_mean(counters: dict[str, float], histogram: str, count: int) -> float
 
 
 def _tpot(rows: Records, counters: dict[str, float], own: bool) -> Iterator[tuple[str, bool]]:
-    has = rows.ok & (rows.completion_tokens > 1) & (rows.chunks > 1)
+    has = ~np.isnan(rows.tpots)
     theirs = server_tpot(counters)
     if not own or theirs is None or not has.any():
         return
-    tokens = rows.completion_tokens[has] - 1
-    ours = float((rows.span_ns[has] * NS / tokens).mean())
+    tokens = rows.counts.output[has] - 1
+    ours = float(rows.tpots[has].mean())
     off = abs(ours - theirs)
     if off > TPOT_SHARE * theirs and off * float(tokens.mean()) > TPOT_SPAN_S:
         yield f"mean time per output token {ours * 1e3:.2f} ms, the server's own is {theirs * 1e3:.2f} ms", False

@@ -24,6 +24,9 @@ from profile_and_optimize.core.verdict import Call, Effect, Tier
 LENGTHS = 0.02
 # Measured by bench/false_verdicts.py: 3 to 5 blocks, a candidate whose sessions have two speeds 3% above and below its mean.
 ASSUMES = "it assumes that sessions of this arm vary like the others' (where an arm has two speeds, 6 to 12% of such calls are wrong)"
+# Of the good requests, without a value: a mean or median over the others may be compared up to here, and if the shares of
+# the two sides lie no farther apart.
+UNKNOWN_SHARE, UNKNOWN_APART = 0.01, 0.01
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,13 @@ def incomparable(plan: Plan, selection: Selection) -> dict[str, tuple[str, ...]]
         if base is not None:
             lengths = _lengths(beside.get((t.key.block, t.key.point), base), t)
             out.setdefault(t.key.arm, set()).update(
-                (*_environment(base, t), *lengths, *_parallelism(base, t), *across.unmatched(base, t))
+                (
+                    *_environment(base, t),
+                    *lengths,
+                    *_unknown(plan, base, t),
+                    *_parallelism(base, t),
+                    *across.unmatched(base, t),
+                )
             )
     for arm in plan.candidates:
         out.setdefault(arm.id, set()).update(_failures(plan, used, arm.id))
@@ -219,6 +228,22 @@ def _lengths(base: Judged, t: Judged) -> Iterator[str]:
         one, two = getattr(base.summary, name), getattr(t.summary, name)
         if one and two and abs(two / one - 1) > LENGTHS:
             yield f"{name}: {one:.1f} | {two:.1f}"
+
+
+def _unknown(plan: Plan, base: Judged, t: Judged) -> Iterator[str]:
+    """What is a mean or a median over the requests that have a value, on a side where too many have none."""
+    means = {"osl_observed": "output_tokens", "isl_observed": "prompt_tokens"}
+    shown = {means[m]: [getattr(x.summary, m) for x in (base, t)] for m in means}
+    shown |= {m: [x.summary.value(m) for x in (base, t)] for m in plan.primary}
+    for name, values in shown.items():
+        one, two = (x.summary.unknown_share(name) for x in (base, t))
+        if values != [None, None] and not comparable(one, two):
+            yield f"{name} unknown of {one:.1%} | {two:.1%} of the answers (limit {UNKNOWN_SHARE:.0%})"
+
+
+def comparable(one: float, two: float) -> bool:
+    """May means over the requests with a value be compared, of two sides on which these shares have none?"""
+    return max(one, two) <= UNKNOWN_SHARE and abs(one - two) <= UNKNOWN_APART
 
 
 def _parallelism(base: Judged, t: Judged) -> Iterator[str]:

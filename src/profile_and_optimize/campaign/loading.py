@@ -9,9 +9,9 @@ from itertools import groupby
 from pathlib import Path
 
 from profile_and_optimize.campaign import client_errors
-from profile_and_optimize.campaign.selection import Judged, honesty_of, start_up, summary_of
+from profile_and_optimize.campaign.selection import Judged, honesty_of, start_up_of, summary_of
 from profile_and_optimize.core.context import ARM_FIELDS, ENVIRONMENT_FIELDS
-from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.core.errors import ODD, Corrupted
 from profile_and_optimize.core.trial import Validity
 from profile_and_optimize.engines.prometheus import server_tpot
 from profile_and_optimize.evidence.cores import spread
@@ -23,9 +23,6 @@ from profile_and_optimize.stats.honesty import Honesty
 BATCH = 50
 # Below this many trials, starting processes costs more than it saves.
 WORTH_PROCESSES = 400
-
-# What arithmetic on hostile but well-formed values may end in.
-ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ class Read:
 def _read(path: Path) -> Read | Corrupted:
     try:
         file = _trial_at(path)
-        return Read(file, _honesty(file, path), start_up(file.run, Records.of(file.run.records).steady))
+        return Read(file, _honesty(file, path), start_up_of(file))
     except Corrupted as e:
         return e
     except ODD as e:

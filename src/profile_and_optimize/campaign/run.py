@@ -56,7 +56,9 @@ def run_blocks(
     progress = Progress(session_s)
     while (block := next_block(plan, selection := selection_at(seat, stage))) is not None:
         if block > (selection.limit + SPARE_ROUNDS) * len(plan.groups):
-            raise BrokeMidway("too many blocks were lost", where=str(folder.path), next=f"pao verify {folder.path}")
+            raise BrokeMidway(
+                f"too many blocks were lost{_last_lost(seat)}", where=str(folder.path), next=f"pao verify {folder.path}"
+            )
         _run_block(seat, block, progress, stage)
         _say_look(seat, stage)
     return selection_at(seat, stage)
@@ -65,6 +67,12 @@ def run_blocks(
 def selection_at(seat: Seat, stage: Stage) -> Selection:
     """Which trials of a stage count, as the folder stands."""
     return seat.book.proof_selection(seat.plan) if stage is Stage.PROVE else seat.book.selection(seat.plan)
+
+
+def _last_lost(seat: Seat) -> str:
+    """Why the last trial that could not be used could not."""
+    trials = [t for t in seat.book.trials() if not t.usable(seat.plan.primary)]
+    return f": {trials[-1].key.arm}: {trials[-1].why_unusable(seat.plan.primary)}" if trials else ""
 
 
 def next_block(plan: Plan, selection: Selection) -> int | None:
@@ -158,12 +166,15 @@ def _give_up_if_unusable(seat: Seat, block: int, stage: Stage) -> None:
 
 
 def drop_silent(seat: Seat, block: int, stage: Stage) -> None:
-    """Arms of a block that answered no request at all are out, the baseline excepted."""
+    """Arms of a block that answered no request at all, or whose answers never tell what is compared, are out, the baseline
+    excepted."""
     mine = seat.book.of(stage, block)
     usable = {t.key.arm for t in mine if t.usable(seat.plan.primary)}
-    silent = {t.key.arm for t in mine if t.summary.completed == 0} - usable
-    for arm_id in sorted(silent - {seat.plan.baseline.id, *failed_arms(seat.folder.journal.events)}):
-        drop_arm(seat, arm_id, "no request of a trial completed", stage, block)
+    silent = {t.key.arm: why for t in mine if t.key.arm not in usable and (why := t.silence(seat.plan.primary))}
+    if seat.plan.baseline.id not in usable:  # then what the others do not tell may be the workload's doing
+        silent = {a: why for a, why in silent.items() if all(t.summary.completed == 0 for t in mine if t.key.arm == a)}
+    for arm_id in sorted(silent.keys() - {seat.plan.baseline.id, *failed_arms(seat.folder.journal.events)}):
+        drop_arm(seat, arm_id, silent[arm_id], stage, block)
 
 
 def give_up_broken(seat: Seat, stage: Stage = Stage.CONFIRM) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from profile_and_optimize.core.errors import ODD
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Stage, TrialKey, TrialState, Validity
 from profile_and_optimize.evidence.trialfile import TrialFile
 from profile_and_optimize.stats.client_error import ClientError
+from profile_and_optimize.stats.columns import Records
 from profile_and_optimize.stats.foreign import OURS, as_told, assess_client
-from profile_and_optimize.stats.honesty import Honesty
+from profile_and_optimize.stats.honesty import Honesty, unknown_honesty
 from profile_and_optimize.stats.steady import Steady, common_drop
 from profile_and_optimize.stats.summary import TrialSummary, leaving_out, summarize
 
@@ -37,6 +39,24 @@ class Judged:
         sound = self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
         return sound and all(self.summary.value(name) is not None for name in primary)
 
+    def why_unusable(self, primary: Sequence[str]) -> str:
+        """In words; "" for one that is usable."""
+        found = [*self.honesty.reasons] if self.honesty.validity is Validity.INVALID else []
+        if self.summary.state is TrialState.FAILED:
+            found.append(self.summary.reason)
+        lacking = [name for name in primary if self.summary.value(name) is None]
+        if lacking:
+            counts = "; ".join(f"{n} x {why}" for why, n in self.summary.unknown_why)
+            found.append(f"{' and '.join(lacking)} unknown" + (f" ({counts})" if counts else ""))
+        return "; ".join(found)
+
+    def silence(self, primary: Sequence[str]) -> str:
+        """Why nothing that is compared can be learnt from its answers, client and machine apart; "" where it can."""
+        if self.summary.completed == 0:
+            return "no request of a trial completed"
+        sound = self.honesty.validity is not Validity.INVALID and self.summary.state is not TrialState.FAILED
+        return self.why_unusable(primary) if sound and not self.usable(primary) else ""
+
     def without(self, drop: int) -> Judged:
         """The trial as it counts when its `drop` first requests are left out."""
         if self.summary.dropped == drop:
@@ -58,6 +78,14 @@ def start_up(run: ClientRun, steady: Steady) -> int:
     return 0 if run.open_loop else common_drop([steady])
 
 
+def start_up_of(file: TrialFile) -> int:
+    """As `Judged.start_up`, before there is a summary; 0 where none can be made."""
+    try:
+        return start_up(file.run, Records.of(file.run.records).steady)
+    except ODD:
+        return 0
+
+
 def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Judged:
     """`server_tpot_s` is the engine's own mean time per output token over the trial, None where it keeps none.
 
@@ -67,10 +95,14 @@ def judge(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[C
 
 
 def honesty_of(file: TrialFile, server_tpot_s: float | None, calibrations: Sequence[ClientError] = ()) -> Honesty:
-    return assess_client(
-        file.run, client=_observed(file, "client", OURS), version=_observed(file, "client_version", ""), calibrations=calibrations,
-        requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s,
-    )  # fmt: skip
+    """Of a run that no arithmetic can describe: invalid, with that reason."""
+    try:
+        return assess_client(
+            file.run, client=_observed(file, "client", OURS), version=_observed(file, "client_version", ""), calibrations=calibrations,
+            requests_asked=file.requests_asked, server_tpot_mean_s=server_tpot_s,
+        )  # fmt: skip
+    except ODD as e:
+        return unknown_honesty(f"the client's run cannot be judged: {type(e).__name__} {e}", file.run.probe.scheduler)
 
 
 def _observed(file: TrialFile, field: str, default: str) -> str:

@@ -106,7 +106,7 @@ def run_points(
             require_alive(seat.world.engine(arm.engine), server, judged.file.run, seat.world.client.name)
             if judged.usable(seat.plan.primary) or judged.summary.completed == 0:
                 break
-            seat.say(f"  trial invalid ({'; '.join(judged.honesty.reasons)}): run again")
+            seat.say(f"  trial unusable ({judged.why_unusable(seat.plan.primary)}): run again")
     return out
 
 

@@ -20,7 +20,6 @@ from profile_and_optimize.clients.external import (
     bearer,
     drive,
     environment,
-    osl_of,
     stand_in_tokenizer,
     whole_order,
 )  # fmt: skip
@@ -50,7 +49,7 @@ class AiperfClient:
 
     def command(self, load: LoadRequest, workdir: Path) -> Command:
         prompts, config = workdir / "prompts.jsonl", workdir / "config.yaml"
-        rows = ({"text": prompt, "output_length": osl_of(load, i)} for i, prompt in enumerate(load.prompts))
+        rows = ({"text": prompt, "output_length": load.max_tokens(i)} for i, prompt in enumerate(load.prompts))
         prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
         tokenizer = stand_in_tokenizer(workdir / "tokenizer")
         config.write_text(json.dumps(_config(load, prompts, tokenizer, workdir / RESULTS)))

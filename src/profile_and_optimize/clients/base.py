@@ -53,6 +53,10 @@ class LoadRequest:
         if self.osls and (len(self.osls) != len(self.prompts) or min(self.osls) < 1):
             raise ValueError("one osl per prompt, each at least 1")
 
+    def max_tokens(self, index: int) -> int:
+        """Of request `index`."""
+        return self.osls[index] if self.osls else self.osl
+
     @property
     def arrival(self) -> str:
         return self.schedule.arrival if self.schedule else CLOSED

@@ -10,10 +10,20 @@ from time import perf_counter_ns
 from typing import Protocol, cast
 
 from profile_and_optimize.clients.http1 import BadFraming, BodyReader, Head, split_head
+from profile_and_optimize.clients.sse import MAX_EVENT
 
-MAX_ANSWER = 64 * 1024 * 1024
+# A token's event takes 200 to 500 bytes; a server that does not heed max_tokens may send ten thousand more than asked.
+LEAST_ANSWER, BYTES_PER_TOKEN, MAX_ANSWER = MAX_EVENT, 4096, 64 * 1024 * 1024
+MAX_OTHER = 1024 * 1024  # of what is not an event stream: an error and its message
+KEPT_OF_REFUSED = 64 * 1024
+BLANK_LINES = (b"\n\n", b"\n\r", b"\r\r")
 LAST = b"\r\n0\r\n\r\n"
 DONE = b"[DONE]"
+
+
+def most_bytes(tokens: int) -> int:
+    """What an answer of so many tokens may have at most."""
+    return min(MAX_ANSWER, LEAST_ANSWER + BYTES_PER_TOKEN * tokens)
 
 
 class Exchange:
@@ -43,6 +53,7 @@ class Connection(asyncio.Protocol):
 
     The cheap road: the head says chunked, and the body ends `[DONE]`, blank line, last chunk. Anything else
     (errors, other content types, trailers) goes through an exact BodyReader, which costs more but is right.
+    What is too large, or compressed, is refused as soon as that is seen, and its bytes are let go.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -50,6 +61,7 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.answers = 0
         self.open = False
+        self.most_bytes = MAX_ANSWER  # of one answer
         self.free_ns = 0  # since when nothing is asked of it
         self.idle_ns = 0  # how long nothing had been asked of it when the current request was sent
 
@@ -70,7 +82,8 @@ class Connection(asyncio.Protocol):
         self.exchange = exchange
         self._ended: Callable[[Exchange, bytes], bool] = self._head_ended
         self._close_after = False
-        self._size = 0
+        self._size = self._seen = 0
+        self._limit = MAX_EVENT
         self._done_seen = False
         exchange.sent_ns = perf_counter_ns()
         self.idle_ns = exchange.sent_ns - self.free_ns
@@ -98,10 +111,34 @@ class Connection(asyncio.Protocol):
             return
         exchange.reads.append((now, data))
         self._size += len(data)
-        if self._size > MAX_ANSWER:
-            self.give_up(f"answer longer than {MAX_ANSWER >> 20} MiB", now)
+        if self._size > self._limit and (fault := self._too_large(exchange)):
+            self._refuse(exchange, fault, now)
         elif self._ended(exchange, data):
             self._finish(exchange, now)
+
+    def _too_large(self, exchange: Exchange) -> str | None:
+        """Looked at once for every 4 MiB: an event that began before the last look and has not ended since is too long."""
+        if self._limit == MAX_OTHER:
+            return f"answer longer than {MAX_OTHER >> 20} MiB that is not an event stream"
+        since = b"".join([data for _, data in exchange.reads[self._seen :]])
+        if not any(line in since for line in BLANK_LINES):
+            return f"one event of more than {MAX_EVENT >> 20} MiB"
+        if self._size > self.most_bytes:
+            return f"answer longer than {self.most_bytes / 2**20:.1f} MiB"
+        self._seen = len(exchange.reads)
+        self._limit = min(self._limit + MAX_EVENT, self.most_bytes)
+        return None
+
+    def _refuse(self, exchange: Exchange, fault: str, now: int) -> None:
+        """Give up on an answer; the beginning is kept to show what it was."""
+        kept, size = [], 0
+        for at, data in exchange.reads:
+            kept.append((at, data[: KEPT_OF_REFUSED - size]))
+            size += len(kept[-1][1])
+            if size >= KEPT_OF_REFUSED:
+                break
+        exchange.reads = kept
+        self.give_up(fault, now)
 
     def _finish(self, exchange: Exchange, now: int) -> None:
         self.exchange = None
@@ -145,6 +182,11 @@ class Connection(asyncio.Protocol):
             return False
         head, body_at = found
         self._close_after = head.close
+        if head.encoding != "identity":
+            self._refuse(exchange, f"encoding {head.encoding}, none was accepted", exchange.reads[-1][0])
+            return False
+        if not (head.status == 200 and head.event_stream):
+            self._limit = MAX_OTHER
         if not _usual(head):
             return self._exactly(exchange)
         self._ended = self._chunked_ended

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Protocol
@@ -21,7 +21,7 @@ from typing import Protocol
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.cpu_watch import CpuWatch
 from profile_and_optimize.clients.kept import redact_text, secrets_of
-from profile_and_optimize.clients.sse import clean
+from profile_and_optimize.clients.said import clean
 from profile_and_optimize.core.errors import BrokeMidway, WrongUse
 from profile_and_optimize.core.names import is_plain
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RequestRecord
@@ -160,14 +160,10 @@ _FIVE_TOKENS: dict[str, object] = {
 }  # fmt: skip
 
 
-def osl_of(load: LoadRequest, index: int) -> int:
-    return load.osls[index] if load.osls else load.osl
-
-
 def counted_by_server(load: LoadRequest, index: int, tokens: int | None) -> int | None:
     """A tool's count of output tokens, None where it may come from the stand-in tokenizer: with ignore_eos the
     server's count is the asked length, so any other count is not known to be the server's."""
-    return tokens if load.ignore_eos and tokens == osl_of(load, index) else None
+    return tokens if load.ignore_eos and tokens == load.max_tokens(index) else None
 
 
 class PromptIndex:
@@ -263,7 +259,9 @@ def _read(tool: Tool, load: LoadRequest, home: Path) -> Told:
 
 def _as_run(load: LoadRequest, told: Told, watch: CpuWatch) -> ClientRun:
     """What a foreign client does not say about itself stays unknown: its lag, its scheduler, its count in flight."""
-    records = tuple(sorted(told.records, key=lambda r: r.index))
+    records = tuple(
+        replace(r, max_tokens=load.max_tokens(r.index)) for r in sorted(told.records, key=lambda r: r.index)
+    )
     t0_ns = told.t0_monotonic_ns
     if t0_ns is None:
         t0_ns = perf_counter_ns() - round((time.time() - told.t0_unix_s) * 1e9)
@@ -273,7 +271,9 @@ def _as_run(load: LoadRequest, told: Told, watch: CpuWatch) -> ClientRun:
         run_queue_wait_s=None, in_flight_s=None, scheduler="unknown", cores=load.cores, connections=None,
         reconnects=None, reads=None, coalesced_reads=None, threads="unknown", chunks_known=told.chunks_known,
     )  # fmt: skip
-    return ClientRun(told.t0_unix_s, load.concurrency, records, probe, (), told.t0_monotonic_ns)
+    return ClientRun(
+        told.t0_unix_s, load.concurrency, records, probe, (), told.t0_monotonic_ns, ignore_eos=load.ignore_eos
+    )
 
 
 def _difference(later: float | None, earlier: float | None) -> float | None:

@@ -20,7 +20,6 @@ from profile_and_optimize.clients.external import (
     counted_by_server,
     drive,
     environment,
-    osl_of,
     stand_in_tokenizer,
     whole_order,
 )  # fmt: skip
@@ -77,7 +76,9 @@ class GuidellmClient:
 
 def _row(load: LoadRequest, index: int) -> dict[str, Any]:
     """With a count of output tokens in the row it asks for exactly these and sends ignore_eos."""
-    return {"prompt": load.prompts[index]} | ({"output_tokens_count": osl_of(load, index)} if load.ignore_eos else {})
+    return {"prompt": load.prompts[index]} | (
+        {"output_tokens_count": load.max_tokens(index)} if load.ignore_eos else {}
+    )
 
 
 def _spec(load: LoadRequest, prompts: Path, tokenizer: Path, result: Path) -> dict[str, Any]:

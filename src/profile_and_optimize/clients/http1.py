@@ -8,6 +8,7 @@ from functools import lru_cache
 MAX_HEAD = 64 * 1024
 MAX_LINE = 4096
 MAX_CHUNK = 1 << 31
+ENCODINGS = ("content-encoding", "transfer-encoding")
 
 
 class BadFraming(Exception):
@@ -37,13 +38,15 @@ def split_head(data: bytes) -> tuple[Head, int] | None:
     while True:
         end = data.find(b"\r\n\r\n", begin)
         if end < 0:
-            if len(data) - begin > MAX_HEAD or not b"HTTP/1."[: len(data) - begin] == data[begin : begin + 7]:
+            if len(data) > MAX_HEAD or not b"HTTP/1."[: len(data) - begin] == data[begin : begin + 7]:
                 raise BadFraming("not an HTTP/1 answer")
             return None
         head = parse_head(data[begin:end])
         begin = end + 4
         if head.status >= 200:
             return head, begin
+        if begin > MAX_HEAD:
+            raise BadFraming("interim answers without an end")
 
 
 @lru_cache(maxsize=64)  # one server's heads differ only in their date, and the hot path reads them too
@@ -53,7 +56,7 @@ def parse_head(head: bytes) -> Head:
     parts = first.split(" ", 2)
     if not first.startswith("HTTP/1.") or len(parts) < 2 or not (parts[1].isascii() and parts[1].isdecimal()):
         raise BadFraming("not an HTTP/1 answer")
-    pairs = (line.partition(":") for line in lines)
+    pairs = [line.partition(":") for line in lines]
     fields = {name.strip().lower(): value.strip().lower() for name, _, value in pairs}
     chunked = "chunked" in fields.get("transfer-encoding", "")
     return Head(
@@ -62,8 +65,14 @@ def parse_head(head: bytes) -> Head:
         chunked=chunked,
         close=fields.get("connection") == "close" or first.startswith("HTTP/1.0"),
         content_type=fields.get("content-type", ""),
-        encoding=fields.get("content-encoding", "identity"),
+        encoding=_encoding([(name.strip().lower(), value.strip().lower()) for name, _, value in pairs]),
     )
+
+
+def _encoding(fields: list[tuple[str, str]]) -> str:
+    """All that was done to the body beside chunking, "identity" for nothing."""
+    values = [v for name, value in fields if name in ENCODINGS for v in value.split(",")]
+    return ", ".join(v for value in values if (v := value.strip()) not in ("", "identity", "chunked")) or "identity"
 
 
 def _length(text: str | None) -> int | None:
@@ -78,7 +87,8 @@ class BodyReader:
     """Takes reads in order and gives the body bytes that each one completed.
 
     `head` is None until the head is whole. `complete` is true once the framing says that the body is over; a body
-    that lasts until the connection closes is never complete by itself.
+    that lasts until the connection closes is never complete by itself. `ended` asks whether bytes are missing if that
+    was all: of a body that lasts until the close, nothing can tell.
     """
 
     def __init__(self) -> None:
@@ -88,6 +98,11 @@ class BodyReader:
         self._left = 0  # bytes to come of the current chunk, or of the whole body
         self._line = b""  # the unfinished size, CRLF or trailer line
         self._expect = "size"
+
+    @property
+    def ended(self) -> bool:
+        until_close = self.head is not None and not self.head.chunked and self.head.length is None
+        return self.complete or until_close
 
     def feed(self, data: bytes) -> bytes:
         """Body bytes in this read, maybe none. Raises BadFraming."""

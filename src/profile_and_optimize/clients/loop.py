@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Coroutine, Sequence
 from time import perf_counter_ns
 
-from profile_and_optimize.clients.connection import Connection, Exchange
+from profile_and_optimize.clients.connection import MAX_ANSWER, Connection, Exchange
 from profile_and_optimize.clients.dialer import Dialer, dial_many, reason
 
 QUIET_NS = 1_000_000_000
@@ -30,6 +30,7 @@ class Loop:
         self._in_flight = 0
         self._flight_since = 0
         self.exchanges: list[Exchange] = []
+        self.most_bytes = MAX_ANSWER
         self.in_flight_ns = 0
         self.reconnects = 0
         self.t0_ns = 0
@@ -81,6 +82,7 @@ class Loop:
             self._all_done.set_exception(error)
 
     def _send(self, connection: Connection, exchange: Exchange) -> None:
+        connection.most_bytes = self.most_bytes
         connection.send(exchange, self._requests[exchange.index])
         self._fly(1, exchange.sent_ns)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from profile_and_optimize.clients import wire
 from profile_and_optimize.clients.base import LoadRequest
-from profile_and_optimize.clients.sse import clean
+from profile_and_optimize.clients.said import clean
 from profile_and_optimize.core.errors import BrokeMidway
 from profile_and_optimize.core.records import ClientRun
 

@@ -20,7 +20,7 @@ import uvloop
 from profile_and_optimize.clients import probe, wire
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.closed_loop import ClosedLoop
-from profile_and_optimize.clients.connection import Exchange
+from profile_and_optimize.clients.connection import Exchange, most_bytes
 from profile_and_optimize.clients.dialer import Dialer
 from profile_and_optimize.clients.kept import as_told, hide, keep, secrets_of
 from profile_and_optimize.clients.loop import Loop
@@ -56,6 +56,7 @@ def _end_with_parent() -> None:
 def run(load: LoadRequest) -> ClientRun:
     """The whole job, in order: prepare, run at real-time priority, then parse as an ordinary process."""
     loop = _loop(load)
+    loop.most_bytes = most_bytes(max(load.osls, default=load.osl))
     _pin(load.cores)
     scheduler = probe.take_fifo() if load.fifo else "other"
     try:
@@ -72,7 +73,10 @@ def run(load: LoadRequest) -> ClientRun:
         coalesced_reads=coalesced,
     )
     most = loop.most if isinstance(loop, OpenLoop) else load.concurrency
-    return ClientRun(timed.t0_unix_s, most, records, measured, raw, loop.t0_ns, load.arrival, load.request_rate)
+    return ClientRun(
+        timed.t0_unix_s, most, records, measured, raw, loop.t0_ns, load.arrival, load.request_rate,
+        ignore_eos=load.ignore_eos,
+    )  # fmt: skip
 
 
 def _loop(load: LoadRequest) -> Loop:
@@ -149,7 +153,7 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
         seen = [(at - loop.t0_ns, data) for at, data in exchange.reads]
         parsed = _parse(exchange, seen, loop.t0_ns)
         hidden = hide(seen, secrets)
-        record = parsed.record
+        record = replace(parsed.record, max_tokens=load.max_tokens(exchange.index))
         if hidden is not seen:
             record = as_told(record, _parse(exchange, hidden, loop.t0_ns).record)
         records.append(record)

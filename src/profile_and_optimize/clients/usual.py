@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from profile_and_optimize.clients.http1 import BadFraming, split_head
+from profile_and_optimize.clients.said import complaint
 from profile_and_optimize.clients.sse import Answer, Parsed, Reads, parse_response
 from profile_and_optimize.core.records import RequestRecord
 
@@ -39,13 +40,15 @@ def parse_usual(*, index: int, intended_ns: int, sent_ns: int, done_ns: int, rea
     events, begin = _events(body)
     if not events or events[-1][1] != b"[DONE]":
         return None
-    answer = _answer([data for _, data in events[:-1]], _brought_by(reads, begin, events))
-    if answer is None or answer.error is not None or not answer.chunk_reads:
+    answer = _answer([data for _, data in events[:-1]], _brought_by(reads, begin, events), b"error" not in body)
+    if answer is None or not answer.chunk_reads:
         return None
+    answer.done = True
     record = RequestRecord(
         index=index, intended_ns=intended_ns, sent_ns=sent_ns, done_ns=done_ns, first_byte_ns=reads[0][0],
         chunk_ns=tuple([reads[i][0] for i in answer.chunk_reads]), prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens, status=200, finish_reason=answer.finish_reason,
+        error=answer.unfinished(),
     )  # fmt: skip
     return Parsed.of(record, answer)
 
@@ -80,25 +83,32 @@ def _brought_by(reads: Reads, begin: int, events: list[list[bytes]]) -> list[int
     return found
 
 
-def _answer(events: list[bytes], brought_by: list[int]) -> Answer | None:
-    """What the events say; None when they are not one JSON object each."""
+def _answer(events: list[bytes], brought_by: list[int], plain: bool) -> Answer | None:
+    """What the events say; None when they are not one JSON object each. `plain`: the word "error" is nowhere in them, so
+    that an event with a token in it needs no search for one."""
     try:
         said = orjson.loads(b"[" + b",".join(events) + b"]")
     except orjson.JSONDecodeError:
         return None
     if len(said) != len(events) or not set(map(type, said)) <= {dict}:
         return None
-    answer = Answer()
+    answer, began, chat = Answer(), False, bool(events) and b'"delta"' in events[0]
     for at, event in zip(brought_by, said, strict=False):
-        if event.get("error"):
-            return None
         try:  # a token of a single choice, and nothing else said
             (choice,) = event["choices"]
-            token = choice["finish_reason"] is None and choice["delta"]["content"] and "usage" not in event
+            token = (
+                plain and choice["finish_reason"] is None and choice["index"] == 0 and event.get("usage") is None
+                and (choice["delta"]["content"] if chat else choice["text"])
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError):
             token = False
         if token:
+            began = True
             answer.chunk_reads.append(at)
+        elif complaint(event):
+            return None
         else:
             answer.event(at, event)
+    if began:
+        answer.reasons.setdefault(0, None)
     return answer

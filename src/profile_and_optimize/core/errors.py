@@ -10,6 +10,9 @@ PaoError
 
 from __future__ import annotations
 
+# What arithmetic on odd but well-formed values may end in.
+ODD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
 
 class PaoError(Exception):
     """What went wrong, where, and the next command to type.

@@ -31,7 +31,7 @@ TTFT = Metric(
     1e3,
     "lower",
     "t(first non-empty chunk) - t(sent); open loop: - t(intended)",
-    "the request failed",
+    "the request failed, or its first chunk is not later than its start",
 )
 TPOT = Metric(
     "tpot",
@@ -40,10 +40,16 @@ TPOT = Metric(
     1e3,
     "lower",
     "(t_last - t_first) / (osl - 1), osl from the server's usage",
-    "fewer than 2 output tokens, or the server gave no usage",
+    "fewer than 2 output tokens, no usage that can be believed, or all chunks at one moment",
 )
 ITL = Metric(
-    "itl", "itl_ms", "ms", 1e3, "lower", "gaps between content chunks, pooled over requests", "fewer than 2 chunks"
+    "itl",
+    "itl_ms",
+    "ms",
+    1e3,
+    "lower",
+    "gaps between content chunks that came one after the other, pooled over requests; those of one read have none",
+    "fewer than 2 chunks, or all at one moment",
 )
 E2E = Metric(
     "e2e_latency",
@@ -52,7 +58,7 @@ E2E = Metric(
     1e3,
     "lower",
     "t(done) - t(sent); open loop: - t(intended)",
-    "the request failed",
+    "the request failed, or ended at its start",
 )
 REQ_RATE = Metric(
     "request_throughput",
@@ -70,7 +76,7 @@ OUT_RATE = Metric(
     1.0,
     "higher",
     "output tokens that arrived inside the window / window length; the window is named beside it",
-    "no usage from the server",
+    "no usage that can be believed of one request or more, or no token inside the window",
 )
 
 METRICS: dict[str, Metric] = {m.name: m for m in (TTFT, TPOT, ITL, E2E, REQ_RATE, OUT_RATE)}

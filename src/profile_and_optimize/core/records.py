@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from profile_and_optimize.core.finish import bad_reason
+
 CLOSED = "closed"
 ARRIVALS = (CLOSED, "poisson", "constant", "gamma", "replay")
 
@@ -16,7 +18,8 @@ class RequestRecord:
     `intended_ns` is when the load asked for it, `sent_ns` when its bytes were handed to the socket.
     `chunk_ns` holds the arrival of every chunk with non-empty content, reasoning or tool call; a first
     role-only or empty chunk is in `first_byte_ns` alone. `completion_tokens` and `prompt_tokens` are
-    the server's usage, None where it gave none. A failed request has an `error` and counts in no latency.
+    the server's usage as it stands there, None where it gave none; `max_tokens` is what was asked, None where that is not
+    known. What of them can be believed, `stats.tokens` says. A failed request has an `error` and counts in no latency.
     """
 
     index: int
@@ -30,6 +33,7 @@ class RequestRecord:
     status: int | None = None
     finish_reason: str | None = None
     error: str | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.sent_ns < self.intended_ns or self.done_ns < self.sent_ns:
@@ -40,6 +44,8 @@ class RequestRecord:
             raise ValueError(f"request {self.index}: chunk times go backwards")
         if self.error is None and not self.chunk_ns:
             raise ValueError(f"request {self.index}: no chunk and no error")
+        if self.error is None and (wrong := bad_reason(self.finish_reason)):
+            raise ValueError(f"request {self.index}: no error, but {wrong}")
 
     @property
     def ok(self) -> bool:
@@ -96,6 +102,7 @@ class ClientRun:
     `arrival` is "closed" (a slot sends when its last answer ended; latencies count from `sent_ns`) or the name of an
     open-loop arrival process, where latencies count from `intended_ns` and `request_rate` is what was asked, in
     requests per second. `concurrency` is the number of slots; of an open loop, the most connections it may open.
+    `ignore_eos`: was every answer asked to be of exactly `max_tokens`? None is unknown.
     """
 
     t0_unix_s: float
@@ -106,6 +113,7 @@ class ClientRun:
     t0_monotonic_ns: int | None = None
     arrival: str = CLOSED
     request_rate: float | None = None
+    ignore_eos: bool | None = None
 
     def __post_init__(self) -> None:
         if self.arrival not in ARRIVALS:

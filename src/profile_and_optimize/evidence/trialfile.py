@@ -18,13 +18,16 @@ from typing import Any
 import numpy as np
 
 from profile_and_optimize.core.errors import Corrupted
+from profile_and_optimize.core.finish import bad_reason, not_finished
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.redact import redact, starred
 from profile_and_optimize.stats.columns import MISSING, NUMBERS, SMALL, TEXTS, Records, column
 
-SCHEMA = 2
+SCHEMA = 3
+# What version 2 did not have: what was asked of every request. Its readers stay.
+OLD_SCHEMA, NEW_COLUMNS = 2, frozenset({"max_tokens"})
 _TRIAL = re.compile(r"cells/[^/]+/raw/[bpr]\d{3,}-(?!.*\.raw\.json$)[^/]+\.json")
 _COUNTED = (*NUMBERS, "chunks", "first_chunk_ns")
 # Gaps fit 32 bits unless a stream paused for more than four seconds.
@@ -90,6 +93,7 @@ def encode(trial: TrialFile, secrets: Sequence[str] = ()) -> bytes:
         "concurrency": run.concurrency,
         "arrival": run.arrival,
         "request_rate": run.request_rate,
+        "ignore_eos": run.ignore_eos,
         "prompts_digest": trial.prompts_digest,
         "prompt_ids": list(trial.prompt_ids),
         "machine": dict(trial.machine),
@@ -105,8 +109,11 @@ def encode(trial: TrialFile, secrets: Sequence[str] = ()) -> bytes:
 def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
     """The inverse of `encode`. Raises Corrupted naming the file and what is wrong in it."""
     try:
+        doc = _of_today(doc)
         if doc["schema"] != SCHEMA or doc["kind"] != "trial":
             raise ValueError(f"schema {doc['schema']!r}, kind {doc['kind']!r}")
+        if not (doc["ignore_eos"] is None or isinstance(doc["ignore_eos"], bool)):
+            raise ValueError(f"ignore_eos {doc['ignore_eos']!r} is not true, false or null")
         probe = {
             **doc["probe"],
             "loop_lag_ns": tuple(doc["probe"]["loop_lag_ns"]),
@@ -115,6 +122,7 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
         run = ClientRun(
             doc["t0_unix_s"], doc["concurrency"], _records(doc["columns"], doc["gaps_ns"]), _probe(probe),
             t0_monotonic_ns=doc["t0_monotonic_ns"], arrival=doc["arrival"], request_rate=doc["request_rate"],
+            ignore_eos=doc["ignore_eos"],
         )  # fmt: skip
         key = TrialKey(**{**doc["key"], "stage": Stage(doc["key"]["stage"])})
         return TrialFile(
@@ -123,6 +131,26 @@ def decode(doc: Mapping[str, Any], where: str) -> TrialFile:
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Corrupted(f"not a trial: {_said(e)}", where=where, next="pao verify RUN") from e
+
+
+def _of_today(doc: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A file of version 2 as one of today: what was asked is unknown, and an answer that did not finish well, which counted
+    as completed then, failed."""
+    if doc["schema"] != OLD_SCHEMA:
+        return doc
+    columns = dict(doc["columns"])
+    if NEW_COLUMNS & columns.keys() or "ignore_eos" in doc:
+        raise ValueError(f"schema {OLD_SCHEMA} with columns of schema {SCHEMA}")
+    columns |= {name: [None] * len(columns["index"]) for name in NEW_COLUMNS}
+    said = zip(*(columns[n] for n in ("error", "finish_reason", "completion_tokens", "status")), strict=True)
+    columns["error"] = [_finished(*of) if of[0] is None else of[0] for of in said]
+    return {**doc, "schema": SCHEMA, "ignore_eos": None, "columns": columns}
+
+
+def _finished(_: None, reason: object, tokens: object, status: object) -> str | None:
+    """Why an answer of version 2 failed by the rule of today. Whether [DONE] came was not kept; other clients kept nothing."""
+    given = reason if isinstance(reason, str) else None
+    return bad_reason(given) if status is None else not_finished([given], usage=bool(tokens), done=True)
 
 
 def encode_raw(raw: tuple[RawResponse, ...], secrets: Sequence[str] = ()) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +12,7 @@ from pydantic import Field
 
 from profile_and_optimize.analysis.decide import decision_json, ratio_words
 from profile_and_optimize.campaign import conduct
+from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import BrokeMidway
 from profile_and_optimize.core.opens import MODEL, OUT, URL
@@ -20,13 +23,17 @@ from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.ops.acts import LONGEST_S, Act, Acts, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.bench_text import most_first
 from profile_and_optimize.ops.campaigns import create, evidence_and_decision, opened, source_text
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers, make_world
 from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
 from profile_and_optimize.report.pages.source import Options
+from profile_and_optimize.stats.summary import TrialSummary
 from profile_and_optimize.workloads.suites import points_of_suite
+
+MOST_REASONS = 4
 
 
 class AbRequest(Request):
@@ -99,16 +106,39 @@ def outcome(path: Path) -> Result:
         if lost
         else None
     )
-    return Result(data, text_of(effect, d.aa, path, " and ".join(ev.plan.primary)), ev.damaged, refusal)
+    failed = failed_lines(ev.trials, {"A": ("a", "a-again"), "B": ("b",)})
+    data["failed_requests"] = failed
+    return Result(data, text_of(effect, d.aa, path, " and ".join(ev.plan.primary), failed), ev.damaged, refusal)
 
 
-def text_of(effect: Effect, aa: Effect | None, path: Path, endpoint: str) -> str:
+def failed_lines(trials: Sequence[Judged], sides: Mapping[str, Sequence[str]]) -> list[str]:
+    """Per side: failed of asked requests over all its trials, those that did not count too, and the reasons."""
+    lines = []
+    for side, arms in sides.items():
+        mine = [t.summary for t in trials if t.key.arm in arms]
+        reasons: Counter[str] = Counter()
+        for s in mine:
+            reasons.update(dict(s.errors))
+        why = "; ".join(f"{n} x {error}" for error, n in most_first(reasons.items())[:MOST_REASONS])
+        count = f"{sum(s.failed for s in mine)} of {sum(s.asked for s in mine)} requests failed"
+        unknown = sum(n for s in mine for _, n in s.unknown_why)
+        tokens = f"; output tokens unknown of {unknown} answers: {_why_unknown(mine)}" if unknown else ""
+        lines.append(f"{side}: {count}" + (f" ({why})" if why else "") + tokens)
+    return lines
+
+
+def _why_unknown(summaries: Sequence[TrialSummary]) -> str:
+    return "; ".join(dict.fromkeys(words for s in summaries for words, _ in s.unknown_why))
+
+
+def text_of(effect: Effect, aa: Effect | None, path: Path, endpoint: str, failed: Sequence[str] = ()) -> str:
     twin = ratio_words(aa) if aa else "not run"
     return "\n".join([
         f"B is {effect.call.value} than A" if effect.call.value in ("BETTER", "WORSE") else f"B against A: {effect.call.value}",
         f"  {endpoint}: {ratio_words(effect)}, {effect.blocks} blocks, one-sided error {effect.error:.2%}",
         f"  {effect.reason}",
         f"  A against itself: {twin}",
+        *(f"  {line}" for line in failed),
         "  DRAFT: we did not start these servers, so how much a restart changes them is unknown",
         f"page      {path / 'report.html'}",
         f"check it  pao verify {path}",

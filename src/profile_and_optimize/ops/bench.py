@@ -31,7 +31,7 @@ from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw
 from profile_and_optimize.ops.acts import LONGEST_S, Act, Acts, answer_s, closed_loop_s, long_if
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
-from profile_and_optimize.ops.bench_text import server_words, text_of
+from profile_and_optimize.ops.bench_text import length_warnings, server_words, text_of
 from profile_and_optimize.ops.loads import (
     DURATION_S,
     LEAST_REQUESTS,
@@ -157,7 +157,12 @@ def bench(req: BenchRequest, w: Workload, say: Say) -> Result:
     text = text_of(data, summary, honesty, from_send)
     uncalibrated = known is None and client.name != OURS
     then = calibrate_command(client.name, load.slots) if uncalibrated else _quieter(honesty)
-    return Result(data, text, _warnings(summary, honesty), _refusal(summary, honesty, url, then))
+    return Result(
+        data,
+        text,
+        (*_warnings(summary, honesty), *length_warnings(summary, found)),
+        _refusal(summary, honesty, url, then),
+    )
 
 
 def _summary(run: ClientRun, count: int, *, from_intended: bool) -> TrialSummary:
@@ -298,7 +303,9 @@ def _quieter(honesty: Honesty) -> str:
 def _refusal(summary: TrialSummary, honesty: Honesty, url: str, then: str) -> PaoError | None:
     """`then` is the command or advice for a run whose client cannot be relied upon."""
     if summary.state is TrialState.FAILED:
-        why = summary.errors[0][0] if summary.errors else "no answer"
+        if summary.completed:
+            return BrokeMidway(summary.reason, where=url, next="pao bench again with --out, and look at records.json")
+        why = max(summary.errors, key=lambda e: e[1])[0] if summary.errors else "no answer"
         return BrokeMidway(f"no request completed: {why}", where=url, next="check --model, --api and the server's log")
     if honesty.validity is Validity.INVALID:
         return GateRefused(f"the client's run is not valid: {'; '.join(honesty.reasons)}", where=url, next=then)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from profile_and_optimize.core.metrics import DISTRIBUTIONS, Metric
+from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.stats.honesty import Honesty
 from profile_and_optimize.stats.open_load import OpenLoad
-from profile_and_optimize.stats.summary import Dist, TrialSummary
+from profile_and_optimize.stats.summary import OUTPUT, PROMPT, Dist, TrialSummary
 
 FROM_SEND = ("ttft", "e2e_latency")  # what differs when an open loop is looked at as a closed one would
 
@@ -24,12 +26,42 @@ def text_of(data: dict[str, Any], summary: TrialSummary, honesty: Honesty, from_
     rates = f"{num(summary.request_throughput)} req/s, {num(summary.output_throughput)} tok/s"
     lines += [
         f"requests        {summary.completed} completed, {summary.failed} failed of {summary.asked}",
+        *(f"failed          {n} x {error}" for error, n in most_first(summary.errors)),
         f"throughput      {rates} ({summary.window} window)",
         f"lengths         isl asked {_asked(data, 'isl')} observed {isl}; osl asked {_asked(data, 'osl')} observed {osl}",
+        *unknown_lines(summary),
         *(_open_lines(honesty.open_load, data) if honesty.open_load else ()),
         f"client          {honesty.validity.value}" + (f": {'; '.join(honesty.reasons)}" if honesty.reasons else ""),
     ]
     return "\n".join(lines)
+
+
+def most_first(errors: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    return sorted(errors, key=lambda e: (-e[1], e[0]))
+
+
+def unknown_lines(summary: TrialSummary) -> list[str]:
+    """A mean over those with a value says how many have none; nothing where all have one, or where there is no mean."""
+    places = [("prompt tokens", PROMPT, summary.completed), ("output tokens", OUTPUT, summary.completed)]
+    places += [(m.printed, m.name, summary.kept) for m in DISTRIBUTIONS]
+    found = [(name, summary.unknown.get(key, 0), of) for name, key, of in places]
+    told = ", ".join(f"{name} of {n} of {of}" for name, n, of in found if n)
+    lines = [f"unknown         {told} answers; means are over the others"] if told else []
+    return lines + [f"tokens unknown  {n} x {why}" for why, n in most_first(summary.unknown_why)]
+
+
+def length_warnings(summary: TrialSummary, run: ClientRun) -> tuple[str, ...]:
+    """Output lengths that are not what was asked, or that nobody knows."""
+    found = []
+    if summary.unknown_why:
+        n = sum(n for _, n in summary.unknown_why)
+        why = "; ".join(words for words, _ in most_first(summary.unknown_why))
+        rest = "output tok/s is unknown, and so is TPOT of these"
+        found.append(f"output tokens unknown of {n} of {summary.completed} answers ({why}): {rest}")
+    if run.ignore_eos and summary.short:
+        said = f"{summary.short} of {summary.completed} answers have fewer output tokens than asked"
+        found.append(f"{said} (mean {num(summary.osl_observed, '.1f')}): the server did not follow ignore_eos")
+    return tuple(found)
 
 
 def _row(name: str, m: Metric, d: Dist | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,6 +105,7 @@ def _said(old: RequestRecord, kept: RawResponse) -> bool:
 
 
 def _parsed(old: RequestRecord, kept: RawResponse) -> RequestRecord:
-    return parse(
+    found = parse(
         index=old.index, intended_ns=old.intended_ns, sent_ns=old.sent_ns, done_ns=old.done_ns, reads=kept.reads
     ).record
+    return replace(found, max_tokens=old.max_tokens)  # what was asked does not stand in the answer

@@ -8,15 +8,17 @@ from typing import Any, overload
 
 import numpy as np
 
+from profile_and_optimize.core.finish import bad_reason
 from profile_and_optimize.core.records import RequestRecord
 from profile_and_optimize.stats.steady import Steady, find_steady
+from profile_and_optimize.stats.tokens import MISSING as MISSING  # stands for None in a column of integers
+from profile_and_optimize.stats.tokens import Counts, token_counts
 
 NS = 1e-9
-MISSING = int(np.iinfo(np.int64).min)  # stands for None in a column of integers
 LONGEST_NS = 2**53  # 104 days; beyond it sums of nanoseconds would no longer be exact
 SMALL = np.dtype("<u4")
 TIMES = ("intended_ns", "sent_ns", "done_ns")
-NUMBERS = ("index", *TIMES, "first_byte_ns", "prompt_tokens", "completion_tokens", "status")
+NUMBERS = ("index", *TIMES, "first_byte_ns", "prompt_tokens", "completion_tokens", "status", "max_tokens")
 TEXTS = ("finish_reason", "error")
 
 
@@ -44,7 +46,8 @@ class Records(Sequence[RequestRecord]):
     ) -> None:  # fmt: skip
         self.numbers = numbers
         self.intended_ns, self.sent_ns, self.done_ns = (numbers[n] for n in TIMES)
-        self.first_byte_ns, self.prompt_tokens, self.completion_tokens, self.status = (numbers[n] for n in NUMBERS[4:])
+        self.first_byte_ns, self.prompt_tokens, self.completion_tokens = (numbers[n] for n in NUMBERS[4:7])
+        self.status, self.max_tokens = (numbers[n] for n in NUMBERS[7:])
         self.finish_reason, self.error = (texts[n] for n in TEXTS)
         self.chunks, self.first_ns, self.gaps_ns = chunks, first_ns, gaps_ns
         self.ok = np.array([e is None for e in self.error], dtype=bool)
@@ -65,6 +68,9 @@ class Records(Sequence[RequestRecord]):
         self._refuse((self.chunks < 0) | (has == (self.first_ns == MISSING)), "chunks and first chunk do not agree")
         self._refuse(has & _far(self.first_ns), "first chunk beyond 104 days")
         self._refuse(self.ok & ~has, "no chunk and no error")
+        bad = {reason for reason in set(self.finish_reason) if bad_reason(reason)}
+        if bad:
+            self._refuse(self.ok & np.array([r in bad for r in self.finish_reason]), "no error and a bad finish reason")
         gaps = self.gaps_ns
         if len(gaps) != int(self.chunks.sum()) - int(has.sum()):
             raise ValueError(f"{len(gaps)} gaps do not fit the numbers of chunks")
@@ -104,11 +110,20 @@ class Records(Sequence[RequestRecord]):
         return np.lexsort((self.numbers["index"], self.intended_ns))
 
     @cached_property
+    def counts(self) -> Counts:
+        """Tokens in and out as far as they can be believed."""
+        return token_counts(
+            ok=self.ok, usage=self.completion_tokens, prompt=self.prompt_tokens, chunks=self.chunks, asked=self.max_tokens,
+            by_us=self.status != MISSING, finish=self.finish_reason,
+        )  # fmt: skip
+
+    @cached_property
     def tpots(self) -> np.ndarray:
-        """(t_last - t_first) / (osl - 1) of every good request in seconds; NaN where it has none (below two tokens or
-        chunks, no usage) or the request failed."""
-        has = self.ok & (self.completion_tokens >= 2) & (self.chunks >= 2)
-        return np.where(has, self.span_ns * NS / np.where(has, self.completion_tokens - 1, 1), np.nan)
+        """(t_last - t_first) / (osl - 1) of every good request in seconds; NaN where it has none (below two tokens, no
+        believable count, all chunks at one moment) or the request failed."""
+        tokens = self.counts.output
+        has = (tokens >= 2) & (self.span_ns > 0)
+        return np.where(has, self.span_ns * NS / np.where(has, tokens - 1, 1), np.nan)
 
     @cached_property
     def steady(self) -> Steady:

@@ -70,5 +70,5 @@ def as_told(run: ClientRun, summary: TrialSummary) -> TrialSummary:
         return summary
     return replace(
         summary, dists={**summary.dists, "itl": None}, tokens_per_chunk=None, window=WHOLE, window_s=summary.wall_s,
-        output_throughput=summary.whole_output_throughput,
+        output_throughput=summary.whole_output_throughput, unknown={**summary.unknown, "itl": 0},
     )  # fmt: skip

@@ -69,6 +69,15 @@ class Honesty:
         }
 
 
+def unknown_honesty(reason: str, scheduler: str) -> Honesty:
+    """Of a run that cannot be judged: invalid."""
+    return Honesty(
+        validity=Validity.INVALID, reasons=(reason,), loop_lag_p50_s=None, loop_lag_p99_s=None, send_lag_p99_s=None,
+        delivered_of_requested=None, coalesced_share=None, run_queue_share=None, little_residual=None, client_cpu_share=None,
+        cpu_us_per_token=None, server_tpot_ratio=None, scheduler=scheduler,
+    )  # fmt: skip
+
+
 def assess(
     run: ClientRun, *, requests_asked: int, server_tpot_mean_s: float | None = None, known_lost: float | None = None
 ) -> Honesty:
@@ -177,6 +186,6 @@ def _little(run: ClientRun, rows: Records) -> float | None:
 
 
 def _cpu_per_token(run: ClientRun, rows: Records) -> float | None:
-    told = rows.completion_tokens[rows.completion_tokens != MISSING]
+    told = rows.counts.output[rows.counts.output != MISSING]
     tokens, cpu, parse = int(told.sum()), run.probe.cpu_s, run.probe.parse_cpu_s
     return None if cpu is None or parse is None or not tokens else (cpu + parse) / tokens * 1e6

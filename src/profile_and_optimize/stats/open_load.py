@@ -68,7 +68,7 @@ class OpenLoad:
 
     @property
     def delivered_of_requested(self) -> float | None:
-        if self.intended_rate is None or self.delivered_rate is None:
+        if not self.intended_rate or self.delivered_rate is None:
             return None
         return self.delivered_rate / self.intended_rate
 
@@ -136,7 +136,8 @@ def _saturated(levels: Sequence[float], span: float, rate: float, growth: float)
 def _growth(latency: np.ndarray) -> float:
     """Median latency of the last eighth of the requests over that of their second quarter."""
     quarter = len(latency) // 4
-    return float(np.median(latency[-(quarter // 2) :]) / np.median(latency[quarter : 2 * quarter]))
+    before = float(np.median(latency[quarter : 2 * quarter]))
+    return float(np.median(latency[-(quarter // 2) :])) / before if before > 0 else 1.0
 
 
 def _level(begin: np.ndarray, end: np.ndarray, a: float, b: float) -> float:

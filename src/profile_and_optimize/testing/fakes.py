@@ -117,7 +117,14 @@ class FakeClient:
         )  # fmt: skip
         raw = tuple(RawResponse(r.index, ((r.sent_ns, b"HTTP/1.1 500\r\n\r\n"),)) for r in records if not r.ok)
         return ClientRun(
-            0.0, load.concurrency, records, probe, raw, arrival=load.arrival, request_rate=load.request_rate
+            0.0,
+            load.concurrency,
+            records,
+            probe,
+            raw,
+            arrival=load.arrival,
+            request_rate=load.request_rate,
+            ignore_eos=load.ignore_eos,
         )
 
 
@@ -149,9 +156,9 @@ def _record(load: LoadRequest, i: int, sent: int, tpot_ms: float, error_every: i
     osl = load.osls[i] if load.osls else load.osl
     times = tuple(sent + step * (5 + k) for k in range(osl))
     if error_every and (i + 1) % error_every == 0:
-        return RequestRecord(i, sent, sent, times[-1], error="HTTP 500: asked to fail", status=500)
+        return RequestRecord(i, sent, sent, times[-1], error="HTTP 500: asked to fail", status=500, max_tokens=osl)
     words = len(load.prompts[i].split()) + 4
-    return RequestRecord(i, sent, sent, times[-1], times[0], times, words, osl, 200, "length")
+    return RequestRecord(i, sent, sent, times[-1], times[0], times, words, osl, 200, "length", max_tokens=osl)
 
 
 @dataclass

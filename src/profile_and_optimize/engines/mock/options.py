@@ -27,6 +27,8 @@ class Options:
     role_chunk: str = "none"
     error_every: int = 0
     cut_every: int = 0
+    abort_every: int = 0
+    one_packet: bool = False
     noise: float = 0.0
     seed: int = 0
     stall_at: float = 0.0
@@ -46,8 +48,8 @@ class Options:
             raise ValueError("osl and tokens_per_chunk must be at least 1")
         if min(self.ttft_ms, self.itl_ms, self.noise, self.stall_at, self.stall_for) < 0:
             raise ValueError("times and noise may not be negative")
-        if min(self.error_every, self.cut_every, self.slots) < 0 or not 0 <= self.port < 65536:
-            raise ValueError("error_every, cut_every, slots and port may not be negative")
+        if min(self.error_every, self.cut_every, self.abort_every, self.slots) < 0 or not 0 <= self.port < 65536:
+            raise ValueError("error_every, cut_every, abort_every, slots and port may not be negative")
 
 
 HELP = {
@@ -59,6 +61,8 @@ HELP = {
     "role_chunk": "first: an empty role chunk right before the first token; zero: one at once, at t=0",
     "error_every": "every Nth request is answered HTTP 500",
     "cut_every": "every Nth stream is closed half way",
+    "abort_every": "every Nth answer ends half way with finish reason abort, its usage and [DONE], as a dying engine's does",
+    "one_packet": "every answer comes whole, in one packet, at the time of its last token",
     "noise": "sd of a log-normal factor per request on ttft and itl",
     "seed": "of the garbage and the noise; 0 draws new noise at every start",
     "stall_at": "seconds after the first request at which the engine freezes once: nothing is sent, nothing begun",

@@ -128,7 +128,10 @@ def make_plan(ask: Ask, options: Options, factor: float, rng: random.Random) -> 
     ends = _chunk_ends(len(ask.words), options.tokens_per_chunk)
     frames = _garbage(ends, rng) if options.garbage else _frames(ask, ends, options)
     at_once = options.role_chunk == "zero" and not options.garbage
-    return Plan(frames, _offsets(ends, ttft, itl, at_once), _tokens(ends, at_once))
+    whole = Plan(frames, _offsets(ends, ttft, itl, at_once), _tokens(ends, at_once))
+    if options.one_packet:
+        return Plan((b"".join(frames),), whole.offsets_ns[-1:], (len(ask.words),))
+    return whole
 
 
 # The caches below keep the cost of a request small and even: 256 may come in the same millisecond.

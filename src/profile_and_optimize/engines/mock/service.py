@@ -8,6 +8,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from time import perf_counter_ns
 from typing import Protocol
@@ -133,6 +134,8 @@ class Service:
         if _every(self._options.error_every, nth):
             raise Refused(500, f"fault injected: request {nth} fails")
         ask = read_ask(request.body, chat=COMPLETIONS[request.path], options=self._options, answers=self._answers)
+        if _every(self._options.abort_every, nth):
+            ask = replace(ask, words=ask.words[: len(ask.words) // 2] or ask.words, finish="abort")
         plan = make_plan(ask, self._options, self._factor(nth), self._rng)
         sent = Sent(_index(request.headers, nth - 1), now, now, ask.prompt_tokens, tag=ask.tag)
         cut_at = len(plan.frames) // 2 if _every(self._options.cut_every, nth) and ask.stream else None

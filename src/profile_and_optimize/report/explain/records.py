@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.metrics import E2E, ITL, OUT_RATE, REQ_RATE, TPOT, TTFT, Metric
@@ -81,8 +82,9 @@ def _itl(t: Judged, r: RequestRecord) -> Iterator[str]:
     if not t.file.run.probe.chunks_known:
         yield "itl = unknown: the client told only the ends of every stream"
     elif len(r.chunk_ns) > 1:
-        head = f"{r.chunk_ns[1]} - {r.chunk_ns[0]} ns = {_value(t, r, ITL)}"
-        yield f"itl: {len(r.chunk_ns) - 1} gaps, the first one = second chunk - first chunk = {head}"
+        apart = [(a, b) for a, b in pairwise(r.chunk_ns) if b > a]
+        head = f"{apart[0][1]} - {apart[0][0]} ns = {_value(t, r, ITL)}" if apart else f"unknown: {ITL.undefined}"
+        yield f"itl: {len(apart)} gaps, the first one = a chunk - the one before it = {head}"
     else:
         yield f"itl = unknown: {ITL.undefined}"
 
@@ -98,8 +100,9 @@ def _requests(t: Judged, r: RequestRecord) -> Iterator[str]:
 
 def _tokens(t: Judged, r: RequestRecord) -> Iterator[str]:
     at = window(t)
-    if r.completion_tokens is None:
-        yield f"its output tokens are unknown: {OUT_RATE.undefined}"
+    counts = Records.of([r]).counts
+    if counts.unknown:
+        yield f"its output tokens are unknown: {counts.why[0][0]}"
     elif at is None:
         yield f"{r.completion_tokens} output tokens, all of them in the whole run"
     else:
