@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from profile_and_optimize.core import code_flags, code_names
@@ -39,6 +39,11 @@ class CodeSetting:
     name: str
     value: str
     why: str
+
+    @property
+    def shown(self) -> str:
+        """As `words`, each on one line whatever its value holds."""
+        return " ".join(self.words.split())
 
     @property
     def words(self) -> str:
@@ -82,8 +87,8 @@ def plain_name(name: str) -> str:
 def code_settings(of: Arm | Plan) -> tuple[CodeSetting, ...]:
     """Every setting of an arm, or of all arms of a plan and of what they share, that brings code."""
     if isinstance(of, Arm):
-        return settings_that_bring_code(of.flags, of.env, of.id)
-    shared = settings_that_bring_code(of.common_flags, of.common_env, EVERY_ARM)
+        return bring_code(of.flags, of.env, of.id)
+    shared = bring_code(of.common_flags, of.common_env, EVERY_ARM)
     return (*shared, *(s for arm in of.all_arms for s in code_settings(arm)))
 
 
@@ -101,14 +106,27 @@ def refuse_code(settings: Sequence[CodeSetting], allowed: Allowance, next_step: 
     )
 
 
-def recorded(settings: Sequence[CodeSetting], allowed: Allowance) -> tuple[tuple[str, str], ...]:
-    """(name, who allowed it) of the settings there are, as a plan keeps it."""
-    return tuple((name, allowed.by) for name in dict.fromkeys(s.name for s in settings))
+def admitted(plan: Plan, allowed: Allowance) -> Plan:
+    """The plan with who allowed which of its settings. Raises WrongUse for one that nobody did."""
+    found = code_settings(plan)
+    refuse_code(found, allowed)
+    return replace(plan, code_allowed=tuple((name, allowed.by) for name in dict.fromkeys(s.name for s in found)))
 
 
-def settings_that_bring_code(
-    flags: Sequence[str], env: Iterable[tuple[str, str]], where: str
-) -> tuple[CodeSetting, ...]:
+def refuse_start(plan: Plan, allowed: Allowance) -> None:
+    """Before anything of a plan is started: what brings code is allowed now, and was when the plan was made. The plan's own
+    word allows nothing, for it is a file. Raises WrongUse."""
+    found = code_settings(plan)
+    refuse_code(found, allowed)
+    strange = [s.name for s in found if plain_name(s.name) not in {plain_name(n) for n, _ in plan.code_allowed}]
+    if strange:
+        raise WrongUse(
+            f"{strange[0]} brings code, and the plan does not say who allowed it", where="draft.json",
+            next=f"begin a new campaign with {ALLOW_FLAG} {','.join(dict.fromkeys(strange))}",
+        )  # fmt: skip
+
+
+def bring_code(flags: Sequence[str], env: Iterable[tuple[str, str]], where: str) -> tuple[CodeSetting, ...]:
     """In the order given; a name that is given twice is told once, with its first value that brings code."""
     found = [CodeSetting(where, f"--{n}", v, why) for n, v, why in _flags(flags)]
     found += [CodeSetting(where, n, v, why) for n, v in env if (why := why_name(n, v))]

@@ -35,6 +35,7 @@ class PolicyFile(BaseModel):
     python: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     models: tuple[str, ...] | None = None
+    allow_code: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = LOOPBACK
     budget_minutes: float = Field(default=240.0, gt=0, le=1e6)
     call_minutes: float = Field(default=1440.0, gt=0, le=1e6)

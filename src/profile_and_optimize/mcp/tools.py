@@ -29,9 +29,10 @@ from profile_and_optimize.mcp.consent import PLANS, QUESTION, RESOLVED, agreed, 
 from profile_and_optimize.mcp.job import module_of
 from profile_and_optimize.mcp.policy import Decision, Policy
 from profile_and_optimize.mcp.running import run_job
-from profile_and_optimize.ops.base import Acknowledged, Op, Request, parse_request
+from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Request, parse_request
 
 ACK = "i_understand_this_submits_jobs"
+REMOTE_CODE = "trust_remote_code"
 MOST_LINE = 500
 
 
@@ -108,7 +109,7 @@ class OpTool(Tool):
         try:
             asked = {
                 "verb": self._op.verb, "module": office.modules[self._op.verb], "workspace": str(office.policy.workspace),
-                "values": _values(self._op, request),
+                "values": _values(self._op, request, office.policy),
             }  # fmt: skip
             found, text = await run_job(asked, _reporter(context), office.policy.file.call_minutes * 60)
             return await anyio.to_thread.run_sync(answer, found, text)
@@ -146,6 +147,11 @@ def admit(policy: Policy, op: Op, arguments: Mapping[str, Any]) -> Admitted:
     _decided(policy, op)
     refuse_hostile(arguments)
     request = parse_request(op, dict(arguments))
+    if getattr(request, REMOTE_CODE, False) and REMOTE_CODE not in policy.file.allow_code:
+        raise GateRefused(
+            "Python that a model's folder brings runs only where the owner's policy says so", where=REMOTE_CODE,
+            next=f"the owner can add allow_code: [{REMOTE_CODE}] to {policy_words(policy)}",
+        )  # fmt: skip
     check_request(policy, op, request)
     shows_only = (isinstance(request, Acknowledged) or request.submits) and getattr(request, "dry_run", False)
     asks = _decided(policy, op, submits=request.submits) == "ask" and not shows_only
@@ -162,9 +168,12 @@ def _decided(policy: Policy, op: Op, *, submits: bool = False) -> Decision:
     return found
 
 
-def _values(op: Op, request: Request) -> dict[str, Any]:
-    """What the op gets. That this submits jobs was understood by whoever was asked, or by who wrote the policy."""
+def _values(op: Op, request: Request, policy: Policy) -> dict[str, Any]:
+    """What the op gets. That this submits jobs was understood by whoever was asked, or by who wrote the policy; what may bring
+    code the policy alone says."""
     given = request.model_dump(mode="json", exclude_unset=True)
+    if issubclass(op.request, AllowsCode):
+        given |= {"allow_code": ",".join(policy.file.allow_code), "allowed_by": "the owner's policy"}
     return given | ({ACK: True} if ACK in op.request.model_fields else {})
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import Field
 
 from profile_and_optimize.evidence.folder import workspace
-from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.base import AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, source_text
 from profile_and_optimize.ops.config import load_config, plan_of
 
 
-class CampaignInitRequest(Request):
+class CampaignInitRequest(AllowsCode):
     config: str = Field(description="a campaign file; docs/campaign.md lists its keys")
     campaigns_dir: str | None = Field(default=None, description="where runs live; default ./campaigns")
 
@@ -22,7 +22,11 @@ def run(req: CampaignInitRequest, say: Say) -> Result:
     path = Path(req.config)
     plan = plan_of(load_config(path), at=time.time(), say=say)
     made = create(
-        plan, workspace(req.campaigns_dir), source_text(plan, f"campaign_init --config {path.name}"), path.read_bytes()
+        plan,
+        workspace(req.campaigns_dir),
+        source_text(plan, f"campaign_init --config {path.name}"),
+        path.read_bytes(),
+        allowed=req.allowance,
     )
     cells = [a.id for a in plan.arms]
     text = f"{made}\n{len(cells)} cells: {', '.join(cells)}\nnext: pao campaign_run {made} --dry-run"

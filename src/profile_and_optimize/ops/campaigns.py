@@ -17,6 +17,7 @@ from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence, r
 from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.code_settings import NOTHING, Allowance, admitted
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.plan import Plan
@@ -42,9 +43,16 @@ class CampaignRequest(Request):
 
 
 def create(
-    plan: Plan, space: Path, source: str, config: bytes | None = None, clock: Callable[[], float] = time.time
+    plan: Plan,
+    space: Path,
+    source: str,
+    config: bytes | None = None,
+    clock: Callable[[], float] = time.time,
+    allowed: Allowance = NOTHING,
 ) -> Path:
-    """A new run folder with its draft, or none at all when anything is wrong with it. Raises WrongUse when it exists."""
+    """A new run folder with its draft, or none at all when anything is wrong with it: it brings code that nobody allowed, or
+    holds a credential. Raises WrongUse when it exists."""
+    plan = admitted(plan, allowed)
     _refuse_credentials(plan, source, (config or b"").decode(errors="replace"))
     path = space / new_run_id(plan.slug, clock())
     if path.exists():
