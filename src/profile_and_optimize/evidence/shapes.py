@@ -15,7 +15,7 @@ from profile_and_optimize.core.secret_names import Says, says
 # A quote, which may be escaped itself where one JSON text stands in another.
 _Q = r"\\*[\"'`]?"
 # What a credential is made of: it ends at white space and punctuation. JSON may write a slash as \/.
-_V = r"(?:\\/|[^\s\"'`\\,;&<>])"
+_V = r"(?:\\+/|[^\s\"'`\\,;&<>])"
 # A value; a bare number ends where JSON goes on. Looked at ahead, so that a name within a value is met as well.
 _VALUE = rf"(?=(?P<value>\d{{7,}}(?=[\s,}}\]])|{_V}{{4,}}))"
 _END = r"(?:\r?\n|\\+r\\+n|\\+n)"
@@ -27,7 +27,7 @@ _SHAPES = tuple(re.compile(pattern) for pattern in (
     rf"|(?:[A-Za-z0-9+/=:,. -]|{_END}){{0,20000}})",
     rf"(?i)\b((?:proxy-)?authorization{_Q}\s*[:=]\s*(?:\[\s*)?{_Q}(?:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)?\s*)"
     rf"{_V}+(?:[ ,]+[A-Za-z-]+=[^\s\"'\\]+)*",
-    r"(?i)\b(bearer(?:\s+|%20|\+))(?:\\/|[a-z0-9._~+/=-]){8,}",
+    r"(?i)\b(bearer(?:\s+|%20|\+))(?:\\+/|[a-z0-9._~+/=-]){8,}",
     rf"(?i)\b((?:set-)?cookie2?{_Q}\s*:\s*(?:\[\s*)?{_Q})[^\s\"'\\=;]+=[^\r\n\"'\\]+",
     r"\b(hf_|api_org_|gh[opsur]_|github_pat_|gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent|imt)-|nvapi-|gsk_|xox[a-z]-|xapp-|npm_|pypi-|dckr_[a-z]{3}_|r8_"
     r"|shp(?:at|ca|pa|ss)_|(?:sk|rk|pk)_(?:live|test)_|whsec_|lin_api_|dop_v1_|doo_v1_|figd_|PMAK-|tskey-|hvs\.|hvb\.|GOCSPX-|ya29\.|ATATT|ATCTT"
@@ -38,16 +38,16 @@ _SHAPES = tuple(re.compile(pattern) for pattern in (
     r"\b(SG\.)[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
     r"\b(eyJ)[A-Za-z0-9_-]{6,}(?:\.|%2[eE])[A-Za-z0-9_-]{6,}(?:(?:\.|%2[eE])[A-Za-z0-9_-]*){0,3}",
     # Addresses that are a credential as a whole, or carry one in front of the host or in their query.
-    r"(?i)(\bhooks\.slack(?:-gov)?\.com\\?/(?:services|workflows|triggers)\\?/)(?:\\/|[\w/-])+",
-    r"(?i)(\bdiscord(?:app)?\.com\\?/api(?:\\?/v\d+)?\\?/webhooks\\?/)(?:\\/|[\w/-])+",
-    r"(?i)(\b(?:webhook\.office\.com|logic\.azure\.com(?::\d{1,5})?|powerplatform\.com)\\?/)(?:\\/|[^\s\"'\\<>])+",
-    r"(?i)(\b(?:hooks\.zapier\.com\\?/hooks\\?/catch|maker\.ifttt\.com\\?/trigger|api\.telegram\.org)\\?/)(?:\\/|[^\s\"'\\<>])+",
-    r"(?i)(/(?:web)?hooks?\\?/)(?=[\w/\\-]{0,64}\d)(?:\\/|[\w/-]){16,}",
+    r"(?i)(\bhooks\.slack(?:-gov)?\.com\\*/(?:services|workflows|triggers)\\*/)(?:\\+/|[\w/-])+",
+    r"(?i)(\bdiscord(?:app)?\.com\\*/api(?:\\*/v\d+)?\\*/webhooks\\*/)(?:\\+/|[\w/-])+",
+    r"(?i)(\b(?:webhook\.office\.com|logic\.azure\.com(?::\d{1,5})?|powerplatform\.com)\\*/)(?:\\+/|[^\s\"'\\<>])+",
+    r"(?i)(\b(?:hooks\.zapier\.com\\*/hooks\\*/catch|maker\.ifttt\.com\\*/trigger|api\.telegram\.org)\\*/)(?:\\+/|[^\s\"'\\<>])+",
+    r"(?i)(/(?:web)?hooks?\\*/)(?=[\w/\\-]{0,64}\d)(?:\\+/|[\w/-]){16,}",
     r"(?<=://)([^/@\s:\"'<>]{0,256}:)(?!\d+/)[^\s@\"'<>]{1,256}(?=@)",
-    r"(?<=:\\/\\/)([^/@\s:\"'<>]{0,256}:)(?!\d+\\?/)[^\s@\"'<>]{1,256}(?=@)",
+    r"(?<=:\\/\\/)([^/@\s:\"'<>]{0,256}:)(?!\d+\\*/)[^\s@\"'<>]{1,256}(?=@)",
     r"(?<=://)()[^/@\s:]{6,256}(?=@)",
     r"(?i)([?&;#]|\\u0026|&amp;)(?:sig|signature|key|code|token|access_token|api_?key|pwd|pass|auth|x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential))"
-    r"(?:=|%3d)(?:\\/|[^\s\"'\\&<>;]){6,}",
+    r"(?:=|%3d)(?:\\+/|[^\s\"'\\&<>;]){6,}",
     r"(?i)(\bcurl\b[^\n]{0,300}?\s(?:-u|--user|--proxy-user)[\s=]+[\"']?)[^\s:\"']+:[^\s\"']+",
 ))  # fmt: skip
 # A name and its value: NAME=v, "name": "v", name: v, NAME%3Dv, --name v and ["--name", "v"].
