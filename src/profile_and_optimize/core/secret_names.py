@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 
 from profile_and_optimize.core.names import word_set
@@ -36,6 +37,10 @@ _LAST = {
         "query value cell "
         "session routing idempotency translation"),
 }  # fmt: skip
+# Words that end like one and are none.
+_NO_PASS = word_set(
+    "pass compass bypass trespass surpass encompass overpass underpass impasse bandpass lowpass highpass multipass"
+)
 # What may follow such a word without making the name another one: API_KEY_ID, AUTH_HEADER, TOKEN_VALUE.
 _TAIL = word_set(
     "value values header headers string str text env var data b64 base id current old new prod dev test live"
@@ -56,6 +61,7 @@ def words_of(name: str) -> list[str]:
     return [w.lower() for w in _WORD.findall(name)]
 
 
+@lru_cache(maxsize=4096)
 def says(name: str) -> Says:
     """SURELY for a name with a word that is used for nothing else; MAYBE where its value has to look like one, too."""
     words = [w for w in words_of(name) if not w.isdigit()]
@@ -63,6 +69,8 @@ def says(name: str) -> Says:
         return Says.SURELY
     while len(words) > 1 and words[-1] in _TAIL and not (words[-2] == "token" and words[-1] in _NOT_TOKEN_TAIL):
         words = words[:-1]
+    if words and words[-1].endswith("pass") and words[-1] not in _NO_PASS:
+        words[-1] = "pass"
     if not words or words[-1] not in _LAST:
         return Says.NOTHING
     last, before = words[-1], words[-2:-1]
@@ -82,4 +90,8 @@ def _sure_pair(words: list[str]) -> bool:
 
 _BEFORE_KEY = word_set("api access account private auth secret signing encryption master shared storage subscription")
 _BEFORE_TOKEN = word_set("auth access refresh bearer session api id secret hf github gitlab slack bot")
-_PAIRS = frozenset((first, "key") for first in _BEFORE_KEY) | frozenset((first, "token") for first in _BEFORE_TOKEN)
+_PAIRS = (
+    frozenset((first, "key") for first in _BEFORE_KEY)
+    | frozenset((first, "token") for first in _BEFORE_TOKEN)
+    | {("pass", "word")}
+)
