@@ -52,10 +52,13 @@ def test_core_is_standard_library_only() -> None:
             "collections",
             "dataclasses",
             "enum",
+            "functools",
             "hashlib",
+            "itertools",
             "json",
             "re",
             "typing",
+            "unicodedata",
             "profile_and_optimize",
         }, path
 

@@ -28,10 +28,10 @@ _SHAPES = tuple((tuple(words.split()), re.compile(pattern)) for words, pattern i
      r"()-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:(?s:.{0,20000}?)-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
     rf"|(?:[A-Za-z0-9+/=:,. -]|{_END}){{0,20000}})"),
     ("authorization",
-     rf"(?i)\b((?:proxy-)?authorization{_Q}\s*[:=]\s*(?:\[\s*)?{_Q}(?:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)?\s*)"
+     rf"(?i)\b((?:proxy-)?authorization{_Q}\s*[:=]\s*(?:\[\s*(?=\\*[\"']))?{_Q}(?:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)?\s*)"
     rf"{_V}+(?:[ ,]+[A-Za-z-]+=[^\s\"'\\]+)*"),
     ("bearer", r"(?i)\b(bearer(?:\s+|%20|\+))(?:\\+/|[a-z0-9._~+/=-]){8,}"),
-    ("cookie", rf"(?i)\b((?:set-)?cookie2?{_Q}\s*:\s*(?:\[\s*)?{_Q})[^\s\"'\\=;]+=[^\r\n\"'\\]+"),
+    ("cookie", rf"(?i)\b((?:set-)?cookie2?{_Q}\s*:\s*(?:\[\s*(?=\\*[\"']))?{_Q})[^\s\"'\\=;]+=[^\r\n\"'\\]+"),
     ("",
      r"\b(hf_|api_org_|gh[opsur]_|github_pat_|gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent|imt)-|nvapi-|gsk_|xox[a-z]-|xapp-|npm_|pypi-|dckr_[a-z]{3}_|r8_"
     r"|shp(?:at|ca|pa|ss)_|(?:sk|rk|pk)_(?:live|test)_|whsec_|lin_api_|dop_v1_|doo_v1_|figd_|PMAK-|tskey-|hvs\.|hvb\.|GOCSPX-|ya29\.|ATATT|ATCTT"
@@ -71,12 +71,16 @@ _SAID = re.compile(
     rf"(?:\s+(?:is|was))?\s+{_Q}{_VALUE}"
 )
 _ELEMENT = re.compile(rf"<(?P<name>[A-Za-z][\w.-]{{1,80}})(?P<open>)>\s*{_VALUE}")
-_HEADER = re.compile(rf"(?i)(?P<name>\bx-[a-z-]{{2,40}}){_Q}(?P<sign>\s*[:,]\s*)(?P<open>(?:\[\s*)?{_Q}){_VALUE}")
+_HEADER = re.compile(
+    rf"(?i)(?P<name>\bx-[a-z-]{{2,40}}){_Q}(?P<sign>\s*[:,]\s*)(?P<open>(?:\[\s*(?=\\*[\"']))?{_Q}){_VALUE}"
+)
 _BLOB = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{20,8192}={0,2}(?![A-Za-z0-9+/_-])")
 _COUNT = re.compile(r"-?\d{1,6}(?:\.\d+)?|true|false|null|none|nan", re.I)
 _WORDLIKE = re.compile(r"[A-Za-z]+(?:[-_.][A-Za-z]+)*[.:!?]?")
 # What stands for a credential and is none.
-_STANDS_FOR = re.compile(r"\$\{?\w+\}?|\[redacted\]?|\*+|<[\w -]+>?|%\w+%|os\.environ\S*", re.I)
+_STANDS_FOR = re.compile(
+    r"bearer|basic|digest|negotiate|\$\{?\w+\}?|\[redacted\]?|\*+|<[\w -]+>?|%\w+%|os\.environ\S*", re.I
+)
 LEAST_SURE, LEAST_MAYBE = 6, 6
 
 
