@@ -52,11 +52,14 @@ def test_core_is_standard_library_only() -> None:
             "collections",
             "dataclasses",
             "enum",
+            "functools",
             "hashlib",
             "ipaddress",
+            "itertools",
             "json",
             "re",
             "typing",
+            "unicodedata",
             "profile_and_optimize",
         }, path
 

@@ -213,7 +213,7 @@ def test_an_aa_arm_that_cannot_start_leaves_a_campaign_that_says_so(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("flags", "env", "word"), [
-    (("--host", "0.0.0.0"), (), "--host"), (("--trust-remote-code",), (), "--trust-remote-code"), (("--api-key", "x"), (), "credential"),
+    (("--host", "0.0.0.0"), (), "--host"), (("--uds=x",), (), "--uds"), (("--api-key", "x"), (), "credential"),
     (("--served-model-name=other",), (), "--served-model-name"), ((), (("HF_TOKEN", "hf_x"),), "HF_TOKEN"),
 ])  # fmt: skip
 def test_settings_that_are_not_an_arms_to_make_are_refused_at_birth(flags, env, word: str) -> None:

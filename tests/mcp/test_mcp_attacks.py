@@ -250,7 +250,7 @@ def test_settings_that_bring_code_are_the_owners_to_allow_and_no_persons(
     with pytest.raises(GateRefused, match="X brings code"):
         tried(trap, "run_variant_ab", arms="arms.tsv", model="m")
     values = {"arms": "arms.tsv", "model": "m"}
-    assert admit(own_policy("code: [X]"), all_ops()["run_variant_ab"], values).question
+    assert admit(own_policy("allow_code: [X]"), all_ops()["run_variant_ab"], values).question
     with pytest.raises(WrongUse, match="a model cannot give this"):
         tried(trap, "run_variant_ab", **values, allow_code="X")
 

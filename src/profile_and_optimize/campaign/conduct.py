@@ -22,6 +22,7 @@ from profile_and_optimize.campaign.run_race import run_race
 from profile_and_optimize.campaign.selection import Selection
 from profile_and_optimize.campaign.timing import Cost, freeze, restarted
 from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.code_settings import refuse_start
 from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan
@@ -36,7 +37,8 @@ PLAN = "plan.json"
 
 
 def check_flags(plan: Plan, world: World) -> None:
-    """Refuse options the installed engines lack, by name, before anything starts."""
+    """Refuse what brings code and nobody allowed, and options that the installed engines lack, before anything starts."""
+    refuse_start(plan, world.allow_code)
     for arm in plan.arms:
         refuse_unknown_flags(world.engine(arm.engine), (*plan.common_flags, *arm.flags), f"cell {arm.id}")
 
@@ -55,6 +57,7 @@ def admit(folder: RunFolder, world: World) -> Plan:
     draft = read_plan(folder.path / DRAFT)
     if (folder.path / PLAN).exists():
         return read_plan(folder.path / PLAN)
+    refuse_start(draft, world.allow_code)
     client_errors.keep(folder, draft, world)
     admit_all(folder, draft, world)
     plan, cost = _frozen(folder, draft)
@@ -91,6 +94,7 @@ def _frozen(folder: RunFolder, draft: Plan) -> tuple[Plan, Cost]:
 def run(folder: RunFolder, plan: Plan, world: World) -> Selection:
     """The race, where the plan has one, then the blocks, then the proof of the pick; every part stops as soon as it is
     answered. The blocks of the exploration are returned."""
+    refuse_start(plan, world.allow_code)
     for arm in plan.arms:
         if arm is not plan.pick_twin:  # it serves what the pick serves, whose record is kept
             checkpoints.require_same(folder, arm)

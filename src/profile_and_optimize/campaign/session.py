@@ -60,6 +60,7 @@ def serve_spec(plan: Plan, arm: Arm, world: World, log: Path, port: int) -> Serv
     return ServeSpec(
         arm=arm, model=plan.model_of(arm), served_name="model" if arm.engine != "endpoint" else plan.model, port=port, log=log,
         common_flags=plan.common_flags, common_env=plan.common_env, cores=world.engine_cores,
+        allow_code=world.allow_code,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from profile_and_optimize.campaign.guard import Guard
 from profile_and_optimize.clients.base import Client
+from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.smoke import Answer
@@ -30,7 +31,7 @@ class World:
 
     `secrets` are credentials of ours in every spelling: no text from outside is written with one of them in it.
     `guard` waits for a quiet machine before a session and watches it during a trial. `client_errors` are the
-    calibrations that this machine keeps of the client.
+    calibrations that this machine keeps of the client. `allow_code` is what whoever called allowed to bring code.
     """
 
     engines: Mapping[str, Engine]
@@ -46,6 +47,7 @@ class World:
     headers: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     client_errors: tuple[ClientError, ...] = ()
+    allow_code: Allowance = NOTHING
 
     def engine(self, name: str) -> Engine:
         if name not in self.engines:

@@ -90,6 +90,8 @@ def program() -> click.Group:
 def command_of(op: Op) -> click.Command:
     params: list[click.Parameter] = []
     for name, field in op.request.model_fields.items():
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("option") is False:
+            continue
         kind = _click_type(field.annotation)
         if name == "campaign":
             params.append(click.Argument([name], required=False))

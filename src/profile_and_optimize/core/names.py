@@ -50,3 +50,8 @@ def digest(data: bytes) -> str:
 
 def digest_of(value: Any) -> str:
     return digest(canonical(value))
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a table that is written as text."""
+    return frozenset(text.split())

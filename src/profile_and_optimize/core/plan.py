@@ -34,7 +34,7 @@ class Plan:
     `alpha` is the one-sided error of the campaign. `race_rounds` above 0: the candidates race first, at most so many
     rounds, and at most three are confirmed on fresh blocks; `raced` are those that left (see `campaign.race`).
     `race_sd` is the noise of one session that the race assumes before it has seen any. `slo`: metric name and the most
-    seconds its p99 may take.
+    seconds its p99 may take. `code_allowed`: name and who allowed it, of every setting that brings code (`code_settings`).
 
     `margin` and `non_inferiority` are ratios (0.01 is 1%). `groups` are the arm ids of each kind of block, the
     baseline first. `primary` names the metrics whose log ratios are averaged. `gap_limit_s`: a block whose
@@ -76,6 +76,7 @@ class Plan:
     proof_blocks: int = 0
     order: str = "williams"
     schema: int = SCHEMA
+    code_allowed: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         checked_id(self.slug, "campaign")
@@ -208,6 +209,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """As it lies on disk: in the schema it was written in, so that its digest stays what it was."""
         data = asdict(self)
+        if not self.code_allowed:  # as every plan without such settings was written
+            del data["code_allowed"]
         return data if self.schema > 1 else {k: v for k, v in data.items() if k not in BEFORE_2}
 
     @property
@@ -237,6 +240,7 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     points = tuple(point_from_json(p) for p in data.pop("points"))
     data["common_flags"] = tuple(data["common_flags"])
     data["common_env"] = tuple((k, v) for k, v in data["common_env"])
+    data["code_allowed"] = tuple((name, by) for name, by in data.get("code_allowed", ()))
     return Plan(arms=arms, failed=failed, raced=raced, points=points, **data)
 
 

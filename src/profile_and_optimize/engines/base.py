@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.code_settings import NOTHING, Allowance, bring_code, refuse_code
 from profile_and_optimize.core.errors import BrokeMidway, WrongUse
 
 
@@ -23,7 +24,11 @@ class ServerLost(EngineFailed):
 
 @dataclass(frozen=True, slots=True)
 class ServeSpec:
-    """One server to start: the arm over the campaign's common flags and environment, bound to `cores`."""
+    """One server to start: the arm over the campaign's common flags and environment, bound to `cores`.
+
+    Every start of a server and every command that is shown passes here, so settings that bring code and are not in
+    `allow_code` end here at the latest: WrongUse.
+    """
 
     arm: Arm
     model: str
@@ -34,6 +39,11 @@ class ServeSpec:
     common_env: tuple[tuple[str, str], ...] = ()
     cores: tuple[int, ...] = ()
     start_timeout_s: float = 600.0
+    allow_code: Allowance = NOTHING
+
+    def __post_init__(self) -> None:
+        shared = bring_code(self.common_flags, self.common_env, self.arm.id)
+        refuse_code((*shared, *bring_code(self.arm.flags, self.arm.env, self.arm.id)), self.allow_code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from profile_and_optimize.evals.exact_match import load_questions
 from profile_and_optimize.evidence.given import read_given
 
 DEMO = "demo"
+# Of lm-eval: they can name Python to run.
+TASK_FILES = (".yaml", ".yml")
 # What the demo model was trained on, where the server applies no template (demo/tokenizer.py); its longest answer has 12 tokens.
 DEMO_FORMAT, DEMO_END, DEMO_TOKENS = "<|user|>{question}<|end|><|assistant|>", "<|end|>", 24
 DEMO_FILES = ("heldout.jsonl", "heldout_more.jsonl")
@@ -57,7 +59,7 @@ def _wanted(part: str, chat: bool) -> Wanted:
         return demo(chat=chat)
     if part.endswith(".jsonl"):
         return questions(slug(Path(part).stem), Path(part), chat=chat)
-    if part.endswith((".yaml", ".yml")):
+    if part.endswith(TASK_FILES):
         read_given(Path(part))
         return Wanted(slug(Path(part).stem), load=str(Path(part).absolute()), source=Path(part).name)
     if not _NAME.fullmatch(part):

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import quote
+
+from profile_and_optimize.core.secret_names import is_secret_name
+from profile_and_optimize.evidence import shapes
 
 HIDDEN = "[redacted]"
 SHORTEST = 8
-# A quote, which may be escaped itself where one JSON text stands in another.
-_Q = r"\\*[\"']?"
-# What a credential is made of: it ends at white space and punctuation. JSON may write a slash as \/.
-_V = r"(?:\\/|[^\s\"'\\,&])"
-# Each has what stays readable as its first group.
-_PATTERNS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"(?i)\b(authorization{_Q}\s*[:=]\s*{_Q}(?:bearer|basic)?\s*){_V}+",
-        r"(?i)\b(bearer\s+)(?:\\/|[a-z0-9._~+/=-]){8,}",
-        rf"(?i)((?:api[_-]?key|token|secret|password|passwd|signature){_Q}\s*[:=]\s*(?:\[(?=[\"']))?{_Q})(?!s?\b\d{{1,6}}\b){_V}{{6,}}",
-        r"\b(hf_|gh[opsur]_|github_pat_|glpat-|nvapi-|gsk_|xox[abp]-)[A-Za-z0-9_-]{8,}",
-        r"\b(sk-)[A-Za-z0-9_-]{8,}",
-        r"\b(AKIA|AIza)[A-Za-z0-9_-]{12,}",
-        r"\b(eyJ)[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*",
-        r"(?<=://)([^/@\s:]*:)[^/@\s]+(?=@)",
-        r"(?<=://)()[^/@\s:]{6,}(?=@)",
-    )
-)
+SHORTEST_BASE64 = 16
+_LETTER = re.compile(r"[^\r\n]")
 ALLOWED_ENV = (
     "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "VLLM_USE_AOT_COMPILE", "HF_HUB_OFFLINE",
     "CUDA_VISIBLE_DEVICES",
     "LD_PRELOAD", "VLLM_NO_USAGE_STATS", "VLLM_CPU_SGL_KERNEL", "TORCHINDUCTOR_CACHE_DIR",
     "VLLM_CACHE_ROOT",
 )  # fmt: skip
-_SECRET_NAME = re.compile(r"(?i)(api|access|private|auth)[_-]?key|token(?!i[sz])|secret|passw|credential")
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -44,7 +30,11 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 def starred(text: str, secrets: Iterable[str] = ()) -> str:
     """As `redact`, at the same length and with JSON still JSON, so that framing and records still read."""
-    return _covered(text, secrets, lambda part: "1" * len(part) if part.isdecimal() else "*" * len(part))
+    return _covered(text, secrets, _stars)
+
+
+def _stars(part: str) -> str:
+    return "1" * len(part) if part.isdecimal() else _LETTER.sub("*", part)
 
 
 def without(text: str, secrets: Iterable[str], cover: Callable[[str], str] = lambda part: HIDDEN) -> str:
@@ -55,10 +45,7 @@ def without(text: str, secrets: Iterable[str], cover: Callable[[str], str] = lam
 
 
 def _covered(text: str, secrets: Iterable[str], cover: Callable[[str], str]) -> str:
-    text = without(text, secrets, cover)
-    for pattern in _PATTERNS:
-        text = pattern.sub(lambda m: m.group(1) + cover(m.group(0)[len(m.group(1)) :]), text)
-    return text
+    return shapes.cover(without(text, secrets, cover), cover)
 
 
 def known_secrets(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -66,17 +53,29 @@ def known_secrets(env: Mapping[str, str]) -> tuple[str, ...]:
 
     Plain words and numbers are left out ("placeholder", 12345678): text would be garbled for nothing.
     """
-    values = (v for k, v in env.items() if _SECRET_NAME.search(k))
+    values = (v for k, v in env.items() if is_secret_name(k))
     return spellings(v for v in values if len(v) >= SHORTEST and not v.isalpha() and not v.isdecimal())
 
 
 def spellings(values: Iterable[str]) -> tuple[str, ...]:
-    """Each value as it is, as JSON writes it, as a URL does; longest first, so that no rest of one is left standing."""
+    """Each value as it is, as JSON writes it, as a URL does, within base64; longest first, so that no rest of one is left
+    standing."""
     found: set[str] = set()
     for value in values:
         quoted = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
         found |= {value, quote(value), quote(value, safe=""), *quoted, *(q.replace("/", "\\/") for q in quoted)}
+        found |= set(_within_base64(value))
     return tuple(sorted(found, key=lambda s: (-len(s), s)))
+
+
+def _within_base64(value: str) -> Iterator[str]:
+    """What base64 makes of a value whatever stands before and after it: the letters that depend on it alone."""
+    for before in range(3):
+        data = b"\0" * before + value.encode("utf-8", "replace")
+        text = base64.b64encode(data).decode()[(before * 8 + 5) // 6 : len(data) * 8 // 6]
+        if len(text) >= SHORTEST_BASE64:
+            yield text
+            yield text.replace("+", "-").replace("/", "_")
 
 
 def allowed_env(env: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from profile_and_optimize.core.code_settings import EVERY_ARM, bring_code, code_settings
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.ops.base import QUIET, Op, Request, Safety, all_ops
@@ -34,9 +35,9 @@ class PolicyFile(BaseModel):
     deny: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     python: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     models: tuple[str, ...] | None = None
+    allow_code: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = LOOPBACK
     budget_minutes: float = Field(default=240.0, gt=0, le=1e6)
     call_minutes: float = Field(default=1440.0, gt=0, le=1e6)
@@ -88,12 +89,17 @@ class Policy:
         return any(fnmatchcase(name, pattern) for name in names for pattern in self.file.endpoints)
 
 
+REMOTE_CODE = "trust_remote_code"
 _STRICTEST_FIRST: tuple[Decision, ...] = ("deny", "ask", "allow")
 
 
 def code_settings_of(request: Request, started: Started) -> tuple[str, ...]:
-    """The names of the settings of a request, and of what it would start, that bring code."""
-    return ()
+    """The names of the settings of a request, and of what it would start, that bring code. The op refuses by itself what is
+    not told here, such as task files."""
+    shared = bring_code(started.common_flags, started.common_env, EVERY_ARM)
+    arms = (s for arm in started.arms for s in code_settings(arm))
+    remote = (REMOTE_CODE,) if getattr(request, REMOTE_CODE, False) else ()
+    return tuple(dict.fromkeys((*remote, *(s.name for s in (*shared, *arms)))))
 
 
 def _interpreter(path: Path) -> Path:

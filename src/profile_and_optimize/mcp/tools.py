@@ -20,6 +20,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import PrivateAttr
 
+from profile_and_optimize.core.code_settings import plain_name
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
 from profile_and_optimize.core.opens import Kind
 from profile_and_optimize.evidence.bound import holding
@@ -32,10 +33,10 @@ from profile_and_optimize.mcp.job import module_of
 from profile_and_optimize.mcp.policy import Decision, Policy, code_settings_of
 from profile_and_optimize.mcp.running import run_job
 from profile_and_optimize.ops.acts import LONGEST_S, LOUD, Act
-from profile_and_optimize.ops.base import QUIET, Op, Request, acts_of, class_of, parse_request
+from profile_and_optimize.ops.base import QUIET, AllowsCode, Op, Request, acts_of, class_of, parse_request
 from profile_and_optimize.ops.started import Started
 
-ACK, CODE = "i_understand_this_submits_jobs", "allow_code"
+ACK, OWNER = "i_understand_this_submits_jobs", "the owner's policy"
 # To start and to end a call that takes a minute.
 GRACE_S = 30.0
 MOST_LINE = 500
@@ -181,11 +182,12 @@ def _denied(op: Op, policy: Policy) -> GateRefused:
 
 def _refuse_code(policy: Policy, op: Op, names: tuple[str, ...]) -> None:
     """Raises GateRefused for settings that bring code: those are the owner's to allow, by name, and no person's at a client."""
-    others = [name for name in names if name not in policy.file.code]
+    allowed = {plain_name(name) for name in policy.file.allow_code}
+    others = [name for name in names if plain_name(name) not in allowed]
     if others:
         raise GateRefused(
             f"{others[0]} brings code into a server", where=op.verb,
-            next=f"the owner can name it under code: in {policy_words(policy)}",
+            next=f"the owner can add allow_code: [{others[0]}] to {policy_words(policy)}",
         )  # fmt: skip
 
 
@@ -200,8 +202,9 @@ def _values(op: Op, request: Request, policy: Policy) -> dict[str, Any]:
     """What the op gets. That this submits jobs was understood by whoever was asked, or by who wrote the policy; which code may
     be brought, the policy alone says."""
     given = request.model_dump(mode="json", exclude_unset=True)
-    ours = {ACK: True, CODE: ",".join(policy.file.code) or None}
-    return given | {name: value for name, value in ours.items() if name in op.request.model_fields}
+    if issubclass(op.request, AllowsCode):
+        given |= {"allow_code": ",".join(policy.file.allow_code) or None, "allowed_by": OWNER}
+    return given | ({ACK: True} if ACK in op.request.model_fields else {})
 
 
 def _reporter(context: Context[Any, Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from profile_and_optimize.core.code_settings import COMMAND_LINE, Allowance, allowance_of
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.ops import MODULES
 from profile_and_optimize.ops.acts import LOUD, Acts, everything
@@ -33,6 +34,20 @@ class Request(BaseModel):
     """Fields are options; those named in an op's `positional` are arguments. Unknown ones are refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AllowsCode(Request):
+    """For ops that start servers. Nothing but the command line, or over MCP the owner's policy, fills these; `allowed_by` is
+    no option."""
+
+    allow_code: str | None = Field(
+        default=None, description="settings that may bring code, each by its name: LD_PRELOAD,--middleware"
+    )
+    allowed_by: str = Field(default=COMMAND_LINE, json_schema_extra={"option": False})
+
+    @property
+    def allowance(self) -> Allowance:
+        return allowance_of(self.allow_code, self.allowed_by)
 
 
 class Acknowledged(Request):

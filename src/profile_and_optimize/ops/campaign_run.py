@@ -8,13 +8,13 @@ from pydantic import Field
 
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.ops.acts import serves
-from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
+from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
 from profile_and_optimize.ops.started import Started, of_plan
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 
 
-class CampaignRunRequest(CampaignRequest, Acknowledged):
+class CampaignRunRequest(CampaignRequest, AllowsCode, Acknowledged):
     python: Annotated[str | None, ENGINE_PYTHON] = Field(
         default=None, description="the bin/python of an environment that has the engine"
     )
@@ -29,7 +29,7 @@ def run(req: CampaignRunRequest, say: Say) -> Result:
     req.require_ack()
     path = req.path()
     draft = plan_at(path)
-    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client)
+    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client, allowed=req.allowance)
     conduct.check_flags(draft, world)
     if req.dry_run:
         shown = [shown_command(draft, a, world) for a in draft.arms]

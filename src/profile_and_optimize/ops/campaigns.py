@@ -17,6 +17,7 @@ from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence, r
 from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.code_settings import NOTHING, Allowance, admitted
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.opens import OUT, RUN
@@ -43,10 +44,17 @@ class CampaignRequest(Request):
 
 
 def create(
-    plan: Plan, space: Path, source: str, config: bytes | None = None, clock: Callable[[], float] = time.time
+    plan: Plan,
+    space: Path,
+    source: str,
+    config: bytes | None = None,
+    clock: Callable[[], float] = time.time,
+    allowed: Allowance = NOTHING,
 ) -> Path:
-    """A new run folder with its draft, or none at all when anything is wrong with it. Raises WrongUse when it exists."""
+    """A new run folder with its draft, or none at all when anything is wrong with it: it brings code that nobody allowed, or
+    holds a credential. Raises WrongUse when it exists."""
     _refuse_credentials(plan, source, (config or b"").decode(errors="replace"))
+    plan = admitted(plan, allowed)
     path = space / new_run_id(plan.slug, clock())
     if path.exists():
         raise WrongUse("this run exists already", where=str(path), next="wait a second, or use another name")
@@ -68,12 +76,12 @@ def create(
 def _refuse_credentials(plan: Plan, *texts: str) -> None:
     """What a run begins with is the user's own, so nothing is taken out of it: the user takes it out. Raises WrongUse."""
     ours = known_secrets(os.environ)
-    for line in (*(line for text in texts for line in text.splitlines()), canonical(plan.to_json()).decode()):
-        hidden = redact(line, ours)
-        if hidden != line:
+    for text in (*texts, canonical(plan.to_json()).decode()):
+        hidden = redact(text, ours)
+        if hidden != text:
             at = max(0, hidden.find(HIDDEN) - 30)
             raise WrongUse(
-                f"this looks like a credential, which would be written into the run: {hidden[at : at + 60]}",
+                f"this looks like a credential, which would be written into the run: {' '.join(hidden[at : at + 60].split())}",
                 next="take it out; servers are given OPENAI_API_KEY and HF_TOKEN from the environment",
             )  # fmt: skip
 

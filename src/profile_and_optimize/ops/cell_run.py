@@ -11,6 +11,7 @@ from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.proof import began
 from profile_and_optimize.campaign.run import run_one_session
 from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.code_settings import refuse_start
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id
 from profile_and_optimize.core.opens import MODEL, URL
@@ -19,7 +20,7 @@ from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import read_journal
 from profile_and_optimize.ops.acts import serves
-from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
+from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
 from profile_and_optimize.ops.foreign import measure
 from profile_and_optimize.ops.foreign.wanted import wanted_of
@@ -30,7 +31,7 @@ FOREIGN = ("endpoint_url", "served_model", "tokenizer", "workload_iters", "num_r
 CLUSTER = ("namespace", "bench_pod", "kube_context")
 
 
-class CellRunRequest(CampaignRequest, Acknowledged):
+class CellRunRequest(CampaignRequest, AllowsCode, Acknowledged):
     cell: str = Field(description="the cell's id in the campaign")
     backend: Literal["pao", "vllm-sweep", "aiperf"] = Field(
         default="pao", description="pao: a session whose trials count; the others: another tool's own figures, DRAFT material"
@@ -94,7 +95,7 @@ def _refuse(req: CellRunRequest) -> None:
 
 
 def _session(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -> Result:
-    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client)
+    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client, allowed=req.allowance)
     conduct.check_flags(draft, world)
     if req.dry_run:
         shown = shown_command(draft, arm, world)
@@ -112,9 +113,11 @@ def _session(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -
 
 
 def _foreign(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -> Result:
+    refuse_start(draft, req.allowance)
     wanted = wanted_of(
         req.backend, draft, arm, url=req.endpoint_url, model=req.served_model, tokenizer=req.tokenizer,
         levels=req.workload_iters or 0, runs=req.num_runs or 1, python=req.python,
+        allowed=req.allowance,
     )  # fmt: skip
     return measure.dry_run(path, wanted) if req.dry_run else measure.run(path, wanted, say)
 

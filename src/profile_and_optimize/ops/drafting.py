@@ -22,7 +22,7 @@ from profile_and_optimize.evidence.folder import RunFolder, read_json, workspace
 from profile_and_optimize.evidence.manifest import MANIFEST
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.acts import SERVING, Act, Acts, fetches, long_if
-from profile_and_optimize.ops.base import Request, Result
+from profile_and_optimize.ops.base import AllowsCode, Result
 from profile_and_optimize.ops.campaigns import (
     command_line,
     create,
@@ -58,7 +58,7 @@ class Quantized:
 PRETEND = frozenset({"mock", "fake"})
 
 
-class MeasureRequest(Request):
+class MeasureRequest(AllowsCode):
     """What every verb asks that measures arms which it starts itself."""
 
     focus: Literal["throughput", "latency", "mixed"] = Field(default="throughput", description="what is compared")
@@ -182,7 +182,7 @@ def measure(
     """The whole road over a new run of this plan; with --dry-run, its commands. `prepare` makes phase 4 in the new run."""
     if req.dry_run:
         return _dry(plan, world)
-    path = create(plan, workspace(req.campaigns_dir), source_text(plan, how))
+    path = create(plan, workspace(req.campaigns_dir), source_text(plan, how), allowed=req.allowance)
     with opened(path) as folder:
         walk(road(None, prepare(folder) if prepare else None, any(a.checkpoint for a in plan.arms)), folder, world)
     return outcome(path)

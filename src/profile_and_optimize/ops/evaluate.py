@@ -14,16 +14,17 @@ from pydantic import Field
 
 from profile_and_optimize.clients.external import tool_env
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.code_settings import CodeSetting, bring_code, refuse_code
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, Unreachable, WrongUse
 from profile_and_optimize.core.opens import FLAGS, MODEL, OUT, PLACE, PYTHON, URL
 from profile_and_optimize.evals.base import Asking, Outcome, Wanted
 from profile_and_optimize.evals.coherence import Blame
 from profile_and_optimize.evals.lm_eval import LmEval
-from profile_and_optimize.evals.tasks import TASKS, wanted_tasks
+from profile_and_optimize.evals.tasks import TASK_FILES, TASKS, wanted_tasks
 from profile_and_optimize.evidence.folder import RunFolder, new_run_id, workspace
 from profile_and_optimize.evidence.redact import known_secrets, redact
 from profile_and_optimize.ops.acts import Act, Acts
-from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.base import AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.evaluation.control import Judged, judge
 from profile_and_optimize.ops.evaluation.keep import failed_row, keep, keep_log, read_text, task_row
 from profile_and_optimize.ops.evaluation.target import How, Target, flags_of, is_url, target
@@ -33,7 +34,7 @@ from profile_and_optimize.workloads.data import FILES, given_files
 TEMPERATURE = 0.7  # for several samples, where the user names none
 
 
-class EvaluateRequest(Request):
+class EvaluateRequest(AllowsCode):
     tasks: Annotated[str, TASKS] = Field(
         description="with commas: lm-eval's names (gsm8k, mmlu_pro, ...), FILE.yaml, FILE.jsonl, demo"
     )
@@ -110,6 +111,7 @@ def run(req: EvaluateRequest, say: Say) -> Result:
             "lines of a question file name their clusters themselves", where="--cluster-field",
             next='"cluster": "NAME" in the lines; the option is for tasks of lm-eval',
         )  # fmt: skip
+    refuse_code(_code(req, wanted), req.allowance)
     secrets = known_secrets(os.environ)
     evaluator = LmEval(tool_env("eval", req.python), secrets)
     folder = _folder(req, place)
@@ -126,6 +128,13 @@ def run(req: EvaluateRequest, say: Say) -> Result:
     finally:
         folder.close()
     return _result(data, folder.path, done)
+
+
+def _code(req: EvaluateRequest, wanted: tuple[Wanted, ...]) -> tuple[CodeSetting, ...]:
+    """What the engine's flags and the task files bring; a task file is named as it was given."""
+    files = [part for part in (p.strip() for p in req.tasks.split(",")) if part.endswith(TASK_FILES)]
+    tasks = (CodeSetting("--tasks", name, "", "a task file runs the Python that it names") for name in files)
+    return (*bring_code(flags_of(req.engine_flags), (), "--engine-flags"), *tasks)
 
 
 def _place(req: EvaluateRequest) -> str:
@@ -162,7 +171,7 @@ def _ask(
     req: EvaluateRequest, place: str, wanted: tuple[Wanted, ...], evaluator: LmEval, folder: RunFolder, say: Say
 ) -> _Done:
     """The model asked and its server stopped; then the control, if there is a need for one: both may not fit at once."""
-    how = How(req.engine, flags_of(req.engine_flags), req.engine_python, req.served_model)
+    how = How(req.engine, flags_of(req.engine_flags), req.engine_python, req.served_model, req.allowance)
     with tempfile.TemporaryDirectory(prefix="pao-eval-") as scratch:
         log = Path(scratch) / "engine.log"
         try:
@@ -181,6 +190,7 @@ def _record(req: EvaluateRequest, wanted: tuple[Wanted, ...], evaluator: LmEval,
         "failed": [failed_row(f) for f in done.outcome.failed], "cluster_field": req.cluster_field,
         "limit": req.limit, "chat": req.chat, "fewshot": req.fewshot,
         "model": t.model, "model_digest": t.model_digest, "served_model": t.served, "endpoint": t.endpoint, "engine": t.engine,
+        **({"code": [f"{s.words} ({req.allowed_by})" for s in code]} if (code := _code(req, wanted)) else {}),
         "lm_eval": evaluator.version, "lm_eval_source": evaluator.env.delivery,
         "sampling": {
             "samples": asking.samples, "temperature": asking.temperature, "max_tokens": asking.max_tokens, "seed": asking.seed,
@@ -230,6 +240,7 @@ def text_of(data: dict[str, Any], path: Path) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"no score: {f['task']}: {f['message']} -- next: {f['next']}" for f in data["failed"]]
+    lines += [f"runs code of its own: {line}" for line in data.get("code", ())]
     return "\n".join([
         *(lines if data["tasks"] else lines[1:]),
         f"per question: {path}/raw/samples.jsonl, what was said in full: raw/answers.jsonl",

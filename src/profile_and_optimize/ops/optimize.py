@@ -77,7 +77,7 @@ def run(req: OptimizeRequest, say: Say) -> Result:
     req.require_ack()
     engines = checked_engines(req.engines)
     model = checked(req.model, engines)
-    world = make_world(engines, say, req.python)
+    world = make_world(engines, say, req.python, allowed=req.allowance)
     about = facts(world, engines[0], model)
     jobs = quant_arms.jobs_of(req, model, engines[0], about, say)
     made = quant_arms.arms_of(req, jobs, engines[0], req.focus, about)
@@ -104,7 +104,7 @@ def _need_questions(plan: Plan) -> None:
 def _go_on(req: OptimizeRequest, say: Say) -> Result:
     path = find_run(req.resume or "", workspace(req.campaigns_dir))
     plan = plan_at(path)
-    world = make_world({a.engine for a in plan.arms}, say, req.python)
+    world = make_world({a.engine for a in plan.arms}, say, req.python, allowed=req.allowance)
     if req.extend and not (path / conduct.PLAN).exists():
         raise WrongUse("its planned blocks are not fixed yet", where="--extend", next=f"pao optimize --resume {path}")
     jobs = quant_arms.kept_jobs(path, plan)

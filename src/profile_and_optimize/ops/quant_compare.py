@@ -49,7 +49,7 @@ def run(req: CompareRequest, say: Say) -> Result:
         raise WrongUse("a checkpoint is compared with the folder it was made of", where=f"--base {req.base}")
     model = checked(req.base, engines)
     arms = arms_of(req, engines[0])
-    world = make_world(engines, say, req.python)
+    world = make_world(engines, say, req.python, allowed=req.allowance)
     plan = draft(req, model, arms, world, Quantized(VENDOR if req.vendor else "", req.tolerance_points))
     if not plan.questions:
         raise WrongUse(

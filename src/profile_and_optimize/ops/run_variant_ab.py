@@ -40,7 +40,7 @@ def arms_in(req: VariantRequest) -> tuple[Arm, ...]:
 def variants(req: TuneRequest, arms: tuple[Arm, ...], how: str, say: Say) -> Result:
     engines = checked_engines(",".join(a.engine for a in arms))
     model = checked(req.model, engines)
-    world = make_world(engines, say, req.python)
+    world = make_world(engines, say, req.python, allowed=req.allowance)
     return measure(req, draft(req, model, arms, world), world, how)
 
 

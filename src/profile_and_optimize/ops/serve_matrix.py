@@ -14,6 +14,7 @@ from pydantic import Field
 from profile_and_optimize.analysis.matrix import DEBUG, SERVES, lines_of
 from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
+from profile_and_optimize.core.code_settings import EVERY_ARM, bring_code, refuse_code
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.opens import FLAGS, MODEL, OUT, PATH
@@ -26,7 +27,7 @@ from profile_and_optimize.evidence.folder import RunFolder, new_run_id, workspac
 from profile_and_optimize.evidence.manifest import write_manifest
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.acts import serves
-from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
+from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import command_line, opened
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.drafting import checked, checked_engines
@@ -43,7 +44,7 @@ TABLE = "serve_matrix.txt"
 REQUESTS_A_SLOT = 4
 
 
-class ServeMatrixRequest(Acknowledged):
+class ServeMatrixRequest(AllowsCode, Acknowledged):
     model: Annotated[str, MODEL] = Field(description="a model folder, or a Hugging Face id")
     engines: str = Field(default="vllm", description="one or more: vllm,sglang")
     backends: str | None = Field(default=None, description="only these, as NAME or ENGINE:NAME; --dry-run lists them")
@@ -80,11 +81,13 @@ def started(req: ServeMatrixRequest) -> Started:
 def run(req: ServeMatrixRequest, say: Say) -> Result:
     req.require_ack()
     engines = checked_engines(req.engines)
-    return matrix_in(req, make_world(engines, say, req.python), engines)
+    return matrix_in(req, make_world(engines, say, req.python, allowed=req.allowance), engines)
 
 
 def matrix_in(req: ServeMatrixRequest, world: World, engines: tuple[str, ...]) -> Result:
     """The same in a world that was made before."""
+    flags = tuple(shlex.split(req.flags or ""))
+    refuse_code(bring_code(flags, (), EVERY_ARM), world.allow_code)
     wanted = wanted_of(req, world, engines)
     if req.dry_run:
         return _dry(wanted, world)

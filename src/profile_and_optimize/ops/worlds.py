@@ -15,6 +15,7 @@ from profile_and_optimize.campaign.world import World, host_facts
 from profile_and_optimize.clients.base import Client
 from profile_and_optimize.clients.calibration import Store, default_root, this_node
 from profile_and_optimize.clients.external import tool_env
+from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.engines.base import Engine
@@ -126,7 +127,13 @@ def pythons(given: str | None, names: Iterable[str]) -> dict[str, str]:
     return {name: plain[0] for name in mine} if plain else found
 
 
-def make_world(engines: Iterable[str], say: Say, python: str | None = None, client: str = "stream") -> World:
+def make_world(
+    engines: Iterable[str],
+    say: Say,
+    python: str | None = None,
+    client: str = "stream",
+    allowed: Allowance = NOTHING,
+) -> World:
     """`python` as `pythons` reads it."""
     engines = sorted(set(engines))
     own = pythons(python, engines)
@@ -142,6 +149,7 @@ def make_world(engines: Iterable[str], say: Say, python: str | None = None, clie
         host=host_facts, say=say, pick_port=free_port, engine_cores=ours,
         client_cores=its, headers=headers, secrets=known_secrets(os.environ), guard=Guard(LinuxMachine(), time.sleep, quiet_limit_s()),
         client_errors=Store(default_root()).all_of(this_node(), made.name, made.version),
+        allow_code=allowed,
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ def champion(v: View) -> str:
         [light(h.sentence)],
         [f"**{h.tier}**: {light(h.caveat)}."],
         *([[f"- {light(x)}" for x in v.earlier]] if v.earlier else []),
+        *_code_lines(v),
         ["## What keeps it from a VERDICT", "", *bullets(map(_gate_words, v.open_gates), "Nothing: every gate passed.")],
         ["## Start it", "", "```", "bash serve.sh            # PORT=8000 by default", "```", "",
          "`serve.manifest.json` holds the same as data."],
@@ -55,6 +56,10 @@ def champion(v: View) -> str:
         ["## Applies to", "", *bullets(v.applies, ""), "", "Says nothing about:", "", *bullets(v.applies_not, "")],
         ["## Evidence", "", f"- run `{_code(v.run_id)}`, {v.stamp}", f"- evidence root `{v.root}`", f"- check it: `{_code(v.verify)}`"],
     )  # fmt: skip
+
+
+def _code_lines(v: View) -> list[list[str]]:
+    return [[f"**Runs code of its own**: {light(line)}" for line in v.code]] if v.code else []
 
 
 def _code(text: str) -> str:
@@ -107,6 +112,7 @@ def handoff(v: View) -> str:
     return document(
         [f"# Handoff: the standing frontier after {light(v.run_id)}"],
         [f"The floor is now {light(v.headline.pick)} ({v.headline.tier}). {light(v.headline.sentence)}"],
+        *_code_lines(v),
         ["## Next levers", "", *_levers(v)],
         ["## Failed arms", "", *bullets(map(_failure, v.failed), "None.")],
         ["## Open gates, as work", "", *bullets((f"{g.name} ({g.state}): {g.todo}. Now: {g.reason}" for g in v.open_gates), "None.")],
@@ -160,6 +166,7 @@ def summary(v: View) -> str:
     return document(
         [f"# {light(v.run_id)}"],
         [f"**{light(f'{h.title} {h.name}'.strip())}** ({h.tier}). {light(h.sentence)} {light(h.caveat[0].upper() + h.caveat[1:])}."],
+        *_code_lines(v),
         table(("arm", "call", "effect", "n blocks"), rows),
         [f"{light(v.coverage)}"],
         [f"Model {light(v.place.model)} on {light(v.place.hardware)}; suite {light(v.place.suite)}; {v.stamp}; evidence root `{v.root}`."],

@@ -11,7 +11,7 @@ from profile_and_optimize.analysis.decide import Decision, effect_json
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.evidence.redact import HIDDEN
 from profile_and_optimize.report.arms import effect_of
-from profile_and_optimize.report.view import place_of
+from profile_and_optimize.report.view import code_lines, place_of
 from profile_and_optimize.report.words import plain, stamp_words, verify_command
 
 PORT = "PORT"
@@ -31,6 +31,7 @@ def _header(ev: Evidence, d: Decision) -> list[str]:
         f"# model: {plain(ev.plan.model_of(ev.plan.arm(d.pick)))}", f"# evidence root: {ev.root}",
         f"# check it: {verify_command(ev.run.name)}",
         "# Measured on one node under one load; CHAMPION.md says which.",
+        *(f"# runs code of its own: {line}" for line in code_lines(ev.plan)),
     ]  # fmt: skip
 
 

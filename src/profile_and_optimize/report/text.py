@@ -62,6 +62,8 @@ def _head(v: View) -> list[str]:
     out = [*wrap(f"{h.title} {h.name}".strip() + f"  [{h.tier}]"), *wrap(h.sentence), *wrap(f"{h.tier}: {h.caveat}.")]
     for line in v.earlier:
         out += wrap(line, "", hang=2)
+    for line in v.code:
+        out += wrap(f"RUNS CODE OF ITS OWN: {line}")
     if v.missing:
         out += wrap(f"INCOMPLETE: {'; '.join(v.missing)}")
     place = [

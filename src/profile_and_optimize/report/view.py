@@ -16,6 +16,7 @@ from profile_and_optimize.analysis.gates import Gate
 from profile_and_optimize.campaign.accuracy import NO_SHIP
 from profile_and_optimize.campaign.earlier import words
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.core.code_settings import code_settings
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
@@ -113,6 +114,7 @@ class View:
     unused: tuple[Unused, ...]
     damaged: tuple[str, ...]
     missing: tuple[str, ...]
+    code: tuple[str, ...]
     omitted: tuple[str, ...]
     coverage: str
     applies: tuple[str, ...]
@@ -153,7 +155,7 @@ def view(ev: Evidence, d: Decision) -> View:
         accuracy=accuracy_rows(ev), accuracy_assumes=assumption(ev), tolerance=count_points(plan.accuracy_margin),
         quantized=quantized(ev, d), cost=cost_facts(ev, d), blocks_out=_blocks_out(d), unused=unused_trials(ev, d),
         starts=starts_views(ev, d), earlier=earlier_lines(ev),
-        damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)),
+        damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)), code=code_lines(plan),
         omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
         applies=_applies(place, plan, d.pick), applies_not=APPLIES_NOT,
     )  # fmt: skip
@@ -162,6 +164,12 @@ def view(ev: Evidence, d: Decision) -> View:
 def earlier_lines(ev: Evidence) -> tuple[str, ...]:
     """A run of other tools' results alone compares nothing, so nothing was repeated."""
     return tuple(map(plain, words(ev.earlier, [a.id for a in ev.plan.candidates]))) if ev.trials else ()
+
+
+def code_lines(plan: Plan) -> tuple[str, ...]:
+    """A line for each setting that brings code, with who allowed it; it stands on every page."""
+    by = dict(plan.code_allowed)
+    return tuple(plain(f"{s.shown} (allowed: {by.get(s.name, 'nobody is on record')})") for s in code_settings(plan))
 
 
 def count_points(share: float) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.engines.base import Engine, Server, ServeSpec, refuse_unknown_flags
 from profile_and_optimize.engines.endpoint import EndpointEngine, served_model
@@ -34,6 +35,7 @@ class How:
     flags: tuple[str, ...] = ()
     python: str | None = None
     served: str | None = None
+    allowed: Allowance = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def target(place: str, how: How, log: Path, say: Say) -> Iterator[Target]:
     refuse_unknown_flags(engine, how.flags, "--engine-flags")
     spec = ServeSpec(
         arm=Arm("model", how.engine, Role.BASELINE, how.flags), model=model, served_name="model", port=free_port(), log=log,
-        cores=split_cores(available_cores())[0],
+        cores=split_cores(available_cores())[0], allow_code=how.allowed,
     )  # fmt: skip
     say(f"starting {how.engine} with {model}")
     server = engine.start(spec)

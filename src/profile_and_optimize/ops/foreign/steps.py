@@ -43,7 +43,7 @@ def spec_of(w: Wanted, log: Path, port: int) -> ServeSpec:
     plan = w.plan
     return ServeSpec(
         arm=w.arm, model=plan.model, served_name=SERVED, port=port, log=log, common_flags=plan.common_flags,
-        common_env=plan.common_env, cores=available_cores(),
+        common_env=plan.common_env, cores=available_cores(), allow_code=w.allowed,
     )  # fmt: skip
 
 

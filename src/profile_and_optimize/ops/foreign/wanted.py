@@ -10,6 +10,7 @@ from profile_and_optimize.campaign.asked import asked_by_plan
 from profile_and_optimize.campaign.imported import Ask, Asked, Attempt, ImportedCell
 from profile_and_optimize.clients.vllm_sweep import Endpoint, refuse_unlike
 from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.context import context
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import not_an_option
@@ -36,6 +37,7 @@ class Wanted:
     levels: int = 0
     runs: int = 1
     python: str | None = None
+    allowed: Allowance = NOTHING
 
     def __post_init__(self) -> None:
         arm = self.arm
@@ -91,12 +93,12 @@ def _refuse_short(points: Sequence[Point]) -> None:
 
 def wanted_of(
     backend: str, plan: Plan, arm: Arm, *, url: str | None, model: str | None, tokenizer: str | None, levels: int, runs: int,
-    python: str | None,
+    python: str | None, allowed: Allowance = NOTHING,
 ) -> Wanted:  # fmt: skip
     """Raises WrongUse for what this backend cannot do."""
     return Wanted(
         backend=backend, arm=arm, plan=plan, points=plan.points, url=checked_url(url) if url else arm.url, model=model or "",
-        tokenizer=tokenizer or plan.tokenizer, levels=levels, runs=runs, python=python,
+        tokenizer=tokenizer or plan.tokenizer, levels=levels, runs=runs, python=python, allowed=allowed,
     )  # fmt: skip
 
 

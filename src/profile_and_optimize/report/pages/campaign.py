@@ -51,8 +51,17 @@ def _stamp(ev: Evidence, v: View, rows: Sequence[Mapping[str, Any]]) -> Stamp:
     window = (min(b for b, _ in times), max(e for _, e in times)) if times else None
     return Stamp(
         campaign=v.run_id, rendered=ev.stamp, window=window, evidence_root=ev.root, verify=v.verify,
-        kicker=f"{v.run_id} · suite {v.place.suite} · focus {v.focus}", overlay=overlay_words(rows), synthetic=False,
+        kicker=f"{v.run_id} · suite {v.place.suite} · focus {v.focus}", overlay=marked(overlay_words(rows), v.code), synthetic=False,
     )  # fmt: skip
+
+
+def marked(overlay: str, code: Sequence[str]) -> str:
+    """What every page is marked with: engines that are no release, settings that bring code; "" where there is neither."""
+    return "; ".join(
+        f"{name}: {words}"
+        for name, words in (("OVERLAY under test", overlay), ("RUNS CODE OF ITS OWN", "; ".join(code)))
+        if words
+    )
 
 
 def overlay_words(rows: Sequence[Mapping[str, Any]]) -> str:

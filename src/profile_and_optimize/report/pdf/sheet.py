@@ -184,4 +184,4 @@ def foot(sheet: Sheet, report: Report, number: int) -> None:
     sheet.fitted(st.LEFT, 0.265, f"evidence root={s.evidence_root}", 6.2, st.WIDTH - 0.9, colour=st.SOFT)
     sheet.text(st.RIGHT, 0.265, f"page {number} of {len(report.pages)}", 6.2, colour=st.SOFT, across="right")
     if s.overlay:
-        sheet.fitted(st.LEFT, 0.145, f"OVERLAY under test: {s.overlay}", 6.2, st.WIDTH, face="Bold", colour=st.DRAFT)
+        sheet.fitted(st.LEFT, 0.145, s.overlay, 6.2, st.WIDTH, face="Bold", colour=st.DRAFT)
