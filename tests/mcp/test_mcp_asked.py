@@ -53,7 +53,7 @@ RICH: dict[str, list[tuple[dict[str, Any], Safety]]] = {
     "levers": [({}, READS)],
     "run_variant_ab": [({"model": "model"}, JOBS), ({"model": "model", "dry_run": True}, ARTIFACTS)],
     "run_controlled_ab": [({"model": "model", "flags": "--enforce-eager"}, JOBS)],
-    "quantize": [({}, JOBS), ({"dry_run": True}, ARTIFACTS), ({"render_only": True}, ARTIFACTS), ({"trust_remote_code": True}, JOBS)],
+    "quantize": [({}, JOBS), ({"dry_run": True}, ARTIFACTS), ({"render_only": True}, ARTIFACTS)],
     "calibration_prepare": [({}, ARTIFACTS), ({"samples": 10_000_000}, JOBS), ({"chat": True}, JOBS)],
     "pad_experts": [({}, JOBS)],
     "quant_compare": [({}, JOBS), ({"dry_run": True}, ARTIFACTS)],

@@ -154,7 +154,7 @@ def test_a_campaign_file_is_judged_as_the_op_reads_it(trap: Path, old: str, new:
     ("bench", {"url": U, "workload": "w", "data": "w=q.jsonl"}), ("bench", {"url": U, "model": "org/name"}),
     ("bench", {"url": "http://LOCALHOST.:1/v1"}), ("bench", {"url": "http://[0:0:0:0:0:0:0:1]:80"}), ("bench", {"url": U,
     "out": "new/deep"}),
-    ("run_controlled_ab", {**AB, "flags": '--compilation-config \'{"level": 3, "sizes": [1, 2]}\'', "env": "A=1 B=x:y"}),
+    ("run_controlled_ab", {**AB, "flags": '--compilation-config \'{"level": 3}\'', "env": "A=1 B=x:y"}),
     ("run_controlled_ab", {**AB, "lever": "half the batch, ~5% / token: 3 / 4 of it"}), ("run_variant_ab", {"arms": "arms.tsv",
     "model": "m"}),
     ("evaluate", {"endpoint_url": U, "tasks": "gsm8k, q.jsonl"}), ("lint", {"results": ("q.jsonl", "m")}), ("tools", {"action": "list"}),
@@ -169,11 +169,11 @@ def test_an_honest_request_is_let_in(trap: Path, verb: str, values: dict[str, An
 def test_every_setting_of_every_arm_of_a_table_is_a_line_of_its_own(trap: Path) -> None:
     (trap / "arms.tsv").write_text(
         HEAD
-        + "base\tvllm\t\t\tnone\t\t\t\nevil\tvllm\t--max-num-seqs 4 --x 'a b'\tLD_PRELOAD=x.so OMP=1\tquick\t\t\tm\n"
+        + "base\tvllm\t\t\tnone\t\t\t\nevil\tvllm\t--max-num-seqs 4 --x 'a b'\tVLLM_CPU_KVCACHE_SPACE=2 OMP=1\tquick\t\t\tm\n"
     )
     lines = tried(trap, "run_variant_ab", arms="arms.tsv", model="m").question.splitlines()
     assert {
-        "arm 'base': 'vllm'", "arm 'baseline-again': 'vllm'", "arm 'evil': 'vllm'", "arm 'evil', environment: 'LD_PRELOAD=x.so'",
+        "arm 'base': 'vllm'", "arm 'baseline-again': 'vllm'", "arm 'evil': 'vllm'", "arm 'evil', environment: 'VLLM_CPU_KVCACHE_SPACE=2'",
         "arm 'evil', environment: 'OMP=1'", "arm 'evil', flag: '--max-num-seqs 4'", "arm 'evil', flag: '--x a b'",
         "arm 'evil', checkpoint: 'm'",
     } <= set(lines)  # fmt: skip
@@ -253,6 +253,19 @@ def test_settings_that_bring_code_are_the_owners_to_allow_and_no_persons(
     assert admit(own_policy("allow_code: [X]"), all_ops()["run_variant_ab"], values).question
     with pytest.raises(WrongUse, match="a model cannot give this"):
         tried(trap, "run_variant_ab", **values, allow_code="X")
+
+
+@pytest.mark.parametrize(("verb", "values", "name"), [
+    ("run_controlled_ab", {**AB, "env": "LD_PRELOAD=m/x.so"}, "LD_PRELOAD"),
+    ("run_controlled_ab", {**AB, "flags": "--middleware m.n"}, "--middleware"),
+    ("quantize", {"model": "m", "target": "int8", "trust_remote_code": True}, "trust_remote_code"),
+])  # fmt: skip
+def test_no_person_at_a_client_can_let_code_in(
+    trap: Path, own_policy: Any, verb: str, values: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(GateRefused, match=f"{name} brings code"):
+        tried(trap, verb, **values)
+    assert admit(own_policy(f"allow_code: ['{name}']"), all_ops()[verb], values).question
 
 
 def test_a_load_that_nobody_was_asked_about_is_stopped_after_a_minute_and_a_half(trap: Path, own_policy: Any) -> None:
