@@ -18,7 +18,7 @@ from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.evals.exact_match import Question
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops.verify import look_at
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 from profile_and_optimize.report.explain.catalogue import catalogue
 from profile_and_optimize.report.explain.number import Case
@@ -83,9 +83,7 @@ def test_when_none_keeps_its_answers_that_is_a_result_and_nothing_is_measured(tm
     ev = load_evidence(run)
     d = decide(ev)
     assert verdict(run)["verdict"] == "no ship: accuracy" and d.pick == "baseline" and not ev.trials
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d)
+    publish(ev, d)
     assert look_at(run).problems == []
     assert "lose right answers" in (run / "CHAMPION.md").read_text()
 
@@ -103,9 +101,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = campaign(folder, {**SAME, "ours": 5.0}, ask=forgetful({"vendor": range(0, 600, 10)}))
     ev = load_evidence(run)
     d = decide(ev)
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d)
+    publish(ev, d)
     return run
 
 

@@ -19,9 +19,10 @@ from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, evidence_and_decision, opened, source_text
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.worlds import auth_headers, make_world
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.report.pages.source import Options
 from profile_and_optimize.workloads.suites import points_of_suite
 
@@ -71,9 +72,7 @@ def plan_of(req: AbRequest) -> Plan:
 
 def outcome(path: Path) -> Result:
     ev, d = evidence_and_decision(path)
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d, Options())
+    publish(ev, d, Options())
     effect = d.effects["b"]
     data: dict[str, Any] = {
         **decision_json(ev, d),
@@ -88,7 +87,8 @@ def outcome(path: Path) -> Result:
         if lost
         else None
     )
-    return Result(data, text_of(effect, d.aa, path, " and ".join(ev.plan.primary)), ev.damaged, refusal)
+    text = text_of(effect, d.aa, path, " and ".join(ev.plan.primary))
+    return closed(Result(data, text, ev.damaged, refusal), path)
 
 
 def text_of(effect: Effect, aa: Effect | None, path: Path, endpoint: str) -> str:

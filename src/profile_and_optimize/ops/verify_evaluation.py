@@ -13,6 +13,9 @@ from profile_and_optimize.evals.samples import Sample, by_task, read_samples
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.ops.evaluation.keep import CONTROL_SAMPLES, EQUAL, EVALUATION, LM_EVAL, SAMPLES, numbers
 
+# Everything in such a run is evidence.
+DERIVED: dict[str, str] = {}
+
 
 def look(run: Path) -> tuple[list[str], dict[str, Any]]:
     """Problems as lines, and what was checked. Raises Corrupted for what cannot be read."""
