@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from profile_and_optimize.analysis.check_copies import Marks, marks_of
 from profile_and_optimize.analysis.check_plan import check_load
 from profile_and_optimize.analysis.check_prompts import Remaker, redrawn
 from profile_and_optimize.analysis.check_records import OURS, check_records, client_of
@@ -40,6 +41,9 @@ class Looker:
         prompts = [r if self._same else replace(r, doubt=True) for r in self._remaker.check(t)] if self._remaker else ()
         load = check_load(t, self._plan) if self._plan else ()
         return (*check_records(t), *check_server(t), *load, *kept, *prompts)
+
+    def marks(self, t: Judged) -> Marks:
+        return marks_of(t)
 
 
 def looker(run: Path, *, same_version: bool) -> Looker:

@@ -142,13 +142,13 @@ def _chunk(data: str) -> bytes:
 
 def living_run(
     path: Path, plan: Plan | None = None, *, speeds: Mapping[str, float] | None = None, noise: float = 0.005,
-    error_every: int = 0, clock: LivingClock | None = None, ask: Callable[..., Answer] = fake_ask,
+    jitter: float = 0.02, error_every: int = 0, clock: LivingClock | None = None, ask: Callable[..., Answer] = fake_ask,
 ) -> Path:  # fmt: skip
     """Run a campaign on these fakes into `path` and give the path back."""
     clock = clock or LivingClock()
     books: dict[str, float] = {}
     engine = LivingEngine(speeds or SPEEDS, BROKEN, clock=clock, books=books)
-    client = LivingClient(noise=noise, error_every=error_every, clock=clock, books=books)
+    client = LivingClient(noise=noise, jitter=jitter, error_every=error_every, clock=clock, books=books)
     world = replace(
         fake_world(engine, client, clock),
         ask=ask,
