@@ -11,8 +11,9 @@ import pytest
 
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import RequestRecord
+from profile_and_optimize.evidence.trialfile import decode
 from profile_and_optimize.ops.verify import check
-from profile_and_optimize.testing.forge import Forged
+from profile_and_optimize.testing.forge import Forged, publish
 from profile_and_optimize.testing.living import living_run
 from profile_and_optimize.testing.synthetic import synthetic_plan
 
@@ -32,8 +33,6 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def copied(f: Forged, source: str, target: str, change: Callable[[Records], Records] = lambda r: r) -> None:
     """The measurement of one trial as that of another: everything that tells them apart otherwise is kept."""
-    from profile_and_optimize.evidence.trialfile import decode
-
     theirs = decode(f.read(source), source)
     f.redo(target, lambda mine: replace(
         mine, counters=theirs.counters,
@@ -81,8 +80,6 @@ def test_a_copied_measurement_is_found_however_it_is_dressed(living: Path, tmp_p
 
 def test_half_of_another_trials_answers_are_found(living: Path, tmp_path: Path) -> None:
     f = Forged.copy_of(living, tmp_path)
-    from profile_and_optimize.evidence.trialfile import decode
-
     theirs = tuple(decode(f.read(ONE), ONE).run.records)
     f.records(TWO, lambda mine: tuple(b if i % 2 else a for i, (a, b) in enumerate(zip(mine, theirs, strict=True))))
     f.save(rehash=True)
@@ -100,8 +97,8 @@ def shifted(f: Forged, path: str, seconds: float) -> None:
 
 
 TIMES: dict[str, tuple[Callable[[Forged], object], str]] = {
-    "older than its server": (lambda f: shifted(f, ONE, -30.0), "older than the server"),
-    "after it was entered": (lambda f: shifted(f, ONE, 300.0), "after it was entered"),
+    "older than its server": (lambda f: shifted(f, TWO, -30.0), "older than the server"),
+    "after it was entered": (lambda f: shifted(f, TWO, 300.0), "after it was entered"),
     "without a monotonic clock": (lambda f: f.edit(ONE, lambda d: d.update(t0_monotonic_ns=None)), "monotonic clock"),
 }
 
@@ -118,8 +115,6 @@ def test_a_trial_lies_between_its_servers_start_and_its_entry(living: Path, tmp_
 
 @pytest.mark.parametrize("seed", range(3))
 def test_honest_runs_hold_with_and_without_jitter_failures_and_a_clock_that_was_set(tmp_path: Path, seed: int) -> None:
-    from profile_and_optimize.testing.forge import publish
-
     run = publish(
         living_run(tmp_path / f"2026113{seed}T130000Z-clean", plan(seed), jitter=(0.0, 0.02, 0.2)[seed], error_every=29)
     )
@@ -128,7 +123,43 @@ def test_honest_runs_hold_with_and_without_jitter_failures_and_a_clock_that_was_
 
 
 def test_a_server_like_clockwork_is_no_copy_of_itself(tmp_path: Path) -> None:
-    from profile_and_optimize.testing.forge import publish
-
     run = publish(living_run(tmp_path / "20261130T140000Z-clockwork", plan(), noise=0.0, jitter=0.0))
     assert check(run)[0] == []
+
+
+@pytest.fixture(scope="module")
+def died(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`slow` does not start in block 2, twice; `fast` at the first try of block 1."""
+    where = tmp_path_factory.mktemp("died") / "20261130T150000Z-died"
+    return publish(living_run(where, plan(), dies={"slow": (3, 4), "fast": (2,)}))
+
+
+def without(f: Forged, kind: str, arm: str) -> None:
+    f.events = [e for e in f.events if e["kind"] != kind or e["data"].get("arm") != arm]
+
+
+STARTS: dict[str, tuple[Callable[[Forged], object], str]] = {
+    "the failed starts of an arm that is out": (lambda f: without(f, "session_failed", "slow"), "no start of it failed there"),
+    "the arm that is out stays in": (lambda f: without(f, "arm_failed", "slow"), "was left open"),
+    "the session of a failed start": (lambda f: without(f, "session", "slow"), "it is of session"),
+    "answers of another session": (
+        lambda f: f.events.insert(3, f.events.pop(next(
+            i for i, e in enumerate(f.events) if e["data"].get("path") == "cells/fast/admission.json"))), "it is of session"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STARTS)
+def test_starts_that_failed_cannot_be_taken_out_alone(died: Path, tmp_path: Path, kind: str) -> None:
+    forge, words = STARTS[kind]
+    assert check(died)[0] == []
+    f = Forged.copy_of(died, tmp_path)
+    forge(f)
+    f.save(rehash=True)
+    assert any(words in line for line in check(f.run)[0]), check(f.run)[0]
+
+
+def test_one_failed_start_taken_out_looks_like_a_kill_and_is_a_warning(died: Path, tmp_path: Path) -> None:
+    f = Forged.copy_of(died, tmp_path)
+    without(f, "session_failed", "fast")
+    f.save(rehash=True)
+    assert any("session b001-fast was begun twice" in w for w in check(f.run)[1]["warnings"])

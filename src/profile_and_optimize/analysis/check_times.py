@@ -1,7 +1,7 @@
 """Is every trial younger than its server, and was it made while the journal says so? Pure.
 
 The journal is dated by the wall clock alone, a trial by both clocks. Where the two of a trial differ as they do in the
-trials beside it, nobody set the clock in between, and what the journal then says otherwise is no matter of clocks.
+trials before and after it, nobody set the clock in between, and what the journal then says otherwise is no matter of clocks.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def check_times(ev: Evidence) -> Iterator[Remark]:
         t = trials[path]
         if client_of(t) == OURS and t.file.run.t0_monotonic_ns is None:
             yield Remark(path, "does not say when it began on the monotonic clock, as our client does")
-        beside = [trials[p] for p in order[max(0, i - 1) : i + 2] if p != path]
-        doubt = not _steady(t, beside)
+        beside = [trials[p] for p in (*order[max(0, i - 1) : i], *order[i + 1 : i + 2])]
+        doubt = len(beside) < 2 or not _steady(t, beside)
         yield from (Remark(path, text, doubt) for text in _disagree(t, told[path]))
 
 
@@ -59,9 +59,9 @@ def _told(ev: Evidence, trials: dict[str, Judged]) -> dict[str, Told]:
 
 
 def _steady(t: Judged, beside: list[Judged]) -> bool:
-    """Are the trial's two clocks as far apart as those of a trial beside it? Nothing is steady where there is no clock."""
+    """Are the trial's two clocks as far apart as those of the trials before and after it? Nothing is steady without a clock."""
     mine = _apart(t)
-    return mine is not None and any(
+    return mine is not None and all(
         other is not None and abs(other - mine) < SAME_CLOCK_S for other in map(_apart, beside)
     )
 

@@ -10,6 +10,7 @@ from profile_and_optimize.analysis.check_copies import check_copies
 from profile_and_optimize.analysis.check_order import check_order
 from profile_and_optimize.analysis.check_plan import check_plan
 from profile_and_optimize.analysis.check_prompts import check_prompts
+from profile_and_optimize.analysis.check_starts import check_starts
 from profile_and_optimize.analysis.check_times import check_times
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.loading import ODD, Remark
@@ -24,6 +25,7 @@ def crosscheck(ev: Evidence) -> list[Remark]:
         ("prompts", lambda: check_prompts(ev)),
         ("context", lambda: check_context(ev.trials)),
         ("times", lambda: check_times(ev)),
+        ("starts", lambda: check_starts(ev)),
         ("copies", lambda: check_copies(ev.trials, ev.marks)),
     )
     found: list[Remark] = []
