@@ -21,7 +21,7 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u202
 _MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 
 
-def page(v: View, data: Mapping[str, Any], root: str) -> bytes:
+def page(v: View, data: Mapping[str, Any], root: str = "") -> bytes:
     """`root` stands in the foot. `data` is inlined as JSON for whoever wants the numbers out of the page again."""
     text = (
         _environment()
