@@ -105,7 +105,9 @@ def test_eleven_of_twelve_right_is_what_the_run_says_and_what_verify_finds_again
     assert [s["scores"] for s in samples] == [[1.0]] * 11 + [[0.0]] and samples[11]["said"] == ["2"]
     problems, facts = check(run)
     assert problems == [] and facts["questions"] == 12
-    assert "12 questions of 1 tasks" in text_of(run, look_at(run)) and "follow from what was said" in text_of(run, look_at(run))
+    assert "12 questions of 1 tasks" in text_of(run, look_at(run)) and "follow from what was said" in text_of(
+        run, look_at(run)
+    )
 
 
 def rewritten(run: Path, name: str, data: bytes) -> None:

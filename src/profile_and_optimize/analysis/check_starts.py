@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from profile_and_optimize.analysis.check_order import label_of
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.core.trial import Stage
@@ -29,11 +30,18 @@ def _entered(ev: Evidence) -> Iterator[Remark]:
     for e in ev.events:
         if e.kind == "session":
             arm, label = str(e.data["arm"]), str(e.data["label"])
+        elif e.kind == "session_failed" and _label(e) != label:
+            yield Remark(JOURNAL, f"a start of {e.data['arm']} is said to have failed during session {label or 'none'}")
         elif e.kind == "wrote":
             place = _place(str(e.data["path"]))
             if place is not None and place != (arm, label):
                 now = f"{label} of {arm}" if label else "none"
                 yield Remark(str(e.data["path"]), f"entered during session {now}; it is of session {place[1]}")
+
+
+def _label(e: Event) -> str:
+    arm, stage, block = _where(e)
+    return label_of(Stage(stage), block, arm)
 
 
 def _place(path: str) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from profile_and_optimize.analysis.check_context import check_context
+from profile_and_optimize.analysis.check_context import check_context, check_counters
 from profile_and_optimize.analysis.check_copies import check_copies
 from profile_and_optimize.analysis.check_order import check_order
 from profile_and_optimize.analysis.check_plan import check_plan
@@ -24,6 +24,7 @@ def crosscheck(ev: Evidence) -> list[Remark]:
         ("order", lambda: check_order(ev)),
         ("prompts", lambda: check_prompts(ev)),
         ("context", lambda: check_context(ev.trials)),
+        ("counters", lambda: check_counters(ev.trials)),
         ("times", lambda: check_times(ev)),
         ("starts", lambda: check_starts(ev)),
         ("copies", lambda: check_copies(ev.trials, ev.marks)),
