@@ -32,7 +32,7 @@ from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.core.workload import Point, Workload
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw, raw_path, trial_path
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.stats.columns import MISSING, Records
 from profile_and_optimize.testing.living import BOOTED_S, LivingClock, bytes_of
 
@@ -61,9 +61,7 @@ def build(path: Path, size: Size, seed: int = 1) -> Path:
         Builder(folder, clock, size, seed).write()
         folder.close()
         ev = load_evidence(path)
-        d = decide(ev)
-        for publish in (write_aggregates, write_champion, write_report):
-            publish(ev, d)
+        publish(ev, decide(ev))
     return path
 
 

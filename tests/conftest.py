@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from profile_and_optimize.analysis.decide import decide
-from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.engines.base import Server, ServeSpec
 from profile_and_optimize.engines.mock.engine import MockEngine
 from profile_and_optimize.engines.process import free_port
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.testing.forge import publish
 from profile_and_optimize.testing.synthetic import synthetic_run
 
 # Tests share their machine with whatever else runs there; campaigns on the mock server must not wait for it to be quiet.
@@ -24,15 +22,6 @@ os.environ.setdefault("PAO_QUIET_WAIT_S", "0")
 # For the same reason no property has to be shown within a time.
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
-
-
-def publish(run: Path) -> Path:
-    ev = load_evidence(run)
-    d = decide(ev)
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d)
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.evals.exact_match import Question
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops.verify import look_at
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 from profile_and_optimize.report.explain.catalogue import catalogue
 from profile_and_optimize.report.explain.number import Case
@@ -85,9 +85,7 @@ def test_when_none_keeps_its_answers_that_is_a_result_and_nothing_is_measured(tm
     ev = load_evidence(run)
     d = decide(ev)
     assert verdict(run)["verdict"] == "no ship: accuracy" and d.pick == "baseline" and not ev.trials
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d)
+    publish(ev, d)
     assert look_at(run).problems == []
     assert "lose right answers" in (run / "CHAMPION.md").read_text()
 
@@ -105,9 +103,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = campaign(folder, {**SAME, "ours": 5.0}, ask=forgetful({"vendor": range(0, 600, 10)}))
     ev = load_evidence(run)
     d = decide(ev)
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d)
+    publish(ev, d)
     return run
 
 
@@ -217,9 +213,7 @@ def test_a_campaign_counts_clusters_says_so_and_verify_finds_them_again(tmp_path
     n = len(ev.accuracy["ours"]["answers"])
     assert "no ship: accuracy" in ev.failed_arms["ours"] and n % 5 == 0 and n < 600
     assert ev.accuracy["ours"]["answers"][0]["cluster"] and compared(run)["clusters"]["clusters"] == 120
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d)
+    publish(ev, d)
     assert look_at(run).problems == []
     told = " ".join((run / "report.txt").read_text().split())
     assert "flip independently: 600 questions in 120 clusters (the largest of 5), 0 near-duplicates found" in told

@@ -53,7 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "cells: [{cell_id: eager, role: baseline, flags: [--enforce-eager]}, {cell_id: seqs, flags: {max-num-seqs: 1}}]\n"
     )
     assert pao(["campaign_init", "--config", "c.yaml"]) == 0
-    return next((tmp_path / "campaigns").iterdir())
+    return next(p for p in (tmp_path / "campaigns").iterdir() if p.is_dir())
 
 
 def ask(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict]:

@@ -23,7 +23,7 @@ from profile_and_optimize.ops import verify_evaluation
 from profile_and_optimize.ops.evaluate import EvaluateRequest
 from profile_and_optimize.ops.evaluate import run as evaluate
 from profile_and_optimize.ops.evaluation.target import instruct
-from profile_and_optimize.ops.verify import check, text_of
+from profile_and_optimize.ops.verify import check, look_at, text_of
 
 EVALS = Path(__file__).parents[1] / "evals"
 sys.path.insert(0, str(EVALS))
@@ -89,7 +89,7 @@ def run_copy(evaluated: tuple[Path, Any], tmp_path: Path) -> Path:
 
 
 def the_run(tmp_path: Path) -> Path:
-    (found,) = (tmp_path / "runs").iterdir()
+    (found,) = filter(Path.is_dir, (tmp_path / "runs").iterdir())
     return found
 
 
@@ -105,7 +105,9 @@ def test_eleven_of_twelve_right_is_what_the_run_says_and_what_verify_finds_again
     assert [s["scores"] for s in samples] == [[1.0]] * 11 + [[0.0]] and samples[11]["said"] == ["2"]
     problems, facts = check(run)
     assert problems == [] and facts["questions"] == 12
-    assert "12 questions of 1 tasks" in text_of(run, facts) and "follow from what was said" in text_of(run, facts)
+    assert "12 questions of 1 tasks" in text_of(run, look_at(run)) and "follow from what was said" in text_of(
+        run, look_at(run)
+    )
 
 
 def rewritten(run: Path, name: str, data: bytes) -> None:
@@ -186,7 +188,7 @@ def test_repetition_is_no_score_of_the_model_and_the_control_says_whose_fault_it
         control.answer = broken
         result = ask(server, python, tmp_path, questions, control=control.url, name="gate")
     assert result.data["gate"]["blame"] == "gate" and "not the model" in result.refusal.message
-    for run in (tmp_path / "runs").iterdir():
+    for run in filter(Path.is_dir, (tmp_path / "runs").iterdir()):
         assert check(run)[0] == []
     gone = ask(server, python, tmp_path, questions, control="http://127.0.0.1:9", name="gone")
     assert gone.data["gate"]["blame"] == "unknown" and "127.0.0.1" in json.dumps(gone.data["control"])

@@ -26,7 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "cells: [{cell_id: base-mock, role: baseline}, {cell_id: quick}]\n"
     )
     assert pao(["campaign_init", "--config", "c.yaml"]) == 0
-    return next((tmp_path / "campaigns").iterdir())
+    return next(p for p in (tmp_path / "campaigns").iterdir() if p.is_dir())
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_the_whole_road_on_the_mock_server(tmp_path: Path, capsys: pytest.Captur
     ack = "--i-understand-this-submits-jobs"
     # The mock answers nobody's question, so nothing serves coherently, and the verb says so with its exit code.
     assert pao(["serve_matrix", "--model", "mock", "--engines", "mock", *options, ack]) == 1
-    run = next(tmp_path.iterdir())
+    run = next(p for p in tmp_path.iterdir() if p.is_dir())
     assert check(run)[0] == [] and "mock-auto" in (run / "serve_matrix.txt").read_text()
     assert pao(["verify", str(run)]) == 0 and "requests re-read" in capsys.readouterr().out
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from profile_and_optimize.ops.verify import check
+from profile_and_optimize.testing.forge import publish, relist
 
 TRIAL = "cells/fast/raw/b001-short-chat.c4-a1.json"
 
@@ -52,6 +53,17 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "manifest without the run": lambda r: (r / "manifest.json").unlink(),
     "stranger in the folder": lambda r: (r / "cells/fast/raw/extra.json").write_text("{}"),
     "link out of the folder": lambda r: ((r / TRIAL).unlink(), (r / TRIAL).symlink_to("/etc/hostname")),
+    "half-written file": lambda r: (r / "report.html.part").write_text("x"),
+    "lock that holds something": lambda r: (r / ".lock").write_text("x"),
+    "page missing": lambda r: (r / "report.html").unlink(),
+    "champion missing": lambda r: (r / "CHAMPION.md").unlink(),
+    "file that nothing makes, listed": lambda r: (
+        (r / "EXTRA.md").write_text("# VERDICT\n"),
+        edit(r / "manifest.json", lambda d: d["derived"].append({**d["derived"][0], "path": "EXTRA.md"})),
+        relist(r),
+    ),
+    "pages missing and listed anew": lambda r: ((r / "verdict.json").unlink(), (r / "report.txt").unlink(), relist(r)),
+    "an evaluation in a campaign": lambda r: (r / "evaluation.json").write_text("{}"),
     "truncated trial": lambda r: (r / TRIAL).write_bytes((r / TRIAL).read_bytes()[:500]),
 }
 
@@ -104,3 +116,24 @@ def test_damage_is_named_with_its_place(run_copy: Path) -> None:
     (run_copy / TRIAL).write_bytes(b"\x00\xff not json")
     problems, _ = check(run_copy)
     assert any(TRIAL in p for p in problems)
+
+
+def test_a_run_that_was_killed_says_so_and_holds_once_it_is_closed(run_copy: Path) -> None:
+    (run_copy / "manifest.json").unlink()
+    (run_copy / "cells/fast/raw/b009-x.json.part").write_text("half")
+    problems, facts = check(run_copy)
+    assert facts["answer"] == "BROKEN" and any("half-written" in p for p in problems)
+    assert any("the run was not closed" in p for p in problems)
+    publish(run_copy)
+    assert check(run_copy)[1]["answer"] == "HOLDS" and not list(run_copy.rglob("*.part"))
+
+
+def test_a_run_that_went_on_after_it_was_closed_says_so(run_copy: Path) -> None:
+    from profile_and_optimize.evidence.folder import RunFolder
+
+    folder = RunFolder(run_copy)
+    folder.event("settled", block=9)
+    folder.close()
+    assert any("went on by 1 events after it was closed" in p for p in check(run_copy)[0])
+    publish(run_copy)
+    assert check(run_copy)[0] == []

@@ -11,7 +11,8 @@ from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evidence.manifest import evidence_root
 from profile_and_optimize.evidence.reading import strict_json
-from profile_and_optimize.ops.verify import Roots, VerifyRequest, check, published_root, run
+from profile_and_optimize.ops.verify import VerifyRequest, check, run
+from profile_and_optimize.ops.verifying.roots import Roots, published_root
 from profile_and_optimize.testing.forge import Forged, publish
 
 TRIAL = "cells/fast/raw/b001-short-chat.c4-a1.json"
@@ -26,11 +27,21 @@ def asked(run_path: Path, against: str) -> tuple[bool, dict]:
     return answer.refusal is None, answer.data
 
 
-def test_the_runs_own_root_holds_and_is_named(closed_run: Path) -> None:
+def test_the_full_root_holds_and_the_evidence_root_alone_leaves_the_rendering_uncovered(closed_run: Path) -> None:
     held, data = asked(closed_run, manifest(closed_run)["root"].upper())
     assert held and data["against"] == {"root": manifest(closed_run)["root"], "matched": "root"}
+    assert data["answer"] == "HOLDS" and data["not_covered"] == []
     held, data = asked(closed_run, manifest(closed_run)["evidence_root"])
-    assert held and data["against"]["matched"] == "evidence_root"
+    assert not held and data["against"]["matched"] == "evidence_root"
+    assert data["answer"] == "HOLDS IN PART" and [x.split(":")[0] for x in data["not_covered"]] == ["rendering"]
+
+
+def test_the_root_lies_beside_the_run_and_in_the_foot_of_its_pages(closed_run: Path) -> None:
+    root, beside = manifest(closed_run)["root"], closed_run.parent / f"{closed_run.name}.root"
+    assert beside.read_text() == f"{root}  {closed_run.name}\n"
+    assert asked(closed_run, str(beside))[1]["against"]["matched"] == "root"
+    assert (closed_run / "report.html").read_text().count(root) == 1
+    assert (closed_run / "report.txt").read_text().count(root) == 1
 
 
 def test_another_root_is_a_problem(closed_run: Path) -> None:
@@ -109,12 +120,13 @@ def test_a_file_without_one_root_is_wrong_use(closed_run: Path, tmp_path: Path, 
         published_root(str(tmp_path / "root.txt"))
 
 
-def test_the_command_line_exits_1_for_another_root_and_2_for_none(
+def test_the_command_line_exits_4_for_half_a_root_1_for_another_and_2_for_none(
     closed_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["verify", str(closed_run)]
     assert pao([*where, "--against", manifest(closed_run)["root"]]) == 0
     assert "every file is as it was then" in capsys.readouterr().out
+    assert pao([*where, "--against", manifest(closed_run)["evidence_root"]]) == 4
     assert pao([*where, "--against", "f" * 64]) == 1
     assert pao([*where, "--against", "ffff"]) == 2
     assert "64 hex digits" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from profile_and_optimize.ops.verify import check, same_to_nine_digits
+from profile_and_optimize.ops.verify import check
+from profile_and_optimize.ops.verifying.meaning import same_to_nine_digits
 from profile_and_optimize.testing.forge import Forged
 
 TRIAL = "cells/fast/raw/b001-short-chat.c4-a1.json"

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from hostile import FOLDER, HOSTILE
 
-from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign import conduct
-from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.core.cell import Role
 from profile_and_optimize.core.records import ClientRun
@@ -18,8 +16,8 @@ from profile_and_optimize.engines.base import Server, ServeSpec
 from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops.campaigns import source_text
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
 from profile_and_optimize.testing.fakes import FakeClient, FakeClock, FakeEngine, fake_world
+from profile_and_optimize.testing.forge import publish
 from profile_and_optimize.testing.synthetic import SPEEDS, synthetic_plan
 
 
@@ -70,8 +68,4 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.event("block_given_up", block=9, reason=HOSTILE)
     folder.close()
     (run / "cells/fast/raw/b001-long-in.c4-a1.json").write_text(HOSTILE)
-    ev = load_evidence(run)
-    d = decide(ev)
-    for write in (write_aggregates, write_champion, write_report):
-        write(ev, d)
-    return run
+    return publish(run)

@@ -30,6 +30,17 @@ def check_context(trials: Iterable[Judged]) -> Iterator[Remark]:
                 yield Remark(trial_path(t.key), f"{name} is {value!r}, {trial_path(other.key)} says {known!r}")
 
 
+def check_counters(trials: Iterable[Judged]) -> Iterator[Remark]:
+    """A server that keeps counters keeps them over every trial; one that could not be read looks like one that was emptied."""
+    trials = tuple(trials)
+    keeps = {t.key.arm for t in trials if t.file.counters}
+    for t in trials:
+        if t.key.arm in keeps and not t.file.counters:
+            yield Remark(
+                trial_path(t.key), "without the server's counters, which other trials of this arm have", doubt=True
+            )
+
+
 def _scope(name: str, t: Judged) -> str | None:
     """Over what a field must not change: everything, one point, one arm. None where it may."""
     if name in ARM_FIELDS:

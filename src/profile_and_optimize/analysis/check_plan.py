@@ -114,6 +114,8 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
     """The digest of the questions follows from the answers, all cells were asked the same, those that left for their answers
     are those whose answers say so, and nobody was asked beyond what decided."""
     accuracy, frozen = ev.accuracy, ev.frozen
+    if accuracy or frozen.questions:
+        yield from _unasked(ev)
     base = accuracy.get(frozen.baseline.id)
     for cell, found in sorted(accuracy.items()):
         where = f"cells/{cell}/raw/accuracy.json"
@@ -138,6 +140,14 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
             yield Remark(where, f"other questions than {frozen.baseline.id} was asked, or another order")
         elif cell != frozen.baseline.id:
             yield from (Remark(where, text) for text in _stopped(ev, cell))
+
+
+def _unasked(ev: Evidence) -> Iterator[Remark]:
+    """Every arm that was admitted was asked; the baseline's twin only where arms serve checkpoints of their own."""
+    both = any(a.checkpoint for a in ev.frozen.all_arms)
+    for arm in ev.frozen.all_arms:
+        if arm.id in ev.admissions and arm.id not in ev.accuracy and (both or arm.role is not Role.AA):
+            yield Remark(f"cells/{arm.id}/raw/accuracy.json", "missing; every arm is asked before it is admitted")
 
 
 def _checkpoints(ev: Evidence) -> Iterator[Remark]:

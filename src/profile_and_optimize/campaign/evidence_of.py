@@ -34,10 +34,11 @@ class Evidence:
 
     `frozen` is the plan as it was fixed before block 1; `plan` is the one of the confirmation, which differs from it
     when a race chose the finalists. `proving` is whose proof was begun on blocks of its own. `added` is the number of
-    blocks added to the planned ones. `remarks` are what a look at every trial found. `draft` is the plan before
-    admission, `calibration` how prompts were cut to length, `earlier` the campaigns of the same variants before it,
-    `checkpoints` what arms serve in the model's place, `jobs` how those of ours were asked for. `imported` are other
-    tools' results, which no decision rests on; a run of nothing else has its draft for a plan."""
+    blocks added to the planned ones. `remarks` are what a look at every trial found, `marks` what it knows each by.
+    `draft` is the plan before admission, `calibration` how prompts were cut to length, `earlier` the campaigns of the
+    same variants before it, `checkpoints` what arms serve in the model's place, `jobs` how those of ours were asked
+    for. `imported` are other tools' results, which no decision rests on; a run of nothing else has its draft for a
+    plan."""
 
     run: Path
     plan: Plan
@@ -64,6 +65,7 @@ class Evidence:
     damaged: tuple[str, ...] = ()
     events: tuple[Event, ...] = field(default=(), repr=False)
     remarks: tuple[Remark, ...] = field(default=(), repr=False)
+    marks: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | None = None) -> Evidence:
@@ -89,7 +91,7 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
         failed_arms=failed_arms(events), given_up=given_up(events),
         stamp=events[-1].at if events else 0.0, root=evidence_root(events), events=events,
         damaged=(*(f"{x.path}: {x.damage}" for x in loaded if x.damage), *unreadable), imported=imported,
-        remarks=tuple(r for x in loaded for r in x.remarks),
+        remarks=tuple(r for x in loaded for r in x.remarks), marks={x.path: x.marks for x in loaded if x.marks is not None},
     )  # fmt: skip
 
 

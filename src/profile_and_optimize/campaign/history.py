@@ -20,7 +20,7 @@ from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
-from profile_and_optimize.evidence.folder import RUN_ID, RunFolder, read_json
+from profile_and_optimize.evidence.folder import RunFolder, is_run, read_json
 from profile_and_optimize.evidence.manifest import MANIFEST
 from profile_and_optimize.evidence.reading import read_bytes
 
@@ -129,7 +129,7 @@ def history_words(history: History) -> str:
 
 def _siblings(run: Path) -> list[Path]:
     """Runs of the same workspace that were closed, the newest first."""
-    there = (p for p in run.absolute().parent.iterdir() if RUN_ID.match(p.name) and p.name != run.name)
+    there = (p for p in run.absolute().parent.iterdir() if is_run(p) and p.name != run.name)
     return sorted((p for p in there if (p / _CHOICE).is_file()), reverse=True)[:MOST_LOOKED_AT]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 from profile_and_optimize.campaign import client_errors
 from profile_and_optimize.campaign.selection import Judged, honesty_of, start_up_of, summary_of
@@ -38,18 +39,24 @@ class Remark:
         return f"{self.where}: {self.text}"
 
 
-Look = Callable[[Path, Judged], tuple[Remark, ...]]
-"""Run folder and trial to what disagrees in it. It is handed to other processes, so it can be pickled."""
+class Look(Protocol):
+    """Run folder and trial to what disagrees in it; `marks` is what the trial is known by, to be compared with other trials
+    later. It is handed to other processes, so it and they can be pickled."""
+
+    def __call__(self, run: Path, t: Judged, /) -> tuple[Remark, ...]: ...
+
+    def marks(self, t: Judged, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One trial file of a run: `trial` and what was remarked on it, or why it could not be read."""
+    """One trial file of a run: `trial`, what was remarked on it and what it is known by, or why it could not be read."""
 
     path: str
     trial: Judged | None
     remarks: tuple[Remark, ...] = ()
     damage: str = ""
+    marks: object = None
 
 
 def load_trials(run: Path, paths: Sequence[str], look: Look | None = None) -> list[Loaded]:
@@ -118,7 +125,7 @@ def _judged(run: Path, path: str, found: Read | Corrupted, drop: int, look: Look
     except ODD as e:
         return Loaded(path, None, damage=_no_trial(e, run / path).message)
     try:
-        return Loaded(path, trial, look(run, trial) if look else ())
+        return Loaded(path, trial, look(run, trial), marks=look.marks(trial)) if look else Loaded(path, trial)
     except (*ODD, Corrupted) as e:
         return Loaded(path, trial, (Remark(path, f"cannot be checked: {type(e).__name__} {e}"),))
 
@@ -129,7 +136,7 @@ def _without_records(run: Path, one: Loaded) -> Loaded:
     file, summary, honesty = one.trial.file, one.trial.summary, one.trial.honesty
     records = Elsewhere(len(file.run.records), partial(_records_at, run / one.path))
     light = replace(file, run=replace(file.run, records=records))
-    return Loaded(one.path, Judged(light, summary, honesty), one.remarks)
+    return Loaded(one.path, Judged(light, summary, honesty), one.remarks, marks=one.marks)
 
 
 def _records_at(path: Path) -> Records:

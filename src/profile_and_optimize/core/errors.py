@@ -4,6 +4,7 @@ PaoError
 +-- WrongUse        2   the request cannot be meant: unknown name, bad config, refused acknowledgement
 +-- Unreachable     2   the target cannot be reached, before anything was started
 +-- GateRefused     1   a gate, check or expectation said no
++-- Undecided       4   neither yes nor no: held in part, unknown
 +-- BrokeMidway     3   disk, engine, endpoint or file failed after the start
     +-- Corrupted   3   a record or journal is not what was written
 """
@@ -48,6 +49,11 @@ class Unreachable(PaoError):
 class GateRefused(PaoError):
     exit_code = 1
     code = "refused"
+
+
+class Undecided(PaoError):
+    exit_code = 4
+    code = "undecided"
 
 
 class BrokeMidway(PaoError):

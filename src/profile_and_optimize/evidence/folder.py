@@ -30,6 +30,11 @@ def new_run_id(name: str, at: float) -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)) + "-" + slug(name)
 
 
+def is_run(path: Path) -> bool:
+    """A folder named by a run id. Beside a run lies its root, in a file named after it."""
+    return RUN_ID.match(path.name) is not None and path.is_dir()
+
+
 def find_run(name: str, space: Path) -> Path:
     """The run of that path, id, or unique slug. Raises WrongUse listing the candidates of an ambiguous slug."""
     path = Path(name)
@@ -38,7 +43,7 @@ def find_run(name: str, space: Path) -> Path:
         return (
             path if path.name not in ("", "..") else Path(os.path.abspath(path))
         )  # "." is a run's path, but not its id
-    runs = sorted(p for p in space.iterdir() if RUN_ID.match(p.name)) if space.is_dir() else []
+    runs = sorted(p for p in space.iterdir() if is_run(p)) if space.is_dir() else []
     hits = [p for p in runs if p.name == name] or [p for p in runs if p.name.split("-", 1)[1] == name]
     if len(hits) == 1:
         return hits[0]

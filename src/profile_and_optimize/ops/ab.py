@@ -25,10 +25,11 @@ from profile_and_optimize.ops.acts import LONGEST_S, Act, Acts, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.bench_text import most_first
 from profile_and_optimize.ops.campaigns import create, evidence_and_decision, opened, source_text
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers, make_world
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.report.pages.source import Options
 from profile_and_optimize.stats.summary import TrialSummary
 from profile_and_optimize.workloads.suites import points_of_suite
@@ -89,9 +90,7 @@ def plan_of(req: AbRequest) -> Plan:
 
 def outcome(path: Path) -> Result:
     ev, d = evidence_and_decision(path)
-    write_aggregates(ev, d)
-    write_champion(ev, d)
-    write_report(ev, d, Options())
+    publish(ev, d, Options())
     effect = d.effects["b"]
     data: dict[str, Any] = {
         **decision_json(ev, d),
@@ -108,7 +107,8 @@ def outcome(path: Path) -> Result:
     )
     failed = failed_lines(ev.trials, {"A": ("a", "a-again"), "B": ("b",)})
     data["failed_requests"] = failed
-    return Result(data, text_of(effect, d.aa, path, " and ".join(ev.plan.primary), failed), ev.damaged, refusal)
+    text = text_of(effect, d.aa, path, " and ".join(ev.plan.primary), failed)
+    return closed(Result(data, text, ev.damaged, refusal), path)
 
 
 def failed_lines(trials: Sequence[Judged], sides: Mapping[str, Sequence[str]]) -> list[str]:

@@ -16,6 +16,7 @@ from profile_and_optimize.evidence.manifest import MANIFEST, write_manifest
 from profile_and_optimize.evidence.reading import read_bytes, read_json
 from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.evaluation.keep import ANSWERS, CONTROL_SAMPLES, EVALUATION, SAMPLES
 from profile_and_optimize.ops.evaluation.target import instruct
 from profile_and_optimize.ops.gating.document import Terms, encoded, gate_document
@@ -57,7 +58,8 @@ def run(req: AccuracyGateRequest, say: Say) -> Result:
     terms = _terms(req, space, places, base, candidate)
     gate = gate_document(terms, base, candidate, floor)
     path = _keep(req, space, places, gate)
-    return Result({**gate, "run": str(path)}, text_of(gate, str(path)), tuple(gate["warnings"]), _refusal(gate, path))
+    told = Result({**gate, "run": str(path)}, text_of(gate, str(path)), tuple(gate["warnings"]), _refusal(gate, path))
+    return closed(told, path)
 
 
 def _require_distinct(places: dict[str, Path]) -> None:

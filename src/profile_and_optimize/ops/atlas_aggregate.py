@@ -7,7 +7,8 @@ from profile_and_optimize.analysis.imported import imported_rows
 from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
-from profile_and_optimize.optimize.publish import write_aggregates
+from profile_and_optimize.ops.closing import closed
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.report.status import coverage_line
 
 
@@ -17,7 +18,7 @@ class AtlasAggregateRequest(CampaignRequest):
 
 def run(req: AtlasAggregateRequest, say: Say) -> Result:
     ev, d = evidence_and_decision(req.path())
-    written = write_aggregates(ev, d)
+    written = publish(ev, d)
     found = rows(ev, d)
     coverage, imported = coverage_line(ev, found), imported_rows(ev.imported, ev.run.name)
     data = {
@@ -27,7 +28,7 @@ def run(req: AtlasAggregateRequest, say: Say) -> Result:
         "imported": len(imported),
         "written": written,
     }
-    return Result(data, f"{coverage}\n{ev.run / 'atlas.jsonl'}", ev.damaged)
+    return closed(Result(data, f"{coverage}\n{ev.run / 'atlas.jsonl'}", ev.damaged), ev.run)
 
 
 OP = Op(

@@ -9,9 +9,18 @@ from pydantic import Field
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.ops.acts import serves
 from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, Safety, Say
-from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
+from profile_and_optimize.ops.campaigns import (
+    CampaignRequest,
+    command_line,
+    evidence_and_decision,
+    opened,
+    plan_at,
+    shown_command,
+)
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.started import Started, of_plan
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
+from profile_and_optimize.optimize.publish import publish
 
 
 class CampaignRunRequest(CampaignRequest, AllowsCode, Acknowledged):
@@ -44,7 +53,8 @@ def run(req: CampaignRunRequest, say: Say) -> Result:
         "failed": [a.id for a in plan.failed],
     }  # fmt: skip
     text = f"{len(selection.blocks)} whole blocks, {len(selection.excluded)} excluded\nnext: pao champion_select {path}"
-    return Result(data, text)
+    publish(*evidence_and_decision(path))
+    return closed(Result(data, text), path)
 
 
 OP = Op(

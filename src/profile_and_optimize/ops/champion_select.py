@@ -12,8 +12,8 @@ from profile_and_optimize.core.errors import GateRefused
 from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion
-from profile_and_optimize.report.render import rendered
+from profile_and_optimize.ops.closing import closed
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.workloads.suites import is_present
 
 
@@ -28,12 +28,11 @@ class ChampionSelectRequest(CampaignRequest):
 
 def run(req: ChampionSelectRequest, say: Say) -> Result:
     ev, d = evidence_and_decision(req.path())
-    write_aggregates(ev, d)
-    write_champion(ev, d)
+    publish(ev, d)
     data: dict[str, Any] = {**decision_json(ev, d), "top": _top(d, req.top)}
     wrong = unmet(req, ev, d)
     refusal = GateRefused("; ".join(wrong), where=ev.run.name, next=f"pao report_render {ev.run}") if wrong else None
-    return Result(data, rendered(ev, d)["report.txt"].decode(), ev.damaged, refusal)
+    return closed(Result(data, (ev.run / "report.txt").read_text(), ev.damaged, refusal), ev.run)
 
 
 def unmet(req: ChampionSelectRequest, ev: Evidence, d: Decision) -> list[str]:

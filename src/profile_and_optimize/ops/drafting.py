@@ -18,8 +18,7 @@ from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.opens import MODEL, OUT, PATH
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
-from profile_and_optimize.evidence.folder import RunFolder, read_json, workspace
-from profile_and_optimize.evidence.manifest import MANIFEST
+from profile_and_optimize.evidence.folder import RunFolder, workspace
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.acts import SERVING, Act, Acts, fetches, long_if
 from profile_and_optimize.ops.base import AllowsCode, Result
@@ -31,6 +30,7 @@ from profile_and_optimize.ops.campaigns import (
     shown_command,
     source_text,
 )
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import RACE_ROUNDS, SloConfig, fresh_seed, rounds_of
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.model import check_model
@@ -196,7 +196,6 @@ def _dry(plan: Plan, world: World) -> Result:
 def outcome(path: Path) -> Result:
     """The envelope of a finished run, read back from its folder."""
     ev, d = evidence_and_decision(path)
-    manifest = read_json(path / MANIFEST)
     places = {
         "report": str(path / "report.html"),
         "pdf": str(path / "report.pdf"),
@@ -205,7 +204,7 @@ def outcome(path: Path) -> Result:
     }
     lines = [
         ("page", places["report"]), ("to print", places["pdf"]), ("champion", places["champion"]), ("start it", places["serve"]),
-        ("root", manifest["root"]), ("check it", f"pao verify {path}"),
+        ("check it", f"pao verify {path}"),
     ]  # fmt: skip
     text = "\n".join([(path / "report.txt").read_text().rstrip(), "", *(f"{name:<10}{value}" for name, value in lines)])
-    return Result({**decision_json(ev, d), "path": str(path), **places, "root": manifest["root"]}, text, ev.damaged)
+    return closed(Result({**decision_json(ev, d), "path": str(path), **places}, text, ev.damaged), path)

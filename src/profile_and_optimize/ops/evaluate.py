@@ -25,6 +25,7 @@ from profile_and_optimize.evidence.folder import RunFolder, new_run_id, workspac
 from profile_and_optimize.evidence.redact import known_secrets, redact
 from profile_and_optimize.ops.acts import Act, Acts
 from profile_and_optimize.ops.base import AllowsCode, Op, Result, Safety, Say
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.evaluation.control import Judged, judge
 from profile_and_optimize.ops.evaluation.keep import failed_row, keep, keep_log, read_text, task_row
 from profile_and_optimize.ops.evaluation.target import How, Target, flags_of, is_url, target
@@ -229,7 +230,7 @@ def _warnings(req: EvaluateRequest, wanted: tuple[Wanted, ...], done: _Done) -> 
 
 def _result(data: dict[str, Any], path: Path, done: _Done) -> Result:
     shown = {**data, "run": str(path)}
-    return Result(shown, text_of(data, path), tuple(data["warnings"]), _refusal(data, path, done))
+    return closed(Result(shown, text_of(data, path), tuple(data["warnings"]), _refusal(data, path, done)), path)
 
 
 COLUMNS = ("task", "metric", "n", "score", "95% interval")

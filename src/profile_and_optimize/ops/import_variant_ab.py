@@ -26,10 +26,11 @@ from profile_and_optimize.importers.base import LoadKind
 from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, opened, plan_at
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.foreign.bundle import TOOLS, Given, read_bundle
 from profile_and_optimize.ops.foreign.keep import without_credentials
 from profile_and_optimize.ops.foreign.measure import line
-from profile_and_optimize.optimize.publish import write_aggregates
+from profile_and_optimize.optimize.publish import publish
 
 PRODUCER = "import_variant_ab"
 
@@ -162,7 +163,7 @@ def _seen(ask: Ask, mine: Sequence[Given]) -> dict[str, dict[str, str]]:
 
 def _told(path: Path, arms: Sequence[Arm]) -> Result:
     ev = load_evidence(path)
-    write_aggregates(ev, decide(ev))
+    publish(ev, decide(ev))
     names = {a.id for a in arms}
     docs = [document(c, path.name) for c in ev.imported if c.cell in names and c.backend.endswith("-sweep")]
     rows = [r for d in docs for r in d["rows"] if r["sources"]]
@@ -178,9 +179,8 @@ def _told(path: Path, arms: Sequence[Arm]) -> Result:
         if short
         else None
     )
-    return Result(
-        {"campaign": path.name, "cells": cells, "rows": len(rows), "tier": "DRAFT"}, "\n".join(lines), warnings, refusal
-    )
+    data = {"campaign": path.name, "cells": cells, "rows": len(rows), "tier": "DRAFT"}
+    return closed(Result(data, "\n".join(lines), warnings, refusal), path)
 
 
 OP = Op(

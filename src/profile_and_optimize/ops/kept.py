@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from profile_and_optimize.analysis.check_copies import Marks, marks_of
 from profile_and_optimize.analysis.check_plan import check_load
 from profile_and_optimize.analysis.check_prompts import Remaker, redrawn
 from profile_and_optimize.analysis.check_records import OURS, check_records, client_of
@@ -29,34 +30,34 @@ KEEP_EVERY = cast(int, LoadRequest.__dataclass_fields__["keep_raw_every"].defaul
 
 
 class Looker:
-    """Everything that verify asks of one trial. Without a `remaker`, its prompts are not drawn again."""
+    """Everything that verify asks of one trial. Without a `remaker`, its prompts are not drawn again; where another version drew
+    them, perhaps in another way, prompts that come out otherwise are in doubt."""
 
-    def __init__(self, plan: Plan | None, remaker: Remaker | None) -> None:
-        self._plan, self._remaker = plan, remaker
+    def __init__(self, plan: Plan | None, remaker: Remaker | None, *, same_version: bool = True) -> None:
+        self._plan, self._remaker, self._same = plan, remaker, same_version
 
     def __call__(self, run: Path, t: Judged) -> tuple[Remark, ...]:
         kept = (Remark(trial_path(t.key), text) for text in _kept(run, t))
-        prompts = self._remaker.check(t) if self._remaker else ()
+        prompts = [r if self._same else replace(r, doubt=True) for r in self._remaker.check(t)] if self._remaker else ()
         load = check_load(t, self._plan) if self._plan else ()
         return (*check_records(t), *check_server(t), *load, *kept, *prompts)
 
+    def marks(self, t: Judged) -> Marks:
+        return marks_of(t)
+
 
 def looker(run: Path, *, same_version: bool) -> Looker:
-    """For this run. Prompts that another version of this program drew may have been drawn in another way."""
+    """For this run."""
     try:
         plan, told = read_plan(run / "plan.json"), read_json(run / CALIBRATION)
-        remake = same_version
-        return Looker(plan, Remaker(plan, Calibration(**told)) if remake else None)
+        return Looker(plan, Remaker(plan, Calibration(**told)), same_version=same_version)
     except (Corrupted, TypeError, ValueError):
         return Looker(None, None)  # that one of these cannot be read is somebody else's finding
 
 
-def prompts_facts(plan: Plan, *, same_version: bool) -> dict[str, object]:
+def prompts_facts(plan: Plan) -> dict[str, object]:
     """Points whose prompts were drawn again, and those whose were not, with what it would have taken."""
     drawn, needs = redrawn(plan)
-    if not same_version:
-        needs = {p.key: "the version of this program that drew them" for p in plan.points}
-        drawn = ()
     return {"drawn_again": list(drawn), "not_drawn_again": needs}
 
 

@@ -16,8 +16,9 @@ from profile_and_optimize.evidence.folder import read_json
 from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
+from profile_and_optimize.ops.closing import closed, root_in
 from profile_and_optimize.ops.report_smoke import pdf_path
-from profile_and_optimize.optimize.publish import pdf_files, write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.publish import pdf_bytes, publish
 from profile_and_optimize.report.pages.record import PDF
 from profile_and_optimize.report.pages.source import Options
 
@@ -41,12 +42,10 @@ def run(req: ReportRenderRequest, say: Say) -> Result:
     out = _elsewhere(req.out, path) if req.out else None
     typed = Options(req.variants_line, req.data_source_line)
     ev, d = evidence_and_decision(path)
-    write_aggregates(ev, d)
-    write_champion(ev, d)
     inside = out is None and req.format in ("all", "pdf")
-    written = write_report(ev, d, typed if inside else None)
+    written = publish(ev, d, typed if inside else None)
     if out is not None:
-        write_atomic(out, pdf_files(ev, d, typed)[PDF])
+        write_atomic(out, pdf_bytes(ev, d, typed, root_in(path)))
     return _result(req, ev, d, written, out or (path / PDF if (path / PDF).is_file() else None))
 
 
@@ -65,7 +64,7 @@ def _result(req: ReportRenderRequest, ev: Evidence, d: Decision, written: list[s
         "all": "\n".join(x for x in (text, page, str(pdf or "")) if x),
     }
     left_out = tuple(f"page left out: {o['page']}: {o['reason']}" for o in status["omitted_pages"]) if pdf else ()
-    return Result(data, shown[req.format], (*ev.damaged, *left_out))
+    return closed(Result(data, shown[req.format], (*ev.damaged, *left_out)), ev.run)
 
 
 def _elsewhere(given: str, run: Path) -> Path | None:

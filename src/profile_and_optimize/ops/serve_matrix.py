@@ -29,18 +29,18 @@ from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.acts import serves
 from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import command_line, opened
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.drafting import checked, checked_engines
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.started import Started
-from profile_and_optimize.ops.verify_matrix import RESULT, derived, encoded
+from profile_and_optimize.ops.verify_matrix import DERIVED, RESULT, TABLE, derived, encoded, table_of
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 from profile_and_optimize.optimize.backends import OWN_CHOICE, Offered, find_backends, only, table
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
 from profile_and_optimize.quant.gaps import gaps_of
 
-TABLE = "serve_matrix.txt"
 REQUESTS_A_SLOT = 4
 
 
@@ -112,8 +112,8 @@ def publish(path: Path) -> dict[str, Any]:
     if damaged:
         raise Corrupted(damaged[0], where=str(path), next="run it again")
     write_atomic(path / RESULT, encoded(result))
-    write_atomic(path / TABLE, ("\n".join(lines_of(result)) + "\n").encode())
-    write_manifest(path, {RESULT: "serve_matrix", TABLE: "serve_matrix"})
+    write_atomic(path / TABLE, table_of(result))
+    write_manifest(path, DERIVED)
     return result
 
 
@@ -207,7 +207,7 @@ def _result(path: Path, result: dict[str, Any]) -> Result:
         refusal = GateRefused(
             "no backend serves this checkpoint coherently", where=str(path), next="read the logs named above"
         )
-    return Result({"path": str(path), **result}, text, tuple(broken), refusal)
+    return closed(Result({"path": str(path), **result}, text, tuple(broken), refusal), path)
 
 
 OP = Op(

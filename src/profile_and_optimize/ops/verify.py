@@ -1,12 +1,12 @@
-"""pao verify: the chain, every aggregate and the decision, from records alone. No network, no engine, nothing executed."""
+"""pao verify: the chain, every aggregate and the decision, from records alone. No network, no engine, nothing executed.
+
+Three answers: HOLDS, HOLDS IN PART, BROKEN. What the run says of itself can make them stricter or partial, never better.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,19 +14,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from profile_and_optimize import __version__
 from profile_and_optimize.analysis.crosscheck import crosscheck
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign import earlier
 from profile_and_optimize.campaign.evidence_of import Evidence, load_evidence
-from profile_and_optimize.campaign.loading import WORTH_PROCESSES, Remark
-from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
+from profile_and_optimize.campaign.loading import WORTH_PROCESSES
+from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Undecided
 from profile_and_optimize.core.opens import DATA
 from profile_and_optimize.evidence.cores import can_fork, spread, without_collector
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import Reading, read_journal
-from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest, evidence_root
-from profile_and_optimize.evidence.reading import read_bytes, read_json, strict_json
+from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest, evidence_root, schema_of
+from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.evidence.tree import Tree, walk
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
@@ -34,90 +33,57 @@ from profile_and_optimize.ops.campaigns import CampaignRequest
 from profile_and_optimize.ops.kept import looker, prompts_facts, prompts_words
 from profile_and_optimize.ops.sources import check_sources
 from profile_and_optimize.ops.verify_pdf import check_pdf
-from profile_and_optimize.optimize.publish import MAKERS, derived
+from profile_and_optimize.ops.verifying.findings import BAD, Answer, Findings, line_of
+from profile_and_optimize.ops.verifying.rederived import check_derived, check_listed, is_ours
+from profile_and_optimize.ops.verifying.roots import Roots, against, published_root
+from profile_and_optimize.optimize.publish import MAKERS
 from profile_and_optimize.report.pages.record import PDF
 
 MOST_SHOWN = 40
-ROOT_FILE_BYTES = 1 << 26
 # A run that is no campaign, by the file that it is about. The module has `look(run) -> (problems, facts)`, which opens only
-# what the run holds, and `words(facts) -> lines`.
+# what the run holds, `words(facts) -> lines`, and DERIVED: the files that are not evidence, with their producers.
 OTHER_RUNS = {
     "evaluation.json": "profile_and_optimize.ops.verify_evaluation",
     "gate.json": "profile_and_optimize.ops.verify_gate",
     "serve_matrix.json": "profile_and_optimize.ops.verify_matrix",
 }
 PLANS = frozenset({"plan.json", "draft.json"})
-_ROOT = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
-_DATA = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.S)
-# Whatever a hostile run makes of a step: a line, never a traceback.
-BAD = (
-    PaoError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class VerifyRequest(CampaignRequest):
-    """`against` is a root that was published: 64 hex digits, a file that holds one, or another copy's manifest.json."""
+    """`against` is a root that was published: 64 hex digits, a file that holds one (RUN.root), or a manifest.json."""
 
     against: Annotated[str | None, DATA] = Field(
-        default=None, description="a published root: 64 hex digits, or a file that holds one"
+        default=None,
+        description="a published root: 64 hex digits, RUN.root or another file that holds one, or a manifest",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Roots:
-    """What was published. A single digest may be either of the two; a manifest names both."""
-
-    root: str
-    evidence_root: str
-
-    def match(self, root: str, evidence: str) -> str | None:
-        """Which of a run's two roots was published; the one that covers more first."""
-        return "root" if self.root == root else "evidence_root" if self.evidence_root == evidence else None
-
-
-@dataclass
-class Findings:
-    """Problems and warnings as lines, and the facts that were found on the way."""
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def remark(self, remarks: Iterable[Remark]) -> None:
-        for r in remarks:
-            (self.warnings if r.doubt else self.problems).append(r.line)
-
-    def step(self, what: str, look: Callable[[], list[str]]) -> None:
-        """What a look finds; that it could not look is a finding as well."""
-        try:
-            self.problems += look()
-        except BAD as e:
-            self.problems.append(_line(e, what))
 
 
 def run(req: VerifyRequest, say: Say) -> Result:
     path, published = req.path(), published_root(req.against) if req.against else None
     found = look_at(path, published)
     data: dict[str, Any] = {
-        "campaign": path.name, "problems": found.problems, "warnings": found.warnings, **found.facts,
+        "campaign": path.name, "answer": found.answer.value, "problems": found.problems, "not_covered": found.not_covered,
+        "warnings": found.warnings, **found.facts,
     }  # fmt: skip
-    warnings = tuple(_first(found.warnings))
-    if found.problems:
+    return Result(data, text_of(path, found), tuple(_first(found.warnings)), _refusal(path, found))
+
+
+def _refusal(path: Path, found: Findings) -> PaoError | None:
+    """What makes the exit code: 1 for what is broken, 4 for what holds in part."""
+    if found.answer is Answer.BROKEN:
         count = len(found.problems)
-        refusal = GateRefused(
+        return GateRefused(
             f"{count} {'thing does' if count == 1 else 'things do'} not hold", where=str(path),
             next="restore the files, or run the campaign again",
         )  # fmt: skip
-        return Result(data, "\n".join(_first(found.problems)), warnings, refusal)
-    return Result(data, text_of(path, found.facts), warnings)
+    if found.answer is Answer.IN_PART:
+        count = len(found.not_covered)
+        return Undecided(
+            f"holds in part: {count} {'thing was' if count == 1 else 'things were'} not covered", where=str(path),
+            next="verify it with the version that rendered it and its root, or render it again: pao report_render RUN",
+        )  # fmt: skip
+    return None
 
 
 def _first(lines: list[str]) -> list[str]:
@@ -128,7 +94,9 @@ def _first(lines: list[str]) -> list[str]:
 def check(path: Path, published: Roots | None = None) -> tuple[list[str], dict[str, Any]]:
     """Every problem as a line, and what was checked."""
     found = look_at(path, published)
-    return found.problems, {**found.facts, "warnings": found.warnings}
+    return found.problems, {
+        **found.facts, "warnings": found.warnings, "not_covered": found.not_covered, "answer": found.answer.value,
+    }  # fmt: skip
 
 
 def look_at(path: Path, published: Roots | None = None) -> Findings:
@@ -142,44 +110,58 @@ def _look_at(path: Path, published: Roots | None) -> Findings:
     try:
         tree = walk(path)
     except Corrupted as e:
-        return Findings([_line(e, str(path))])
+        return Findings([line_of(e, str(path))])
     if tree.odd:
         # A link, even to a folder half way down a path, leads to what is not the run's: nothing is opened.
         return Findings(list(tree.odd))
     journal = read_journal(path / JOURNAL)
     found.step(MANIFEST, lambda: check_manifest(path, journal, tree))
+    manifest = _manifest(path)
     if published is not None:
-        found.step(MANIFEST, lambda: _against(path, journal, published, found.facts))
-    if kind := other_kind(tree):
-        found.step(kind, lambda: _other(path, kind, journal, found.facts))
-        return found
+        found.step(MANIFEST, lambda: against(manifest, journal, published, found))
+    if kinds := [name for name in OTHER_RUNS if name in tree.files]:
+        if len(kinds) > 1 or PLANS & tree.files.keys():
+            others = sorted(PLANS & tree.files.keys())
+            found.problems.append(f"a run is one thing, and this is several: {', '.join([*kinds, *others])}")
+        if not PLANS & tree.files.keys():
+            found.step(kinds[0], lambda: _other(path, kinds[0], journal, manifest, found.facts))
+            return found
     try:
-        made_by = _made_by(path)
-        same = made_by in ("", __version__)
-        ev = load_evidence(path, journal=journal, look=looker(path, same_version=same))
+        ev = load_evidence(path, journal=journal, look=looker(path, same_version=is_ours(manifest)))
+        ev = replace(ev, root=evidence_root(ev.events, schema=schema_of(manifest)) if manifest else ev.root)
     except BAD as e:
-        found.problems.append(_line(e, "evidence"))
+        found.problems.append(line_of(e, "evidence"))
         return found
-    found.facts |= {"rendered_by": made_by}
-    _inside(path, ev, tree, same, found)
+    found.facts |= {"rendered_by": str(manifest.get("rendered_by", ""))}
+    _inside(path, ev, tree, manifest, found)
     return found
 
 
-def other_kind(tree: Tree) -> str:
-    """The file that makes this run another thing than a campaign; "" for a campaign."""
-    if PLANS & tree.files.keys():
-        return ""
-    return next((name for name in OTHER_RUNS if name in tree.files), "")
+def _manifest(path: Path) -> dict[str, Any]:
+    """As it lies there; {} for what is none, which `check_manifest` says."""
+    if not os.path.lexists(path / MANIFEST):
+        return {}
+    try:
+        found = read_json(path / MANIFEST)
+    except Corrupted:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _other(path: Path, kind: str, journal: Reading, facts: dict[str, Any]) -> list[str]:
-    facts |= {"kind": kind, "evidence_root": evidence_root(journal.events), "root": _root(path)}
-    problems, told = import_module(OTHER_RUNS[kind]).look(path)
+def _other(path: Path, kind: str, journal: Reading, manifest: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    root = evidence_root(journal.events, schema=schema_of(manifest))
+    facts |= {"kind": kind, "evidence_root": root, "root": str(manifest.get("root", ""))}
+    module = import_module(OTHER_RUNS[kind])
+    problems, told = module.look(path)
     facts |= told
-    return list(problems)
+    listed = {str(d.get("path")): str(d.get("producer")) for d in manifest.get("derived", ()) if isinstance(d, dict)}
+    odd = (
+        [] if listed == module.DERIVED or not manifest else [f"{MANIFEST}: its derived files are not those of a {kind}"]
+    )
+    return [*problems, *odd]
 
 
-def _inside(path: Path, ev: Evidence, tree: Tree, same: bool, found: Findings) -> None:
+def _inside(path: Path, ev: Evidence, tree: Tree, manifest: dict[str, Any], found: Findings) -> None:
     """Everything about evidence that could be read: three parts, which know nothing of each other."""
     found.problems += [f"damaged {d}" for d in ev.damaged]
     found.remark(ev.remarks)
@@ -187,14 +169,11 @@ def _inside(path: Path, ev: Evidence, tree: Tree, same: bool, found: Findings) -
     parts: list[tuple[str, ...]] = [("agreement",), ("atlas_aggregate", "champion_select"), ("report_render",)]
     if len(ev.trials) < WORTH_PROCESSES or not can_fork():
         parts = [tuple(name for part in parts for name in part)]
-    for part in spread(partial(_part, path, ev, tree, same), parts):
-        found.problems += part.problems
-        found.warnings += part.warnings
-        found.facts["derived_files"] = found.facts.get("derived_files", 0) + part.facts.pop("derived_files", 0)
-        found.facts |= part.facts
+    for part in spread(partial(_part, path, ev, tree, manifest), parts):
+        found.add(part)
     found.facts |= {
         "trials": len(ev.trials), "requests": sum(len(t.file.run.records) for t in ev.trials), "evidence_root": ev.root,
-        "root": _root(path), "prompts": prompts_facts(ev.frozen, same_version=same),
+        "root": str(manifest.get("root", "")), "prompts": prompts_facts(ev.frozen),
         "imported": sum(len(a.runs) for c in ev.imported for a in c.attempts),
     }  # fmt: skip
 
@@ -210,157 +189,55 @@ def _earlier(path: Path, ev: Evidence) -> list[str]:
         return [f"{earlier.EARLIER}: the folders beside the run cannot be listed: {e.strerror}"]
 
 
-def _part(path: Path, ev: Evidence, tree: Tree, same: bool, names: tuple[str, ...]) -> Findings:
+def _part(path: Path, ev: Evidence, tree: Tree, manifest: dict[str, Any], names: tuple[str, ...]) -> Findings:
     """Does everything agree, and are the derived files of these verbs what the evidence gives?"""
     found = Findings()
     if "agreement" in names:
         found.remark(crosscheck(ev))
         found.step("sources", lambda: check_sources(path, ev, tree))
     verbs = [name for name in names if name in MAKERS]
-    if verbs:
-        found.step("decision", lambda: _rederive(path, ev, verbs if same else [], found.facts))
-    if "report_render" in verbs and same:
-        found.step(PDF, lambda: check_pdf(path, ev, found.warnings, found.facts))
+    if verbs and manifest:
+        found.step("decision", lambda: check_derived(path, ev, decide(ev), verbs, manifest, found))
+    if "report_render" in verbs and manifest:
+        found.step(MANIFEST, lambda: check_listed(ev, decide(ev), manifest, tree))
+        found.step(PDF, lambda: check_pdf(path, ev, manifest, found))
     return found
-
-
-def _line(e: BaseException, what: str) -> str:
-    return f"{getattr(e, 'where', '') or what}: {getattr(e, 'message', '') or f'{type(e).__name__}: {e}'}"
-
-
-def _rederive(path: Path, ev: Evidence, verbs: list[str], facts: dict[str, Any]) -> list[str]:
-    """Those derived files of these verbs that are not what the evidence gives; how many there are goes into `facts`."""
-    d = decide(ev)
-    facts |= {"pick": d.pick, "tier": d.tier.value, "derived_files": 0}
-    problems = []
-    for rel, (verb, data) in sorted(derived(ev, d, verbs).items()):
-        if not (path / rel).is_file():
-            continue
-        facts["derived_files"] += 1
-        there = read_bytes(path / rel)
-        if there != data and not same_to_nine_digits(rel, there, data):
-            problems.append(f"{rel}: not what the records give (re-derive with: pao {verb} RUN)")
-    return problems
-
-
-def same_to_nine_digits(rel: str, one: bytes, two: bytes) -> bool:
-    """Are these the same but for the last digits of numbers in their JSON? Another processor or mathematics library rounds
-    those differently; whoever changed them further would have changed a result."""
-    try:
-        (values, rest), (others, remaining) = _json_in(rel, one), _json_in(rel, two)
-        return rest == remaining and _close(values, others)
-    except ValueError:
-        return False
-
-
-def _json_in(rel: str, data: bytes) -> tuple[list[Any], bytes]:
-    """The JSON values of a file, and what stands around them: a page holds its numbers once more as data."""
-    if rel.endswith(".jsonl"):
-        return [strict_json(line) for line in data.splitlines()], b""
-    if rel.endswith(".json"):
-        return [strict_json(data)], b""
-    inlined = _DATA.search(data)
-    if inlined is None:
-        return [], data
-    return [strict_json(inlined.group(1))], data[: inlined.start(1)] + data[inlined.end(1) :]
-
-
-def _close(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_close(a[k], b[k]) for k in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_close, a, b))
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-15)
-    return type(a) is type(b) and bool(a == b)
-
-
-def _against(path: Path, journal: Reading, published: Roots, facts: dict[str, Any]) -> list[str]:
-    matched = published.match(_root(path), evidence_root(journal.events))
-    facts["against"] = {"root": published.root, "matched": matched}
-    return [] if matched else [f"{MANIFEST}: neither root is the published {published.root}"]
-
-
-def published_root(text: str) -> Roots:
-    """Of 64 hex digits, or of a file or folder that holds a root. Raises WrongUse for anything else."""
-    if re.fullmatch(_ROOT, text):
-        return Roots(text.lower(), text.lower())
-    path = Path(text) / MANIFEST if Path(text).is_dir() else Path(text)
-    if not path.is_file():
-        raise WrongUse(
-            f"{text[:80]!r} is neither a root nor a file", where="--against", next="give all 64 hex digits, or a file"
-        )
-    try:
-        return _root_in(read_bytes(path.resolve(), ROOT_FILE_BYTES))
-    except (Corrupted, WrongUse) as e:
-        raise WrongUse(e.message, where=str(path), next="give the root itself: 64 hex digits") from e
-
-
-def _root_in(data: bytes) -> Roots:
-    text = data.decode(errors="replace")
-    try:
-        value = strict_json(text)
-        if isinstance(value, dict) and {"root", "evidence_root"} <= value.keys():
-            both = [str(value[k]).lower() for k in ("root", "evidence_root")]
-            if all(re.fullmatch(_ROOT, one) for one in both):
-                return Roots(*both)
-    except ValueError:
-        pass
-    found = {hit.lower() for hit in re.findall(_ROOT, text)}
-    if len(found) != 1:
-        raise WrongUse(
-            "holds no root" if not found else f"holds {len(found)} digests, so which one is meant is unclear"
-        )
-    return Roots(*found, *found)
-
-
-def _made_by(path: Path) -> str:
-    """The version that rendered the run's derived files; another one may print the same evidence differently."""
-    return _of_manifest(path, "rendered_by")
-
-
-def _root(path: Path) -> str:
-    return _of_manifest(path, "root")
-
-
-def _of_manifest(path: Path, key: str) -> str:
-    if not os.path.lexists(path / MANIFEST):
-        return ""
-    found = read_json(path / MANIFEST)
-    return str(found.get(key, "")) if isinstance(found, dict) else ""
 
 
 ANCHORS = {
     "root": "the published root is this run's: every file is as it was then",
-    "evidence_root": "the published root is that of this run's evidence, which is as it was then; its times in the journal and its\n"
-    "  pages are not covered by that root",
+    "evidence_root": "the published root is that of this run's evidence, which is as it was then",
     None: "a tampering that re-hashed everything can only be found against a root that was published: keep this one, and give it\n"
     "  as --against",
 }
 
 
-def text_of(path: Path, facts: dict[str, Any]) -> str:
+def text_of(path: Path, found: Findings) -> str:
+    """The answer first, then what it rests on; for what is broken, each problem."""
+    if found.answer is Answer.BROKEN:
+        return "\n".join([f"{path.name}: BROKEN", *_first(found.problems)])
+    facts = found.facts
     matched = facts["against"]["matched"] if "against" in facts else None
-    if "kind" in facts:
-        lines = import_module(OTHER_RUNS[facts["kind"]]).words(facts)
-        ends = [f"root {facts['root']}", ANCHORS[matched]]
-        return "\n".join([f"{path.name}: everything holds", *(f"  {line}" for line in (*lines, *ends))])
-    return "\n".join([
-        f"{path.name}: everything holds",
-        f"  {facts['trials']} trials, {facts['requests']} requests re-read",
-        *(f"  {line}" for line in prompts_words(facts["prompts"])),
-        *([f"  {facts['imported']} results of other tools translated again: DRAFT material"] if facts["imported"] else []),
-        f"  {facts['derived_files']} derived files come out byte for byte"
-        if facts["derived_files"]
-        else f"  derived files were made by version {facts['rendered_by']}, this is {__version__}: not compared, only their digests",
-        f"  the records give {facts['tier']} {facts['pick']}",
-        f"  root {facts['root']}",
-        f"  {ANCHORS[matched]}",
-    ])  # fmt: skip
+    looked = import_module(OTHER_RUNS[facts["kind"]]).words(facts) if "kind" in facts else _campaign_words(facts)
+    lines = [
+        *looked, *(f"not covered: {line}" for line in _first(found.not_covered)), f"root {facts['root']}", ANCHORS[matched],
+    ]  # fmt: skip
+    return "\n".join([f"{path.name}: {found.answer.value}", *(f"  {line}" for line in lines)])
+
+
+def _campaign_words(facts: dict[str, Any]) -> list[str]:
+    imported = facts["imported"]
+    return [
+        f"{facts['trials']} trials, {facts['requests']} requests re-read",
+        *prompts_words(facts["prompts"]),
+        *([f"{imported} results of other tools translated again: DRAFT material"] if imported else []),
+        f"{facts['derived_files']} derived files come out byte for byte; report.pdf: {facts.get('pdf', 'not looked at')}",
+        f"the records give {facts['tier']} {facts['pick']}",
+    ]
 
 
 OP = Op(
     "verify", "Re-derive every aggregate and the decision of a run from its records, offline.", Safety.READ_ONLY, VerifyRequest, run,
     positional=("campaign",), mcp_name="perf_tune_report_verify", acts=reads,
-    examples=("pao verify my-campaign", "pao verify my-campaign --against root.txt"),
+    examples=("pao verify my-campaign", "pao verify my-campaign --against my-campaign.root"),
 )  # fmt: skip

@@ -22,6 +22,9 @@ from profile_and_optimize.ops.evaluation.keep import (
 )
 from profile_and_optimize.ops.gating.texts import read_texts
 
+# Everything in such a run is evidence.
+DERIVED: dict[str, str] = {}
+
 
 def look(run: Path) -> tuple[list[str], dict[str, Any]]:
     """Problems as lines, and what was checked. Raises Corrupted for what cannot be read."""

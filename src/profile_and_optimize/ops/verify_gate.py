@@ -11,8 +11,11 @@ from profile_and_optimize.ops.evaluation.keep import ANSWERS, EVALUATION, SAMPLE
 from profile_and_optimize.ops.gating.document import SCHEMA, Terms, encoded, gate_document, terms_of
 from profile_and_optimize.ops.gating.earlier import GATE
 from profile_and_optimize.ops.gating.sides import Side, read_side, require_comparable
-from profile_and_optimize.ops.verify import same_to_nine_digits
 from profile_and_optimize.ops.verify_evaluation import look as look_at_evaluation
+from profile_and_optimize.ops.verifying.meaning import same_to_nine_digits
+
+# Everything in such a run is evidence.
+DERIVED: dict[str, str] = {}
 
 
 def look(run: Path) -> tuple[list[str], dict[str, Any]]:

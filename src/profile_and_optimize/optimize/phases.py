@@ -13,7 +13,7 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.errors import GateRefused
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.optimize.quantized import Quantize, Validate
 from profile_and_optimize.report.pages.source import Options
 
@@ -89,7 +89,7 @@ class Bench:
 
     def run(self, folder: RunFolder, world: World) -> GateResult:
         ev = load_evidence(folder.path)
-        write_aggregates(ev, decide(ev))
+        publish(ev, decide(ev))
         return GateResult(True, f"suite {ev.plan.suite!r}, {len(ev.trials)} trials")
 
 
@@ -105,8 +105,7 @@ class Champion:
     def run(self, folder: RunFolder, world: World) -> GateResult:
         ev = load_evidence(folder.path)
         d = decide(ev)
-        write_champion(ev, d)
-        write_report(ev, d, Options())
+        publish(ev, d, Options())
         effect = d.effects.get(d.pick)
         return GateResult(
             True, f"{d.tier}: {d.pick}" + (f", {ratio_words(effect)}" if effect else ", the baseline stands")

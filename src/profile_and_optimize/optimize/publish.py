@@ -1,16 +1,17 @@
-"""Writes what follows from the evidence, and the manifest over it. Rendering makes no journal events."""
+"""Closes a run: everything that follows from the evidence, and the manifest over it. Rendering makes no journal events."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.analysis.rederive import aggregates, choice
 from profile_and_optimize.campaign.evidence_of import Evidence
-from profile_and_optimize.core.errors import Corrupted
-from profile_and_optimize.evidence.atomic import write_atomic
-from profile_and_optimize.evidence.folder import read_json
-from profile_and_optimize.evidence.manifest import MANIFEST, write_manifest
+from profile_and_optimize.core.errors import Corrupted, WrongUse
+from profile_and_optimize.evidence.folder import RunFolder
+from profile_and_optimize.evidence.manifest import Rendered, root_of, seal, with_root
+from profile_and_optimize.evidence.reading import read_bytes
 from profile_and_optimize.report.pages.build import report_of
 from profile_and_optimize.report.pages.campaign import source_of
 from profile_and_optimize.report.pages.record import PDF, RECORD, Record, read_record, record_bytes
@@ -18,62 +19,77 @@ from profile_and_optimize.report.pages.source import Options
 from profile_and_optimize.report.pdf.stamp import drawn_with
 from profile_and_optimize.report.render import rendered
 
-# The verb that writes each derived file, and what makes its bytes. The PDF has its own way: see `pdf_files`.
+# The verb that makes each derived file, and what makes its bytes. A closed run has all of them. The PDF has its own way: see
+# `_pdf_record` and `pdf_bytes`.
 MAKERS: dict[str, Callable[[Evidence, Decision], dict[str, bytes]]] = {
     "atlas_aggregate": aggregates, "champion_select": choice, "report_render": rendered,
 }  # fmt: skip
+PDF_MAKER = "report_render"
+# Verbs that draw report.pdf for every run they make, by how SOURCE.md begins: such a run has one.
+DRAWS_PDF = re.compile(r"^Made by `(?:optimize|ab|run_variant_ab|run_controlled_ab)\b", re.M)
+SOURCE = "SOURCE.md"
+MOST_SOURCE_BYTES = 1 << 20
 
 
-def derived(ev: Evidence, d: Decision, verbs: Iterable[str] = tuple(MAKERS)) -> dict[str, tuple[str, bytes]]:
-    """Every derived file of a run but the PDF, or those of some verbs: path to (the verb that writes it, its bytes)."""
-    return {path: (verb, data) for verb in verbs for path, data in MAKERS[verb](ev, d).items()}
+def derived(
+    ev: Evidence, d: Decision, verbs: Iterable[str] = tuple(MAKERS), *, root: str = ""
+) -> dict[str, tuple[str, bytes]]:
+    """Every derived file of a run but the PDF, or those of some verbs: path to (the verb that makes it, its bytes). The pages
+    show `root`; without one, the stand-in for it."""
+    made = ((path, verb, data) for verb in verbs for path, data in MAKERS[verb](ev, d).items())
+    return {path: (verb, with_root(path, data, root) if root else data) for path, verb, data in made}
 
 
-def write_aggregates(ev: Evidence, d: Decision) -> list[str]:
-    return _write(ev, "atlas_aggregate", aggregates(ev, d))
+def publish(ev: Evidence, d: Decision, pdf: Options | None = None) -> list[str]:
+    """Write every derived file, the manifest, and the root beside the run; give the paths back.
 
-
-def write_champion(ev: Evidence, d: Decision) -> list[str]:
-    return _write(ev, "champion_select", choice(ev, d))
-
-
-def write_report(ev: Evidence, d: Decision, pdf: Options | None = None) -> list[str]:
-    """The pages. report.pdf is drawn when `pdf` says so, and again where there is one already: it never grows stale.
-
-    It comes last, so that nothing else is lost when it cannot be drawn. Raises GateRefused then.
+    report.pdf is drawn when `pdf` says so, where there is one already, and where the verb that made the run draws one.
+    Half-written files that a kill left behind are removed. Raises GateRefused when the PDF cannot be drawn.
     """
-    written = _write(ev, "report_render", rendered(ev, d))
-    (ev.run / "serve.sh").chmod(0o755)
+    _sweep(ev)
+    files = {path: Rendered(verb, data) for path, (verb, data) in derived(ev, d).items()}
     options = pdf if pdf is not None else _typed(ev)
-    return written if options is None else sorted(written + _write(ev, "report_render", pdf_files(ev, d, options)))
+    followed = {}
+    if options is not None:
+        files |= {RECORD: Rendered(PDF_MAKER, pdf_record(ev, d, options)), PDF: Rendered(PDF_MAKER, None)}
+        followed[PDF] = pdf_bytes(ev, d, options, root_of(ev.run, files))
+    seal(ev.run, files, followed)
+    (ev.run / "serve.sh").chmod(0o755)
+    return sorted(files)
 
 
-def pdf_files(ev: Evidence, d: Decision, options: Options) -> dict[str, bytes]:
-    """report.pdf, and what it was drawn from. Only here and in `verify` is matplotlib imported."""
+def pdf_record(ev: Evidence, d: Decision, options: Options) -> bytes:
+    """report_pages.json: what the PDF is drawn from."""
+    return record_bytes(report_of(source_of(ev, d, options)), Record(options, drawn_with()))
+
+
+def pdf_bytes(ev: Evidence, d: Decision, options: Options, root: str) -> bytes:
+    """Only here and in `verify` is matplotlib imported."""
     from profile_and_optimize.report.pdf.write import pdf_of
 
-    report = report_of(source_of(ev, d, options))
-    return {PDF: pdf_of(report), RECORD: record_bytes(report, Record(options, drawn_with()))}
+    return pdf_of(report_of(source_of(ev, d, options)), root=root)
+
+
+def pdf_is_due(ev: Evidence) -> bool:
+    """Was the run made by a verb that draws a PDF for every run?"""
+    if not any(e.kind == "wrote" and e.data["path"] == SOURCE for e in ev.events):
+        return False
+    text = read_bytes(ev.run / SOURCE, MOST_SOURCE_BYTES).decode(errors="replace")
+    return DRAWS_PDF.search(text) is not None
 
 
 def _typed(ev: Evidence) -> Options | None:
-    """What was typed for the PDF that is there; None where there is none."""
+    """What was typed for the PDF that is there; None where there is none and none is due."""
     try:
         record = read_record(ev.run)
     except Corrupted:
         return Options()
-    return record.options if record else None
+    return record.options if record else Options() if pdf_is_due(ev) else None
 
 
-def _write(ev: Evidence, verb: str, files: dict[str, bytes]) -> list[str]:
-    for path, data in files.items():
-        write_atomic(ev.run / path, data)
-    write_manifest(ev.run, {**_listed(ev), **dict.fromkeys(files, verb)})
-    return sorted(files)
-
-
-def _listed(ev: Evidence) -> dict[str, str]:
-    """Derived files that the manifest lists already and that are still there."""
-    path = ev.run / MANIFEST
-    listed = read_json(path).get("derived", []) if path.exists() else []
-    return {d["path"]: d["producer"] for d in listed if (ev.run / d["path"]).is_file()}
+def _sweep(ev: Evidence) -> None:
+    """Opening a run removes what a kill left half-written; whoever holds it open now did that himself."""
+    try:
+        RunFolder(ev.run).close()
+    except WrongUse:
+        return

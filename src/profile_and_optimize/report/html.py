@@ -21,9 +21,13 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u202
 _MINUS = re.compile(r"(?<![\w-])-(?=\d)")
 
 
-def page(v: View, data: Mapping[str, Any]) -> bytes:
-    """`data` is inlined as JSON for whoever wants the numbers out of the page again."""
-    text = _environment().get_template("report.html").render(v=v, f=v.forest, data=inline_json(data), policy=policy())
+def page(v: View, data: Mapping[str, Any], root: str = "") -> bytes:
+    """`root` stands in the foot. `data` is inlined as JSON for whoever wants the numbers out of the page again."""
+    text = (
+        _environment()
+        .get_template("report.html")
+        .render(v=v, f=v.forest, data=inline_json(data), policy=policy(), root=root)
+    )
     return (text.rstrip("\n") + "\n").encode()
 
 

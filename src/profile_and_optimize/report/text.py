@@ -14,7 +14,7 @@ from profile_and_optimize.report.workloads import WorkloadRow, WorkloadView
 COLUMNS = 100
 
 
-def report(v: View) -> str:
+def report(v: View, root: str = "") -> str:
     parts = (
         _head(v),
         table(v),
@@ -29,7 +29,7 @@ def report(v: View) -> str:
         _quantized(v),
         _limits(v),
         _cost(v),
-        _foot(v),
+        _foot(v, root),
     )
     return "\n\n".join("\n".join(p) for p in parts if p) + "\n"
 
@@ -210,8 +210,9 @@ def _cost(v: View) -> list[str]:
     ]
 
 
-def _foot(v: View) -> list[str]:
-    return pairs([("check it", v.verify), ("evidence", v.root), ("start it", "serve.sh"), ("page", "report.html")])
+def _foot(v: View, root: str) -> list[str]:
+    roots = [("evidence root", v.root), *([("root", root)] if root else [])]
+    return pairs([("check it", v.verify), *roots, ("start it", "serve.sh"), ("page", "report.html")])
 
 
 def pairs(items: Iterable[tuple[str, str]], indent: str = "") -> list[str]:

@@ -6,7 +6,8 @@ import math
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from profile_and_optimize.campaign.guard import Guard, Reading
@@ -89,10 +90,11 @@ def _is_dead(url: str) -> bool:
 class FakeClient:
     """Plays the engine behind a fake URL. Every time follows from URL and prompts, so the same run gives the same records.
 
-    `noise` is the sd of the log of a trial's speed; `lag_ns` is the loop lag it reports of itself.
+    `noise` is the sd of the log of a trial's speed, `jitter` that of one token's time; `lag_ns` is the loop lag it reports of itself.
     """
 
     noise: float = 0.005
+    jitter: float = 0.0
     lag_ns: int = 20_000
     error_every: int = 0
     name: str = "fake-client"
@@ -103,11 +105,10 @@ class FakeClient:
         self.runs.append(load.url)
         rng = random.Random(f"{load.url}{digest(''.join(load.prompts).encode())}")
         tpot = float(load.url.rsplit("/", 1)[1]) * math.exp(rng.gauss(0.0, self.noise))
-        records = (
-            _refused(load)
-            if _is_dead(load.url)
-            else (closed_loop if load.schedule is None else open_loop)(load, tpot, self.error_every)
-        )
+        dead = _is_dead(load.url)
+        answering = closed_loop if load.schedule is None else open_loop
+        made = _refused(load) if dead else answering(load, tpot, self.error_every)
+        records = made if dead or not self.jitter else jittered(made, load, rng, self.jitter)
         wall = max(r.done_ns for r in records) / 1e9
         area = sum(r.done_ns - r.sent_ns for r in records) / 1e9
         tokens = sum(r.completion_tokens or 0 for r in records)
@@ -149,6 +150,27 @@ def open_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[Requ
     """Every request at its own time, on a server that is never too busy."""
     assert load.schedule is not None
     return tuple(_record(load, i, at, tpot_ms, error_every) for i, at in enumerate(load.schedule.at_ns))
+
+
+def jittered(
+    records: tuple[RequestRecord, ...], load: LoadRequest, rng: random.Random, sd: float
+) -> tuple[RequestRecord, ...]:
+    """The same requests, each token a little sooner or later, as on a machine; a closed loop's next requests move with them."""
+    free = [0] * load.concurrency
+    out = []
+    for r in records:
+        slot = free.index(min(free))
+        sent = free[slot] if load.schedule is None else r.sent_ns
+        times = [r.sent_ns, *r.chunk_ns] if r.chunk_ns else [r.sent_ns, r.done_ns]
+        at, moved = sent, []
+        for a, b in pairwise(times):
+            at += max(1, round((b - a) * math.exp(rng.gauss(0.0, sd))))
+            moved.append(at)
+        first = moved[0] if r.first_byte_ns is not None else None
+        chunks = tuple(moved) if r.chunk_ns else ()
+        out.append(replace(r, intended_ns=sent, sent_ns=sent, done_ns=at, first_byte_ns=first, chunk_ns=chunks))
+        free[slot] = at
+    return tuple(out)
 
 
 def _record(load: LoadRequest, i: int, sent: int, tpot_ms: float, error_every: int) -> RequestRecord:

@@ -19,22 +19,39 @@ from profile_and_optimize.core.names import canonical, digest
 from profile_and_optimize.core.records import RequestRecord
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import Journal
-from profile_and_optimize.evidence.manifest import MANIFEST
+from profile_and_optimize.evidence.manifest import MANIFEST, PRINTS_ROOT, content, full_root
 from profile_and_optimize.evidence.trialfile import TrialFile, decode, encode, is_trial_path
-from profile_and_optimize.optimize.publish import write_aggregates, write_champion, write_report
+from profile_and_optimize.optimize import publish as publishing
 
 
 def publish(run: Path) -> Path:
     """Every derived file and the manifest, as the run stands."""
     ev = load_evidence(run)
-    d = decide(ev)
-    for write in (write_aggregates, write_champion, write_report):
-        write(ev, d)
+    publishing.publish(ev, decide(ev))
     return run
 
 
 def root_of(run: Path) -> str:
     return str(json.loads((run / MANIFEST).read_text())["root"])
+
+
+def relist(run: Path, version: str | None = None, schema: int | None = None) -> None:
+    """The manifest anew over the derived files as they are, their pages showing its new root; `version` and `schema` are what
+    it says of itself."""
+    doc = json.loads((run / MANIFEST).read_text())
+    before = doc["root"]
+    doc |= {"rendered_by": version or doc["rendered_by"], "schema": schema or doc["schema"]}
+    doc["derived"] = [d for d in doc["derived"] if (run / d["path"]).is_file()]
+    files = {d["path"]: (run / d["path"]).read_bytes() for d in doc["derived"]}
+    for d in doc["derived"]:
+        d |= {"bytes": len(files[d["path"]]), "content": content(d["path"], files[d["path"]], before)}
+    doc["root"] = full_root(doc)
+    for d in doc["derived"]:
+        if d["path"] in PRINTS_ROOT:
+            files[d["path"]] = files[d["path"]].replace(before.encode(), doc["root"].encode())
+            (run / d["path"]).write_bytes(files[d["path"]])
+        d["sha256"] = digest(files[d["path"]])
+    (run / MANIFEST).write_text(json.dumps(doc, indent=1, sort_keys=True) + "\n")
 
 
 class Forged:

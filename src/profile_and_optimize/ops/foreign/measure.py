@@ -40,11 +40,12 @@ from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import known_secrets, redact
 from profile_and_optimize.ops.base import Result, Say
 from profile_and_optimize.ops.campaigns import opened
+from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.foreign.keep import run_step
 from profile_and_optimize.ops.foreign.steps import SERVED, engine_of, shown, spec_of, steps, sweep_of, tool_of
 from profile_and_optimize.ops.foreign.wanted import Wanted, ask_of, left
 from profile_and_optimize.ops.worlds import auth_headers
-from profile_and_optimize.optimize.publish import write_aggregates
+from profile_and_optimize.optimize.publish import publish
 
 PRODUCER = "cell_run"
 
@@ -170,7 +171,7 @@ def _of_sweep(w: Wanted, port: int, log: str) -> dict[str, str]:
 def told(path: Path, cell: str, backend: str) -> Result:
     """Write the derived files, and say how far the cell came. What is not full is a refusal."""
     ev = load_evidence(path)
-    written = write_aggregates(ev, decide(ev))
+    written = publish(ev, decide(ev))
     found = next(c for c in ev.imported if (c.cell, c.backend) == (cell, backend))
     doc = document(found, path.name)
     rows = [r for r in doc["rows"] if r["sources"]]
@@ -180,7 +181,7 @@ def told(path: Path, cell: str, backend: str) -> Result:
     lines += ["another tool's own figures: DRAFT material, in no comparison", f"next: pao report_render {path}"]
     warnings = tuple(f"{flag}: {r['workload']} at concurrency {r['concurrency']}" for r in rows for flag in r["flags"])
     refusal = None if doc["status"] == FULL else _not_full(found, doc)
-    return Result(data, "\n".join(lines), warnings, refusal)
+    return closed(Result(data, "\n".join(lines), warnings, refusal), path)
 
 
 def _not_full(cell: ImportedCell, doc: dict[str, Any]) -> BrokeMidway:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import Corrupted
-from profile_and_optimize.evidence.folder import RUN_ID
+from profile_and_optimize.evidence.folder import is_run
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.ops.gating.document import Terms
 from profile_and_optimize.ops.gating.sides import Side, pair_id
@@ -17,7 +17,7 @@ GATE = "gate.json"
 
 def gates_in(space: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(run, document) of every gate there, oldest first. What cannot be read is no gate."""
-    runs = sorted(p for p in space.iterdir() if RUN_ID.match(p.name)) if space.is_dir() else []
+    runs = sorted(p for p in space.iterdir() if is_run(p)) if space.is_dir() else []
     for run in runs:
         try:
             found = read_json(run / GATE) if (run / GATE).is_file() else None

@@ -168,8 +168,8 @@ def _size(title: str) -> float:
     return max(10.5, min(14.5, 72 * st.WIDTH / ems(title, bold=True)))
 
 
-def foot(sheet: Sheet, report: Report, number: int) -> None:
-    """Campaign, time of the last event, when it was measured, the evidence's root. All times are UTC."""
+def foot(sheet: Sheet, report: Report, number: int, root: str = "") -> None:
+    """Campaign, time of the last event, when it was measured, the run's root and its evidence's. All times are UTC."""
     s = report.stamp
     sheet.lines([[(st.LEFT, 0.5), (st.RIGHT, 0.5)]], st.RULE, 0.6)
     window = f"{utc(s.window[0])} to {utc(s.window[1])}" if s.window else "nothing measured"
@@ -181,7 +181,9 @@ def foot(sheet: Sheet, report: Report, number: int) -> None:
         st.WIDTH,
         colour=st.SOFT,
     )
-    sheet.fitted(st.LEFT, 0.265, f"evidence root={s.evidence_root}", 6.2, st.WIDTH - 0.9, colour=st.SOFT)
-    sheet.text(st.RIGHT, 0.265, f"page {number} of {len(report.pages)}", 6.2, colour=st.SOFT, across="right")
+    sheet.fitted(st.LEFT, 0.285, f"evidence root={s.evidence_root}", 6.2, st.WIDTH - 0.9, colour=st.SOFT)
+    if root:
+        sheet.fitted(st.LEFT, 0.185, f"root={root}", 6.2, st.WIDTH - 0.9, colour=st.SOFT)
+    sheet.text(st.RIGHT, 0.285, f"page {number} of {len(report.pages)}", 6.2, colour=st.SOFT, across="right")
     if s.overlay:
-        sheet.fitted(st.LEFT, 0.145, s.overlay, 6.2, st.WIDTH, face="Bold", colour=st.DRAFT)
+        sheet.fitted(st.LEFT, 0.085, s.overlay, 6.2, st.WIDTH, face="Bold", colour=st.DRAFT)

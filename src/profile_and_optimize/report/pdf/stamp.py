@@ -29,17 +29,19 @@ def moment(at: float) -> datetime:
     return datetime.fromtimestamp(int(at), UTC)
 
 
-def keywords(report: Report) -> str:
+def keywords(report: Report, root: str = "") -> str:
+    """`root` is the full root of the run; pages of no run have none."""
     s = report.stamp
     campaign = re.sub(r"[^A-Za-z0-9._-]", "_", s.campaign)
     marked = " SYNTHETIC" if s.synthetic else ""
-    return f"campaign={campaign} rendered={utc(s.rendered)} evidence_root={s.evidence_root} pages_sha256={report.digest}{marked}"
+    roots = f"evidence_root={s.evidence_root} root={root or 'none'}"
+    return f"campaign={campaign} rendered={utc(s.rendered)} {roots} pages_sha256={report.digest}{marked}"
 
 
-def expected(report: Report) -> dict[str, str]:
+def expected(report: Report, root: str = "") -> dict[str, str]:
     """Keywords and dates as they stand in the file."""
     at = moment(report.stamp.rendered).strftime("D:%Y%m%d%H%M%SZ")
-    return {"Keywords": keywords(report), "CreationDate": at, "ModDate": at}
+    return {"Keywords": keywords(report, root), "CreationDate": at, "ModDate": at}
 
 
 def read_stamp(data: bytes) -> dict[str, str]:

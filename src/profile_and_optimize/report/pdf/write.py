@@ -35,38 +35,38 @@ _OWN: dict[Any, Any] = {
 }
 
 
-def pdf_of(report: Report, took: list[float] | None = None) -> bytes:
-    """All pages. `took` is given the seconds of each. Raises GateRefused for what is no such report: a file too small, without
-    its pages or without its stamp."""
+def pdf_of(report: Report, took: list[float] | None = None, *, root: str = "") -> bytes:
+    """All pages, with the run's full root in the foot of each. `took` is given the seconds of each. Raises GateRefused for what
+    is no such report: a file too small, without its pages or without its stamp."""
     out = io.BytesIO()
     with _SETTINGS, matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **_OWN}), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with PdfPages(out, metadata=_metadata(report)) as pdf:
+        with PdfPages(out, metadata=_metadata(report, root)) as pdf:
             for number, page in enumerate(report.pages, 1):
                 begin = time.perf_counter()
-                pdf.savefig(_figure(page, report, number))
+                pdf.savefig(_figure(page, report, number, root))
                 if took is not None:
                     took.append(time.perf_counter() - begin)
-    return checked(out.getvalue(), report)
+    return checked(out.getvalue(), report, root)
 
 
-def _figure(page: Page, report: Report, number: int) -> Any:
+def _figure(page: Page, report: Report, number: int, root: str) -> Any:
     sheet = Sheet()
     DRAW[page.kind](sheet, page, report)
-    foot(sheet, report, number)
+    foot(sheet, report, number, root)
     FigureCanvasPdf(sheet.figure)
     return sheet.figure
 
 
-def _metadata(report: Report) -> dict[str, Any]:
+def _metadata(report: Report, root: str) -> dict[str, Any]:
     at = moment(report.stamp.rendered)
     return {
         "Title": f"Report of {report.stamp.campaign}".encode("ascii", "replace").decode(), "Creator": f"profile-and-optimize {__version__}",
-        "Keywords": keywords(report), "CreationDate": at, "ModDate": at,
+        "Keywords": keywords(report, root), "CreationDate": at, "ModDate": at,
     }  # fmt: skip
 
 
-def checked(data: bytes, report: Report) -> bytes:
+def checked(data: bytes, report: Report, root: str = "") -> bytes:
     """`data` if it is the report that was asked for. Raises GateRefused."""
     pages = page_count(data)
     if len(data) < LEAST_BYTES or not data.startswith(b"%PDF-") or pages != len(report.pages):
@@ -74,6 +74,6 @@ def checked(data: bytes, report: Report) -> bytes:
             f"a PDF of {len(data)} bytes and {pages} pages is no report of {len(report.pages)}", where="report.pdf",
             next="pip install --force-reinstall matplotlib, then pao report_render RUN",
         )  # fmt: skip
-    if read_stamp(data) != expected(report):
+    if read_stamp(data) != expected(report, root):
         raise GateRefused("the PDF does not carry its stamp", where="report.pdf", next="report this")
     return data

@@ -1,0 +1,179 @@
+"""No two trials of a run may hold the same measurement. Pure.
+
+On a real machine nanoseconds never repeat: a trial whose answers took exactly what those of another took is a copy, whatever
+it is called, in which order its requests stand, and by how much its clock was shifted or its times were stretched.
+
+A server that answers like a clock repeats itself honestly. So only times that differ among themselves are compared: a
+request whose mark another request of its own trial has says nothing, and a trial of which most requests are so is left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from profile_and_optimize.analysis.check_records import OURS, client_of
+from profile_and_optimize.campaign.loading import Remark
+from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.evidence.trialfile import trial_path
+from profile_and_optimize.stats.columns import Records
+
+# Of the smaller trial's marks, and at least so many: one request of a copy that was mixed with others is beyond what can be told.
+SHARED, LEAST = 0.1, 3
+LEAST_GAPS, LEAST_KINDS = 4, 3
+# Clocks that tick in microseconds or coarser repeat themselves.
+TICK_NS, TICKING = 1000, 0.25
+# Two whole trials that are one another stretched: every sorted gap to within what rounding leaves.
+ROUNDING_NS, LEAST_SPREAD = 2.0, 1e-3
+CLOSE = 1e-5
+SUMS = "_seconds_sum"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is unlike anything else in one trial: digests of its requests' gaps and of their ends, of its samples of lag, the
+    server's sums over it, and the shape of its gaps, which stretching does not change (empty where it has none)."""
+
+    gaps: frozenset[int]
+    ends: frozenset[int]
+    lag: int | None
+    sums: tuple[tuple[str, float], ...]
+    shape: tuple[float, ...]
+
+
+NOTHING = Marks(frozenset(), frozenset(), None, (), ())
+
+
+def marks_of(t: Judged) -> Marks:
+    """Of a trial that our own client ran; nothing of others', which round their times."""
+    rows = Records.of(t.file.run.records)
+    if client_of(t) != OURS or not len(rows):
+        return NOTHING
+    gaps = _unique(_gap_marks(rows))
+    ends = _unique(_end_marks(rows))
+    alive = bool(gaps or ends)
+    lag = t.file.run.probe.loop_lag_ns
+    sums = tuple((k, v) for k, v in sorted(t.file.counters.items()) if k.endswith(SUMS) and v > 0) if alive else ()
+    return Marks(
+        gaps, ends, hash(tuple(lag)) if len(set(lag)) >= 16 else None, sums if len(sums) > 1 else (), _shape(rows)
+    )
+
+
+def _weights(count: int) -> np.ndarray:
+    """Odd numbers without a pattern, the same every time."""
+    return np.random.default_rng(20261130).integers(1, 2**63 - 1, size=count, dtype=np.int64).astype(
+        np.uint64
+    ) | np.uint64(1)
+
+
+def _gap_marks(rows: Records) -> np.ndarray:
+    """A digest of every request's gaps in their order, where there are enough of several kinds."""
+    gaps = rows.gaps_ns.astype(np.uint64)
+    counts = np.diff(rows.gap_ends)
+    if not len(gaps) or _ticks(gaps):
+        return np.zeros(0, np.uint64)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(len(gaps)) - rows.gap_ends[owners]
+    mixed = gaps * _weights(int(counts.max()))[place]
+    sums = np.zeros(len(counts), np.uint64)
+    np.add.at(sums, owners, mixed ^ (mixed >> np.uint64(29)))
+    order = np.lexsort((gaps, owners))
+    new = np.ones(len(gaps), bool)
+    new[1:] = (gaps[order][1:] != gaps[order][:-1]) | (owners[order][1:] != owners[order][:-1])
+    kinds = np.bincount(owners[order][new], minlength=len(counts))
+    return sums[(counts >= LEAST_GAPS) & (kinds >= LEAST_KINDS) & rows.ok]
+
+
+def _end_marks(rows: Records) -> np.ndarray:
+    """A digest of when each request's first chunk and its end came after it was sent."""
+    good = rows.ok & (rows.chunks > 0)
+    first, end = (rows.first_ns - rows.sent_ns)[good], (rows.done_ns - rows.sent_ns)[good]
+    if not len(end) or _ticks(end.astype(np.uint64)):
+        return np.zeros(0, np.uint64)
+    a, b = _weights(2)
+    mixed = first.astype(np.uint64) * a
+    return (mixed ^ (mixed >> np.uint64(31))) + end.astype(np.uint64) * b
+
+
+def _ticks(times: np.ndarray) -> bool:
+    some = times[times > 0]
+    return not len(some) or float((some % np.uint64(TICK_NS) == 0).mean()) > TICKING
+
+
+def _unique(marks: np.ndarray) -> frozenset[int]:
+    """Those that one request alone has; none where most are shared."""
+    values, counts = np.unique(marks, return_counts=True)
+    alone = values[counts == 1]
+    return frozenset(alone.tolist()) if 2 * len(alone) > len(marks) and len(alone) >= LEAST else frozenset()
+
+
+def _shape(rows: Records) -> tuple[float, ...]:
+    gaps = rows.gaps_ns[rows.gaps_ns > 0].astype(np.float64)
+    if len(gaps) < 50 or gaps.std() < LEAST_SPREAD * gaps.mean() or _ticks(rows.gaps_ns.astype(np.uint64)):
+        return ()
+    mean = float(gaps.mean())
+    return (
+        float((gaps**2).mean()) / mean**2,
+        float((gaps**3).mean()) / mean**3,
+        float(np.median(gaps)) / mean,
+        float(len(gaps)),
+    )
+
+
+def check_copies(trials: Iterable[Judged], marks: Mapping[str, object]) -> Iterator[Remark]:
+    """Every trial that shares with an earlier one what no two measurements share, with the reason; each once."""
+    known = {trial_path(t.key): t for t in trials}
+    of = {path: m for path, m in marks.items() if isinstance(m, Marks) and path in known}
+    told: set[str] = set()
+    for path, other, why in (*_shared(of), *_stretched(known, of)):
+        if path not in told:
+            told.add(path)
+            yield Remark(path, f"{why} {other}: no two measurements are alike to the nanosecond")
+
+
+def _shared(of: Mapping[str, Marks]) -> Iterator[tuple[str, str, str]]:
+    holders: dict[tuple[str, object], str] = {}
+    for path in sorted(of):
+        m = of[path]
+        found: dict[tuple[str, str], int] = defaultdict(int)
+        for kind, values in (("gaps", m.gaps), ("ends", m.ends)):
+            for v in values:
+                other = holders.setdefault((kind, v), path)
+                if other != path:
+                    found[kind, other] += 1
+        for (kind, other), count in sorted(found.items()):
+            smaller = min(len(getattr(m, kind)), len(getattr(of[other], kind)))
+            if count >= max(LEAST, SHARED * smaller):
+                yield path, other, f"{count} of its answers took exactly as long as those of"
+        single = (
+            ("lag", m.lag, "its client's lag was sampled exactly as in"),
+            ("sums", m.sums, "its server counted exactly as over"),
+        )
+        for name, value, why in single:
+            other = holders.setdefault((name, value), path) if value else path
+            if other != path:
+                yield path, other, why
+
+
+def _stretched(known: Mapping[str, Judged], of: Mapping[str, Marks]) -> Iterator[tuple[str, str, str]]:
+    """Trials that are another one with all its times multiplied: of equal shape, and each gap in proportion."""
+    places = sorted((m.shape, path) for path, m in of.items() if m.shape)
+    for i, (shape, path) in enumerate(places):
+        for other_shape, other in places[i + 1 :]:
+            if other_shape[0] > shape[0] * (1 + CLOSE):
+                break
+            alike = all(abs(a - b) <= CLOSE * 10 * abs(a) for a, b in zip(shape, other_shape, strict=True))
+            if alike and _proportional(known[path], known[other]):
+                later, first = max(path, other), min(path, other)
+                yield later, first, "its times are in one proportion those of"
+
+
+def _proportional(one: Judged, two: Judged) -> bool:
+    a, b = (np.sort(Records.of(t.file.run.records).gaps_ns).astype(np.float64) for t in (one, two))
+    if len(a) != len(b) or not a.sum():
+        return False
+    times = b.sum() / a.sum()
+    return bool((np.abs(b - times * a) <= ROUNDING_NS * max(1.0, times, 1 / times)).all())

@@ -1,0 +1,1 @@
+"""What `pao verify` is made of."""
