@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import publish
 
+from machine_help import commands
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.core.cell import Arm, Role
@@ -155,8 +156,9 @@ conduct.run(folder, conduct.admit(folder, world), world)
 
 
 def mock_servers() -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in listed if "engines.mock.server" in line and "--itl-ms" in line and "--model model" in line]
+    return [
+        line for line in commands() if "engines.mock.server" in line and "--itl-ms" in line and "--model model" in line
+    ]
 
 
 @pytest.mark.slow
