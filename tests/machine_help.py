@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from profile_and_optimize.engines.reaper import descendants
+
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the last as Arm says it
 
 
@@ -17,7 +19,11 @@ DTYPE = "bfloat16" if has_bf16() else "float32"
 DTYPE_FLAGS = ("--dtype", DTYPE)
 
 
-def commands() -> list[str]:
-    """The command line of every process, whole: without -ww, ps cuts at the 80 columns that pytest's readline sets."""
-    argv = ["ps", "-e", "-ww", "-o", "args"]
-    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()[1:]
+def commands(*, below: int | None = None) -> list[str]:
+    """The command line of every process, or of all below this one. Whole: without -ww, ps cuts at the 80 columns that
+    pytest's readline sets."""
+    argv = ["ps", "-e", "-ww", "-o", "pid=,args="]
+    listed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    wanted = None if below is None else set(descendants(below))
+    found = (line.strip().partition(" ") for line in listed)
+    return [args for pid, _, args in found if wanted is None or int(pid) in wanted]

@@ -248,7 +248,9 @@ def test_a_tool_that_dies_or_hangs_is_a_clear_error_and_the_run_is_marked(
 ) -> None:  # fmt: skip
     (python.parent / "behaviour").write_text(behaviour)
     monkeypatch.setattr("profile_and_optimize.evals.lm_eval.TRIES", 1)
-    monkeypatch.setattr("profile_and_optimize.evals.lm_eval.LmEval.__init__.__defaults__", ((), 0.5))
+    # A hang is cut short; a crash has the time that a start takes.
+    stall_s = 0.5 if behaviour == "hang" else 60.0
+    monkeypatch.setattr("profile_and_optimize.evals.lm_eval.LmEval.__init__.__defaults__", ((), stall_s))
     with pytest.raises(BrokeMidway, match=said):
         ask(server, python, tmp_path, questions, timeout_s=0.5)
     run = the_run(tmp_path)
