@@ -61,8 +61,7 @@ def test_both_names_of_the_program_and_every_verb_answer_help(capsys: pytest.Cap
     for name in ("pao", "perftunereport"):
         done = subprocess.run([bin_dir / name, "--version"], capture_output=True, text=True, timeout=60, check=True)
         assert "0.1.0" in done.stdout
-    for verb in all_ops():
-        assert pao([verb, "--help"]) == 0
+    for verb in all_ops():  # with hyphens; the other tests here write them with underscores
         assert pao([verb.replace("_", "-"), "--help"]) == 0
 
 
