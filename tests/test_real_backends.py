@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
+from machine_help import DTYPE, DTYPE_FLAGS, commands
 from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.ops.verify import check
 from profile_and_optimize.toolenv.find import find
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space, model = tmp_path_factory.mktemp("space"), ROOT / "demo/model"
     config = {
         "name": "swept", "model": str(model), "engine": "vllm", "concurrencies": [1, 4], "requests": 8,
-        "workloads": [{"name": "short", "isl": 48, "osl": 8}], "common_flags": ["--enforce-eager"],
+        "workloads": [{"name": "short", "isl": 48, "osl": 8}], "common_flags": ["--enforce-eager", *DTYPE_FLAGS],
         "cells": [{"cell_id": "base", "role": "baseline"}, {"cell_id": "one-seq", "flags": {"max-num-seqs": 1}}],
     }  # fmt: skip
     (space / "c.yaml").write_text(yaml.safe_dump(config))
@@ -46,9 +47,13 @@ def test_every_load_is_there_with_the_engine_s_own_context(run: Path) -> None:
     for row in rows:
         assert row["metrics"]["tpot_ms"]["p50"]["estimate"] > 0 and row["mean_output_tokens"] == 8
         context = row["context"]
-        assert context["max_num_seqs"]["observed"] == "1" and context["enforce_eager"]["observed"] == "True"
         assert (
-            context["flags"]["asked"] == "--enforce-eager --max-num-seqs 1"
+            context["max_num_seqs"]["observed"] == "1"
+            and context["enforce_eager"]["observed"] == "True"
+            and context["dtype"]["observed"] == DTYPE
+        )
+        assert (
+            context["flags"]["asked"] == f"--enforce-eager --dtype {DTYPE} --max-num-seqs 1"
             and context["delivery"]["observed"] != "unknown"
         )
     assert (run / "cells/one-seq/status.txt").read_text() == "full\n"
@@ -56,5 +61,4 @@ def test_every_load_is_there_with_the_engine_s_own_context(run: Path) -> None:
 
 def test_it_verifies_and_no_process_is_left(run: Path) -> None:
     assert check(run)[0] == []
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(run.parent) not in listed
+    assert not [c for c in commands(below=os.getpid()) if "vllm" in c]

@@ -109,7 +109,7 @@ def test_each_prompt_is_sent_once_and_its_record_carries_its_index(answered: Ans
         truth = (sent["chunk_ns"][0] - sent["read_ns"]) / 1e6
         assert r.ok and r.completion_tokens == sent["tokens"] == 8
         # The stand-in reports what it saw: the mock's own wait and the way there, of the very request that was sent.
-        assert truth - 1.0 <= (r.chunk_ns[0] - r.sent_ns) / 1e6 < truth + 2000.0
+        assert truth - 1.0 <= (r.chunk_ns[0] - r.sent_ns) / 1e6 < answered.run.probe.wall_s * 1e3
         assert r.intended_ns <= r.sent_ns and r.done_ns >= r.chunk_ns[-1]
     assert answered.left == []
 
@@ -271,7 +271,8 @@ def test_the_cpu_of_children_is_counted_after_they_ended_too() -> None:
     )
     time.sleep(0.1)
     watch.stop()
-    assert watch.total_s is not None and 0.25 < watch.total_s < 3.0
+    assert watch.total_s is not None
+    assert 0.25 < watch.total_s < (time.perf_counter_ns() - begin) / 1e9 * (os.cpu_count() or 1) + 0.1
     assert watch.at(begin - 10**9) == 0.0 and watch.at(time.perf_counter_ns()) == watch.total_s
     middle = watch.at(begin + 10**8)
     assert middle is not None and 0.0 <= middle <= watch.total_s

@@ -1,4 +1,4 @@
-"""The streaming client against the mock server: what it records is what was sent. No timing below 100 ms is asserted."""
+"""The streaming client against the mock server: what it records is what was sent. No timing is asserted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from profile_and_optimize.clients import wire
+from profile_and_optimize.clients import loop, stream_worker, wire
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.sse import parse_response
 from profile_and_optimize.clients.stream import WORKER, StreamClient
@@ -241,22 +241,26 @@ def test_secrets_reach_the_server_and_no_file_or_record(tmp_path: Path) -> None:
     ],
     ids=lambda pieces: str(len(pieces)),
 )
-def test_the_end_of_an_answer_is_seen_at_once_however_it_is_cut(tmp_path: Path, pieces: list[bytes]) -> None:
-    """Both requests go over one connection, so the second is sent only if the end of the first was seen."""
+def test_the_end_of_an_answer_is_seen_at_once_however_it_is_cut(
+    pieces: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both requests go over one connection, so the second is sent only if the end of the first was seen; and no later look
+    at answers that went quiet would find an end that was missed."""
+    monkeypatch.setattr(loop, "QUIET_NS", 1 << 62)
     with server([b"<request>", *pieces, b"<request>", *pieces]) as url:
-        result = StreamClient().run(load(url, 2, concurrency=1, timeout_s=5.0), workdir=tmp_path)
+        result = stream_worker.run(load(url, 2, concurrency=1, timeout_s=20.0))
     assert [r.error for r in result.records] == [None, None]
     assert result.probe.reconnects == 0
-    assert result.probe.wall_s < 0.9  # before the once-a-second look at quiet answers
 
 
 def test_an_end_that_the_quick_look_misses_is_found_a_second_later(tmp_path: Path) -> None:
     end = chunk(END)
     pieces = [HEAD, chunk(TOKEN), end[: end.index(b"ONE")], end[end.index(b"ONE") :] + b"0\r\nx: y\r\n\r\n"]
     with server([b"<request>", *pieces, b"<request>", *pieces]) as url:
-        result = StreamClient().run(load(url, 2, concurrency=1, timeout_s=20.0), workdir=tmp_path)
+        result = StreamClient().run(load(url, 2, concurrency=1, timeout_s=20.0, keep_raw_every=1), workdir=tmp_path)
     assert [r.error for r in result.records] == [None, None]
-    assert all(r.done_ns - r.sent_ns < 0.9e9 for r in result.records)
+    # The first ended when its last bytes came, not when they were looked at; the second with its connection.
+    assert result.records[0].done_ns == result.raw[0].reads[-1][0]
 
 
 def test_a_server_that_closes_after_each_answer_is_reconnected_to(tmp_path: Path) -> None:

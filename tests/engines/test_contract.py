@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from machine_help import DTYPE_FLAGS, commands
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.clients.stream import StreamClient
 from profile_and_optimize.core.cell import Arm, Role
@@ -68,14 +68,15 @@ FAKE = Kind(
 MOCK = Kind("mock", MockEngine, ("--itl-ms", "1", "--ttft-ms", "2"), ("--itl-ms", "-1"), "may not be negative")
 ENDPOINT = Kind("endpoint", EndpointEngine)
 VLLM = Kind(
-    "vllm", installed("vllm"), ("--enforce-eager", "--max-model-len", "1024"), ("--dtype", "float3"), "float3", CONFIGURED, real=True
+    "vllm", installed("vllm"), ("--enforce-eager", "--max-model-len", "1024", *DTYPE_FLAGS), ("--dtype", "float3"), "float3",
+    CONFIGURED, real=True,
 )  # fmt: skip
 SGLANG = Kind(
-    "sglang", installed("sglang"), ("--context-length", "1024"), ("--dtype", "float3"), "float3",
+    "sglang", installed("sglang"), ("--context-length", "1024", *DTYPE_FLAGS), ("--dtype", "float3"), "float3",
     (*CONFIGURED, "attention_backend", "memory_fraction", "async_scheduling", "max_num_seqs", "max_num_batched_tokens"), real=True,
 )  # fmt: skip
 TRANSFORMERS = Kind(
-    "transformers", installed("transformers"), (), ("--quantization", "three-bit"), "three-bit",
+    "transformers", installed("transformers"), DTYPE_FLAGS, ("--quantization", "three-bit"), "three-bit",
     ("served_model", "thread_binding", "torch_threads"), counts=False, real=True,
 )  # fmt: skip
 ON = [
@@ -228,5 +229,4 @@ def test_stop_leaves_nothing_running(served: Served) -> None:
 
 
 def _naming(text: str) -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if text in line and "pytest" not in line]
+    return [line for line in commands() if text in line and "pytest" not in line]

@@ -30,7 +30,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     samples.write_text(json.dumps(demo_samples()))
     files = (worker.__file__, HERE / "make_model.py", DEMO / "model", samples, space)
     argv = [str(env.python), str(HERE / "worker_trials.py"), *map(str, files)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=1800, env=os.environ | {"OMP_NUM_THREADS": "1"})
     told = [line for line in done.stdout.splitlines() if line.startswith("SEEN ")]
     assert done.returncode == 0 and told, done.stderr[-4000:]
     return dict(json.loads(told[-1].removeprefix("SEEN ")))

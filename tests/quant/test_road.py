@@ -18,6 +18,7 @@ import pytest
 from small import QUESTIONS
 from test_run import CHILD, until
 
+from machine_help import commands
 from profile_and_optimize.quant import bundle
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 from profile_and_optimize.quant.families import family_of
@@ -131,5 +132,4 @@ def test_killed_in_the_middle_it_goes_on_and_ends_in_the_same_bytes(
 
 def _free(job: Job) -> bool:
     """Has the worker of the killed run gone? Its reaper waits some seconds before it is ended by force."""
-    told = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=20).stdout
-    return str(job.bundle) not in told
+    return not [c for c in commands() if str(job.bundle) in c]

@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,13 @@ class Page:
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def until(self, told: Callable[[], object]) -> None:
+        """Waits for what the page shows in the end. Raises AssertionError when it does not."""
+        end = time.monotonic() + LIMIT_S
+        while not told():
+            assert time.monotonic() < end, "the page did not show it"
+            self.ask(FRAMES)
 
     def point_at(self, selector: str) -> None:
         """Scroll an element into view, and when that is over move the mouse to its middle."""

@@ -96,8 +96,7 @@ def test_the_filter_takes_arms_and_workloads(page: Page) -> None:
 def test_a_number_leads_to_the_trials_behind_it(page: Page) -> None:
     assert shown(page, 'details a[href*="b001-"]') == []
     page.ask("document.querySelector('div[data-workload] td.num a').click()")
-    page.ask("new Promise(r => setTimeout(r, 50))")
-    assert any("cells/baseline/raw/b001-" in t for t in shown(page, "details a"))
+    page.until(lambda: any("cells/baseline/raw/b001-" in t for t in shown(page, "details a")))
     assert page.requests()[1:] == [] and page.complaints() == []
 
 
