@@ -61,7 +61,7 @@ def finished(space: Path, number: int, flavour: str) -> Path:
         more = tuple(Arm(f"x{i}", "fake", Role.CANDIDATE) for i in range(3))
         plan = replace(plan, arms=(*plan.arms, *more), race_rounds=2)
     dies = {"slow": (3, 4), "fast": (2,)} if flavour == "died" else None
-    run = living_run(path, plan, error_every=11 if flavour == "failures" else 0, dies=dies)
+    run = living_run(path, plan, error_every=11 if flavour == "failures" else 0, fails=dies)
     if flavour != "pdf":
         return publish(run)
     ev = load_evidence(run)

@@ -131,7 +131,7 @@ def test_a_server_like_clockwork_is_no_copy_of_itself(tmp_path: Path) -> None:
 def died(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`slow` does not start in block 2, twice; `fast` at the first try of block 1."""
     where = tmp_path_factory.mktemp("died") / "20261130T150000Z-died"
-    return publish(living_run(where, plan(), dies={"slow": (3, 4), "fast": (2,)}))
+    return publish(living_run(where, plan(), fails={"slow": (3, 4), "fast": (2,)}))
 
 
 def without(f: Forged, kind: str, arm: str) -> None:
@@ -143,7 +143,7 @@ STARTS: dict[str, tuple[Callable[[Forged], object], str]] = {
     "the arm that is out stays in": (lambda f: without(f, "arm_failed", "slow"), "was left open"),
     "the session of a failed start": (lambda f: without(f, "session", "slow"), "it is of session"),
     "a failed start blamed on another arm": (
-        lambda f: next(e for e in f.events if e["kind"] == "session_failed")["data"].update(arm="aa"), "is said to have failed"),
+        lambda f: next(e for e in f.events if e["kind"] == "session_failed")["data"].update(arm="aa"), "going by its losses"),
     "answers of another session": (
         lambda f: f.events.insert(3, f.events.pop(next(
             i for i, e in enumerate(f.events) if e["data"].get("path") == "cells/fast/admission.json"))), "it is of session"),

@@ -52,9 +52,9 @@ def _place(path: str) -> tuple[str, str] | None:
 
 
 def _left(ev: Evidence) -> Iterator[Remark]:
-    """An arm that is out since a block failed to start in it, or answered nothing there."""
+    """An arm that is out since a block failed to start in it, or its answers there do not tell what is compared."""
     fell: set[tuple[str, str, int]] = set()
-    silent = {(t.key.arm, str(t.key.stage), t.key.block) for t in ev.trials if t.summary.completed == 0}
+    silent = {(t.key.arm, str(t.key.stage), t.key.block) for t in ev.trials if t.silence(ev.plan.primary)}
     for e in ev.events:
         if e.kind == "session_failed":
             fell.add(_where(e))

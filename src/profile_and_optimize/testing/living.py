@@ -16,7 +16,7 @@ from profile_and_optimize.campaign.guard import Guard, Reading
 from profile_and_optimize.clients.base import LoadRequest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import ClientRun, RawResponse, RequestRecord
-from profile_and_optimize.engines.base import Counters, EngineFailed, Server, ServeSpec
+from profile_and_optimize.engines.base import Counters, Server, ServeSpec
 from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.testing.fakes import FakeClient, FakeClock, FakeEngine, fake_ask, fake_world
@@ -48,21 +48,15 @@ class LivingClock(FakeClock):
 
 @dataclass(frozen=True)
 class LivingEngine(FakeEngine):
-    """Takes its time to start and stop, and counts what it served under vLLM's names. `dies`: arm to the numbers of its starts
-    that fail; it leaves a log of each."""
+    """Takes its time to start and stop, and counts what it served under vLLM's names. Every start leaves a log."""
 
     clock: LivingClock = field(default_factory=LivingClock)
     books: dict[str, float] = field(default_factory=dict)
-    dies: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    starts: dict[str, int] = field(default_factory=dict)
 
     def start(self, spec: ServeSpec) -> Server:
         self.clock.take(START_S)
         self.books.clear()
-        number = self.starts[spec.arm.id] = self.starts.get(spec.arm.id, 0) + 1
-        spec.log.write_text(f"start {number} of {spec.arm.id}\n")
-        if number in self.dies.get(spec.arm.id, ()):
-            raise EngineFailed("RuntimeError: engine core died", where=spec.arm.id)
+        spec.log.write_text(f"start {self.started[spec.arm.id] + 1} of {spec.arm.id}\n")
         return super().start(spec)
 
     def counters(self, server: Server) -> Counters:
@@ -150,12 +144,12 @@ def _chunk(data: str) -> bytes:
 def living_run(
     path: Path, plan: Plan | None = None, *, speeds: Mapping[str, float] | None = None, noise: float = 0.005,
     jitter: float = 0.02, error_every: int = 0, clock: LivingClock | None = None, ask: Callable[..., Answer] = fake_ask,
-    dies: Mapping[str, tuple[int, ...]] | None = None,
+    fails: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Path:  # fmt: skip
     """Run a campaign on these fakes into `path` and give the path back."""
     clock = clock or LivingClock()
     books: dict[str, float] = {}
-    engine = LivingEngine(speeds or SPEEDS, BROKEN, clock=clock, books=books, dies=dies or {})
+    engine = LivingEngine(speeds or SPEEDS, BROKEN, clock=clock, books=books, fails=fails or {})
     client = LivingClient(noise=noise, jitter=jitter, error_every=error_every, clock=clock, books=books)
     world = replace(
         fake_world(engine, client, clock),
