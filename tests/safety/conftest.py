@@ -39,9 +39,7 @@ class HostileClient(FakeClient):
 
     def run(self, load: LoadRequest, *, workdir: Path) -> ClientRun:
         found = super().run(load, workdir=workdir)
-        records = tuple(
-            replace(r, error=HOSTILE) if r.error else replace(r, finish_reason=HOSTILE) for r in found.records
-        )
+        records = tuple(replace(r, error=HOSTILE, finish_reason=HOSTILE) if r.error else r for r in found.records)
         return replace(found, records=records)
 
 

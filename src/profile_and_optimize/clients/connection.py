@@ -182,6 +182,7 @@ class Connection(asyncio.Protocol):
             return False
         head, body_at = found
         self._close_after = head.close
+        self._seen = len(exchange.reads)  # the head's own blank line ends no event
         if head.encoding != "identity":
             self._refuse(exchange, f"encoding {head.encoding}, none was accepted", exchange.reads[-1][0])
             return False

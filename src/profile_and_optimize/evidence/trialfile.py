@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from profile_and_optimize.core.errors import Corrupted
-from profile_and_optimize.core.finish import bad_reason, not_finished
+from profile_and_optimize.core.finish import GOOD_REASONS, bad_reason, not_finished
 from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.records import ClientProbe, ClientRun, RawResponse
 from profile_and_optimize.core.trial import Stage, TrialKey
@@ -178,7 +178,7 @@ def _columns(rows: Records, secrets: Sequence[str]) -> dict[str, list[Any]]:
         name: [None if v == MISSING else v for v in numbers[name].tolist()] for name in _COUNTED
     }
     return columns | {
-        "finish_reason": list(rows.finish_reason),
+        "finish_reason": [r if r is None or r in GOOD_REASONS else redact(r, secrets) for r in rows.finish_reason],
         "error": [None if e is None else redact(e, secrets) for e in rows.error],
     }
 

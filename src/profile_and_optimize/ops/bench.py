@@ -6,6 +6,8 @@ import json
 import os
 import tempfile
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +29,7 @@ from profile_and_optimize.engines.prometheus import scrape, server_tpot
 from profile_and_optimize.engines.smoke import ask
 from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.evidence.atomic import write_atomic
-from profile_and_optimize.evidence.redact import known_secrets
+from profile_and_optimize.evidence.redact import known_secrets, redact
 from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_raw
 from profile_and_optimize.ops.acts import LONGEST_S, Act, Acts, answer_s, closed_loop_s, long_if
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
@@ -169,7 +171,11 @@ def _summary(run: ClientRun, count: int, *, from_intended: bool) -> TrialSummary
     # An open loop leaves nothing out: what is taken for a start-up may be the stall that it was run to find.
     drop = 0 if run.open_loop else None
     found = summarize(run.records, asked=count, concurrency=run.concurrency, from_intended=from_intended, drop=drop)
-    return as_told(run, found)
+    ours = known_secrets(os.environ)
+    errors: Counter[str] = Counter()
+    for error, n in found.errors:  # a server's words: shown and written without credentials
+        errors[redact(error, ours)] += n
+    return as_told(run, replace(found, errors=tuple(sorted(errors.items()))))
 
 
 def _lengths(req: BenchRequest, load: AskedLoad, w: Workload) -> str:
