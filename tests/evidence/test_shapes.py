@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.secret_names import Says, says
+from profile_and_optimize.evidence.folder import new_run_id
 from profile_and_optimize.evidence.redact import known_secrets, redact, starred
 
 
@@ -58,6 +60,13 @@ NOTHING = (
 @pytest.mark.parametrize(("names", "told"), [(SURELY, Says.SURELY), (MAYBE, Says.MAYBE), (NOTHING, Says.NOTHING)])
 def test_a_name_says_by_its_words(names: str, told: Says) -> None:
     assert {n: says(n) for n in names.split()} == dict.fromkeys(names.split(), told)
+
+
+def test_no_run_is_named_after_a_credential() -> None:
+    assert new_run_id("nightly", 0.0) == "19700101T000000Z-nightly"
+    for name in ("ghp_Zx9Qw7Er5Ty3Ui1O", "DB_PASS=Zx9Qw7Er5"):
+        with pytest.raises(WrongUse, match="looks like a credential"):
+            new_run_id(name, 0.0)
 
 
 def test_our_own_credential_is_found_within_base64_whatever_stands_before_it() -> None:

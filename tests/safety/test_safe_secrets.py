@@ -197,3 +197,21 @@ def test_known_secrets_are_values_that_cannot_be_a_word_or_a_count() -> None:
     }
     assert known_secrets(env) == ("a%2Fb-12345", "a\\/b-12345", "a/b-12345")
     assert redact("x a/b-12345 y", known_secrets(env)) == "x [redacted] y"
+
+
+def test_flags_of_a_matrix_with_a_credential_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [
+        "serve_matrix",
+        "--model",
+        "m",
+        "--engines",
+        "mock",
+        "--campaigns-dir",
+        str(tmp_path / "space"),
+        "--dry-run",
+    ]
+    assert pao([*argv, "--flags=--ttft-ms Planted9aws9key"]) == 2
+    said = capsys.readouterr()
+    assert "credential" in said.err and "Planted" not in said.out + said.err and not (tmp_path / "space").exists()

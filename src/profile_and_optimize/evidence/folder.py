@@ -16,6 +16,7 @@ from profile_and_optimize.core.names import digest, slug
 from profile_and_optimize.evidence.atomic import sweep_temps, write_atomic
 from profile_and_optimize.evidence.journal import Journal
 from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.evidence.redact import known_secrets, redact
 
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9][a-z0-9._-]*\Z")
 JOURNAL = "journal.jsonl"
@@ -27,6 +28,9 @@ def workspace(given: str | None = None) -> Path:
 
 
 def new_run_id(name: str, at: float) -> str:
+    """The time and the name's slug. Raises WrongUse for a name that holds a credential: every page and path would show it."""
+    if redact(name, known_secrets(os.environ)) != name:
+        raise WrongUse("the name of the run looks like a credential", where="--name", next="take another name")
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)) + "-" + slug(name)
 
 

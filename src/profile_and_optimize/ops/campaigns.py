@@ -53,7 +53,7 @@ def create(
 ) -> Path:
     """A new run folder with its draft, or none at all when anything is wrong with it: it brings code that nobody allowed, or
     holds a credential. Raises WrongUse when it exists."""
-    _refuse_credentials(plan, source, (config or b"").decode(errors="replace"))
+    refuse_credentials(source, (config or b"").decode(errors="replace"), canonical(plan.to_json()).decode())
     plan = admitted(plan, allowed)
     path = space / new_run_id(plan.slug, clock())
     if path.exists():
@@ -73,10 +73,10 @@ def create(
     return path
 
 
-def _refuse_credentials(plan: Plan, *texts: str) -> None:
+def refuse_credentials(*texts: str) -> None:
     """What a run begins with is the user's own, so nothing is taken out of it: the user takes it out. Raises WrongUse."""
     ours = known_secrets(os.environ)
-    for text in (*texts, canonical(plan.to_json()).decode()):
+    for text in texts:
         hidden = redact(text, ours)
         if hidden != text:
             at = max(0, hidden.find(HIDDEN) - 30)

@@ -16,7 +16,7 @@ from profile_and_optimize.campaign.session import serve_spec
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.code_settings import EVERY_ARM, bring_code, refuse_code
 from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, WrongUse
-from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.names import canonical, slug
 from profile_and_optimize.core.opens import FLAGS, MODEL, OUT, PATH
 from profile_and_optimize.core.workload import Point, Workload
 from profile_and_optimize.engines.base import refuse_unknown_flags
@@ -28,7 +28,7 @@ from profile_and_optimize.evidence.manifest import write_manifest
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.acts import serves
 from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, Safety, Say
-from profile_and_optimize.ops.campaigns import command_line, opened
+from profile_and_optimize.ops.campaigns import command_line, opened, refuse_credentials
 from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import fresh_seed
 from profile_and_optimize.ops.drafting import checked, checked_engines
@@ -89,6 +89,7 @@ def matrix_in(req: ServeMatrixRequest, world: World, engines: tuple[str, ...]) -
     flags = tuple(shlex.split(req.flags or ""))
     refuse_code(bring_code(flags, (), EVERY_ARM), world.allow_code)
     wanted = wanted_of(req, world, engines)
+    refuse_credentials(canonical(wanted.to_json()).decode())
     if req.dry_run:
         return _dry(wanted, world)
     for gap in wanted.gaps:
