@@ -30,7 +30,7 @@ LEAST_GAPS = 4
 TICK_NS, TICKING = 1000, 0.25
 # Two whole trials that are one another stretched: every sorted gap to within what rounding leaves.
 ROUNDING_NS, LEAST_SPREAD = 2.0, 1e-3
-CLOSE = 1e-5
+QUANTILES = (0.5, 0.1, 0.25, 0.75, 0.9)
 SUMS = "_seconds_sum"
 
 
@@ -111,16 +111,17 @@ def _unique(marks: np.ndarray) -> np.ndarray:
 
 
 def _shape(rows: Records) -> tuple[float, ...]:
+    """Quantiles of the gaps in standard deviations from their mean, then how many they are, then how far rounding to whole
+    nanoseconds may have moved a quantile. Stretching changes none of them."""
     gaps = rows.gaps_ns[rows.gaps_ns > 0].astype(np.float64)
-    if len(gaps) < 50 or gaps.std() < LEAST_SPREAD * gaps.mean() or _ticks(rows.gaps_ns.astype(np.uint64)):
+    if len(gaps) < 50 or _ticks(rows.gaps_ns.astype(np.uint64)):
         return ()
-    mean = float(gaps.mean())
-    return (
-        float((gaps**2).mean()) / mean**2,
-        float((gaps**3).mean()) / mean**3,
-        float(np.median(gaps)) / mean,
-        float(len(gaps)),
-    )
+    mean, sd = float(gaps.mean()), float(gaps.std())
+    if sd < LEAST_SPREAD * mean:
+        return ()
+    ranks = [int(q * (len(gaps) - 1)) for q in QUANTILES]
+    found = np.partition(gaps, ranks)[ranks]
+    return (*((found - mean) / sd).tolist(), float(len(gaps)), 3 * ROUNDING_NS / sd)
 
 
 def check_copies(trials: Iterable[Judged], marks: Mapping[str, object]) -> Iterator[Remark]:
@@ -172,9 +173,10 @@ def _stretched(known: Mapping[str, Judged], of: Mapping[str, Marks]) -> Iterator
     places = sorted((m.shape, path) for path, m in of.items() if m.shape)
     for i, (shape, path) in enumerate(places):
         for other_shape, other in places[i + 1 :]:
-            if other_shape[0] > shape[0] * (1 + CLOSE):
+            within = 2 * max(shape[-1], other_shape[-1])
+            if other_shape[0] > shape[0] + within:
                 break
-            alike = all(abs(a - b) <= CLOSE * 10 * abs(a) for a, b in zip(shape, other_shape, strict=True))
+            alike = all(abs(a - b) <= within for a, b in zip(shape[:-1], other_shape[:-1], strict=True))
             if alike and _proportional(known[path], known[other]):
                 later, first = max(path, other), min(path, other)
                 yield later, first, "its times are in one proportion those of"
