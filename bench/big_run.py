@@ -128,7 +128,7 @@ class Builder:
             admissions[arm.id] = {"start_s": 1.0, "up_s": 1.0, "stop_s": 0.2, "probe_s": probe, "total_s": 41.2}
             self.clock.take(41.2)
             self._json(f"cells/{arm.id}/admission.json", admissions[arm.id], "campaign")
-        plan, _ = freeze(self.draft, (), admissions, None)
+        plan, _ = freeze(self.draft, (), admissions, None, {})
         self._json("plan.json", plan.to_json(), "campaign")
         return plan
 

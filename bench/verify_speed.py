@@ -28,7 +28,8 @@ from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.evidence.cores import cores
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import read_journal
-from profile_and_optimize.evidence.manifest import check_manifest
+from profile_and_optimize.evidence.manifest import MANIFEST, check_manifest
+from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.evidence.tree import walk
 from profile_and_optimize.ops.kept import looker
 from profile_and_optimize.ops.verify import _part
@@ -94,13 +95,14 @@ def by_stage(run: Path) -> list[Stage]:
     tree = timed("list the folder", lambda: walk(run))
     journal = timed("journal: parse, chain", lambda: read_journal(run / JOURNAL))
     timed("manifest: every file's digest", lambda: check_manifest(run, journal, tree))
+    manifest = read_json(run / MANIFEST)
     look = timed("plan", lambda: looker(run, same_version=True))
     ev = timed(
         "trials: decode, summary, honesty, own books, kept bytes, prompts; the race",
         lambda: load_evidence(run, journal=journal, look=look),
     )
     for names in (("agreement",), ("atlas_aggregate", "champion_select"), ("report_render",)):
-        part = timed(f"part: {', '.join(names)}", lambda names=names: _part(run, ev, tree, True, names))
+        part = timed(f"part: {', '.join(names)}", lambda names=names: _part(run, ev, tree, manifest, names))
         assert not part.problems, part.problems
     return stages
 

@@ -142,6 +142,9 @@ STARTS: dict[str, tuple[Callable[[Forged], object], str]] = {
     "the failed starts of an arm that is out": (lambda f: without(f, "session_failed", "slow"), "no start of it failed there"),
     "the arm that is out stays in": (lambda f: without(f, "arm_failed", "slow"), "was left open"),
     "the session of a failed start": (lambda f: without(f, "session", "slow"), "it is of session"),
+    "the last failed start of an arm that is out": (
+        lambda f: f.events.pop(max(i for i, e in enumerate(f.events) if e["kind"] == "session_failed" and e["data"]["arm"] == "slow")),
+        "no start of it failed there"),
     "a failed start blamed on another arm": (
         lambda f: next(e for e in f.events if e["kind"] == "session_failed")["data"].update(arm="aa"), "going by its losses"),
     "answers of another session": (

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -23,12 +24,13 @@ from profile_and_optimize.stats.columns import Records
 
 # Of the smaller trial's marks, and at least so many: one request of a copy that was mixed with others is beyond what can be told.
 SHARED, LEAST = 0.1, 3
-LEAST_GAPS, LEAST_KINDS = 4, 3
+NO_MARKS = np.zeros(0, np.uint64)
+LEAST_GAPS = 4
 # Clocks that tick in microseconds or coarser repeat themselves.
 TICK_NS, TICKING = 1000, 0.25
 # Two whole trials that are one another stretched: every sorted gap to within what rounding leaves.
 ROUNDING_NS, LEAST_SPREAD = 2.0, 1e-3
-CLOSE = 1e-5
+QUANTILES = (0.5, 0.1, 0.25, 0.75, 0.9)
 SUMS = "_seconds_sum"
 
 
@@ -37,14 +39,14 @@ class Marks:
     """What is unlike anything else in one trial: digests of its requests' gaps and of their ends, of its samples of lag, the
     server's sums over it, and the shape of its gaps, which stretching does not change (empty where it has none)."""
 
-    gaps: frozenset[int]
-    ends: frozenset[int]
+    gaps: np.ndarray
+    ends: np.ndarray
     lag: int | None
     sums: tuple[tuple[str, float], ...]
     shape: tuple[float, ...]
 
 
-NOTHING = Marks(frozenset(), frozenset(), None, (), ())
+NOTHING = Marks(NO_MARKS, NO_MARKS, None, (), ())
 
 
 def marks_of(t: Judged) -> Marks:
@@ -54,7 +56,7 @@ def marks_of(t: Judged) -> Marks:
         return NOTHING
     gaps = _unique(_gap_marks(rows))
     ends = _unique(_end_marks(rows))
-    alive = bool(gaps or ends)
+    alive = bool(len(gaps) or len(ends))
     lag = t.file.run.probe.loop_lag_ns
     sums = tuple((k, v) for k, v in sorted(t.file.counters.items()) if k.endswith(SUMS) and v > 0) if alive else ()
     return Marks(
@@ -62,29 +64,27 @@ def marks_of(t: Judged) -> Marks:
     )
 
 
+@cache
 def _weights(count: int) -> np.ndarray:
     """Odd numbers without a pattern, the same every time."""
-    return np.random.default_rng(20261130).integers(1, 2**63 - 1, size=count, dtype=np.int64).astype(
-        np.uint64
-    ) | np.uint64(1)
+    made = np.random.default_rng(20261130).integers(1, 2**63 - 1, size=count, dtype=np.int64)
+    return made.astype(np.uint64) | np.uint64(1)
 
 
 def _gap_marks(rows: Records) -> np.ndarray:
     """A digest of every request's gaps in their order, where there are enough of several kinds."""
-    gaps = rows.gaps_ns.astype(np.uint64)
-    counts = np.diff(rows.gap_ends)
-    if not len(gaps) or _ticks(gaps):
-        return np.zeros(0, np.uint64)
-    owners = np.repeat(np.arange(len(counts)), counts)
-    place = np.arange(len(gaps)) - rows.gap_ends[owners]
-    mixed = gaps * _weights(int(counts.max()))[place]
-    sums = np.zeros(len(counts), np.uint64)
-    np.add.at(sums, owners, mixed ^ (mixed >> np.uint64(29)))
-    order = np.lexsort((gaps, owners))
-    new = np.ones(len(gaps), bool)
-    new[1:] = (gaps[order][1:] != gaps[order][:-1]) | (owners[order][1:] != owners[order][:-1])
-    kinds = np.bincount(owners[order][new], minlength=len(counts))
-    return sums[(counts >= LEAST_GAPS) & (kinds >= LEAST_KINDS) & rows.ok]
+    gaps, starts, counts = rows.gaps_ns.astype(np.uint64), rows.gap_ends[:-1], np.diff(rows.gap_ends)
+    has = counts >= LEAST_GAPS
+    if not has.any() or _ticks(gaps):
+        return NO_MARKS
+    place = np.arange(len(gaps)) - np.repeat(starts, counts)
+    mixed = gaps * _weights(1 << int(counts.max()).bit_length())[place]
+    sums = np.diff(np.concatenate((np.zeros(1, np.uint64), np.cumsum(mixed ^ (mixed >> np.uint64(29)))))[rows.gap_ends])
+    # Three kinds at least: one gap is neither the shortest nor the longest of its request.
+    filled = starts[counts > 0]
+    low, high = (np.repeat(f.reduceat(gaps, filled), counts[counts > 0]) for f in (np.minimum, np.maximum))
+    between = np.concatenate(([0], np.cumsum((gaps != low) & (gaps != high))))
+    return sums[has & (np.diff(between[rows.gap_ends]) > 0) & rows.ok]
 
 
 def _end_marks(rows: Records) -> np.ndarray:
@@ -92,7 +92,7 @@ def _end_marks(rows: Records) -> np.ndarray:
     good = rows.ok & (rows.chunks > 0)
     first, end = (rows.first_ns - rows.sent_ns)[good], (rows.done_ns - rows.sent_ns)[good]
     if not len(end) or _ticks(end.astype(np.uint64)):
-        return np.zeros(0, np.uint64)
+        return NO_MARKS
     a, b = _weights(2)
     mixed = first.astype(np.uint64) * a
     return (mixed ^ (mixed >> np.uint64(31))) + end.astype(np.uint64) * b
@@ -103,24 +103,25 @@ def _ticks(times: np.ndarray) -> bool:
     return not len(some) or float((some % np.uint64(TICK_NS) == 0).mean()) > TICKING
 
 
-def _unique(marks: np.ndarray) -> frozenset[int]:
+def _unique(marks: np.ndarray) -> np.ndarray:
     """Those that one request alone has; none where most are shared."""
     values, counts = np.unique(marks, return_counts=True)
     alone = values[counts == 1]
-    return frozenset(alone.tolist()) if 2 * len(alone) > len(marks) and len(alone) >= LEAST else frozenset()
+    return alone if 2 * len(alone) > len(marks) and len(alone) >= LEAST else NO_MARKS
 
 
 def _shape(rows: Records) -> tuple[float, ...]:
+    """Quantiles of the gaps in standard deviations from their mean, then how many they are, then how far rounding to whole
+    nanoseconds may have moved a quantile. Stretching changes none of them."""
     gaps = rows.gaps_ns[rows.gaps_ns > 0].astype(np.float64)
-    if len(gaps) < 50 or gaps.std() < LEAST_SPREAD * gaps.mean() or _ticks(rows.gaps_ns.astype(np.uint64)):
+    if len(gaps) < 50 or _ticks(rows.gaps_ns.astype(np.uint64)):
         return ()
-    mean = float(gaps.mean())
-    return (
-        float((gaps**2).mean()) / mean**2,
-        float((gaps**3).mean()) / mean**3,
-        float(np.median(gaps)) / mean,
-        float(len(gaps)),
-    )
+    mean, sd = float(gaps.mean()), float(gaps.std())
+    if sd < LEAST_SPREAD * mean:
+        return ()
+    ranks = [int(q * (len(gaps) - 1)) for q in QUANTILES]
+    found = np.partition(gaps, ranks)[ranks]
+    return (*((found - mean) / sd).tolist(), float(len(gaps)), 3 * ROUNDING_NS / sd)
 
 
 def check_copies(trials: Iterable[Judged], marks: Mapping[str, object]) -> Iterator[Remark]:
@@ -135,27 +136,36 @@ def check_copies(trials: Iterable[Judged], marks: Mapping[str, object]) -> Itera
 
 
 def _shared(of: Mapping[str, Marks]) -> Iterator[tuple[str, str, str]]:
-    holders: dict[tuple[str, object], str] = {}
-    for path in sorted(of):
+    """(trial, earlier trial, why) for every two that share too much."""
+    paths = sorted(of)
+    for kind in ("gaps", "ends"):
+        marks = [getattr(of[p], kind) for p in paths]
+        for (first, second), count in sorted(_in_common(marks).items()):
+            if count >= max(LEAST, SHARED * min(len(marks[first]), len(marks[second]))):
+                yield paths[second], paths[first], f"{count} of its answers took exactly as long as those of"
+    seen: dict[object, str] = {}
+    for path in paths:
         m = of[path]
-        found: dict[tuple[str, str], int] = defaultdict(int)
-        for kind, values in (("gaps", m.gaps), ("ends", m.ends)):
-            for v in values:
-                other = holders.setdefault((kind, v), path)
-                if other != path:
-                    found[kind, other] += 1
-        for (kind, other), count in sorted(found.items()):
-            smaller = min(len(getattr(m, kind)), len(getattr(of[other], kind)))
-            if count >= max(LEAST, SHARED * smaller):
-                yield path, other, f"{count} of its answers took exactly as long as those of"
-        single = (
-            ("lag", m.lag, "its client's lag was sampled exactly as in"),
-            ("sums", m.sums, "its server counted exactly as over"),
-        )
-        for name, value, why in single:
-            other = holders.setdefault((name, value), path) if value else path
-            if other != path:
+        for value, why in (
+            (m.lag, "its client's lag was sampled exactly as in"),
+            (m.sums, "its server counted exactly as over"),
+        ):
+            if value and (other := seen.setdefault(value, path)) != path:
                 yield path, other, why
+
+
+def _in_common(marks: list[np.ndarray]) -> dict[tuple[int, int], int]:
+    """How many marks each two trials share, by their places; a mark of several is counted with the first that has it."""
+    values = np.concatenate([NO_MARKS, *marks])
+    owners = np.repeat(np.arange(len(marks)), [len(m) for m in marks])
+    order = np.lexsort((owners, values))
+    values, owners = values[order], owners[order]
+    found: dict[tuple[int, int], int] = defaultdict(int)
+    first = np.concatenate(([True], values[1:] != values[:-1])) if len(values) else np.zeros(0, bool)
+    starts = np.maximum.accumulate(np.where(first, np.arange(len(values)), 0)) if len(values) else first
+    for i in np.flatnonzero(~first):
+        found[int(owners[starts[i]]), int(owners[i])] += 1
+    return found
 
 
 def _stretched(known: Mapping[str, Judged], of: Mapping[str, Marks]) -> Iterator[tuple[str, str, str]]:
@@ -163,9 +173,10 @@ def _stretched(known: Mapping[str, Judged], of: Mapping[str, Marks]) -> Iterator
     places = sorted((m.shape, path) for path, m in of.items() if m.shape)
     for i, (shape, path) in enumerate(places):
         for other_shape, other in places[i + 1 :]:
-            if other_shape[0] > shape[0] * (1 + CLOSE):
+            within = 2 * max(shape[-1], other_shape[-1])
+            if other_shape[0] > shape[0] + within:
                 break
-            alike = all(abs(a - b) <= CLOSE * 10 * abs(a) for a, b in zip(shape, other_shape, strict=True))
+            alike = all(abs(a - b) <= within for a, b in zip(shape[:-1], other_shape[:-1], strict=True))
             if alike and _proportional(known[path], known[other]):
                 later, first = max(path, other), min(path, other)
                 yield later, first, "its times are in one proportion those of"

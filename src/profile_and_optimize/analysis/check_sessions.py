@@ -52,16 +52,16 @@ def _place(path: str) -> tuple[str, str] | None:
 
 
 def _left(ev: Evidence) -> Iterator[Remark]:
-    """An arm that is out since a block failed to start in it, or its answers there do not tell what is compared."""
-    fell: set[tuple[str, str, int]] = set()
+    """An arm is out since a block right after a start of it failed there, or where its answers do not tell what is compared."""
     silent = {(t.key.arm, str(t.key.stage), t.key.block) for t in ev.trials if t.silence(ev.plan.primary)}
+    last: Event | None = None
     for e in ev.events:
-        if e.kind == "session_failed":
-            fell.add(_where(e))
-        elif e.kind == "arm_failed" and e.data.get("phase") != ADMISSION and _where(e) not in fell | silent:
-            yield Remark(
-                JOURNAL, f"{e.data['arm']} is out since block {e.data.get('block')}, and no start of it failed there"
-            )
+        out = e.kind == "arm_failed" and e.data.get("phase") != ADMISSION and _where(e) not in silent
+        if out and (last is None or last.kind != "session_failed" or _where(last) != _where(e)):
+            block = e.data.get("block")
+            yield Remark(JOURNAL, f"{e.data['arm']} is out since block {block}, and no start of it failed there last")
+        if e.kind in ("session", "session_failed", "arm_failed"):
+            last = e
 
 
 def _where(e: Event) -> tuple[str, str, int]:

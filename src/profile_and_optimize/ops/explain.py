@@ -16,11 +16,12 @@ from profile_and_optimize.core.errors import Corrupted, GateRefused
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.evidence.folder import JOURNAL
 from profile_and_optimize.evidence.journal import read_journal
-from profile_and_optimize.evidence.manifest import MANIFEST
+from profile_and_optimize.evidence.manifest import MANIFEST, evidence_root, schema_of
 from profile_and_optimize.evidence.reading import read_bytes
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest
+from profile_and_optimize.ops.verifying.rederived import is_ours, rendered_words
 from profile_and_optimize.optimize.publish import derived
 from profile_and_optimize.report.explain.agree import checks, differing, manifest_of
 from profile_and_optimize.report.explain.catalogue import catalogue, find
@@ -61,14 +62,14 @@ def _listed(case: Case, several: Sequence[Number], why: str) -> Result:
 
 
 def _explained(case: Case, number: Number, broken: Sequence[str]) -> Result:
-    ev = case.ev
-    given = {path: data for path, (_, data) in derived(ev, case.d).items()}
+    manifest = manifest_of(read_bytes(case.ev.run / MANIFEST) if (case.ev.run / MANIFEST).is_file() else None)
+    ev = case.ev if not manifest else replace(case.ev, root=evidence_root(case.ev.events, schema=schema_of(manifest)))
+    given = {path: data for path, (_, data) in derived(ev, case.d, root=str(manifest.get("root", ""))).items()}
     disk = {path: read_bytes(ev.run / path) for path in given if (ev.run / path).is_file()}
-    manifest = manifest_of(read_bytes(ev.run / MANIFEST) if (ev.run / MANIFEST).is_file() else None)
-    made_by = str(manifest.get("rendered_by", __version__))
-    found = explain(case, number, checks(number, given, disk, pages=made_by == __version__))
+    ours = not manifest or is_ours(manifest)
+    found = explain(case, number, checks(number, given, disk, pages=ours))
     found = replace(found, problems=(*broken, *_root_problem(ev, manifest), *_altered(ev, found)))
-    warnings = [*ev.damaged, *_elsewhere(ev, found, differing(given, disk), made_by)]
+    warnings = [*ev.damaged, *_elsewhere(ev, found, differing(given, disk), "" if ours else rendered_words(manifest))]
     refusal = None if found.agrees is not False else GateRefused(
         f"{number.name}: what is on disk is not what the records give", where=str(ev.run), next=verify_command(str(ev.run))
     )  # fmt: skip
@@ -97,8 +98,8 @@ def _digest(path: Path) -> str | None:
 
 
 def _elsewhere(ev: Evidence, e: Explanation, differ: Sequence[str], made_by: str) -> Iterator[str]:
-    if made_by != __version__:
-        yield f"the derived files were made by version {plain(made_by)[:40]}, this is {__version__}: their words are not compared"
+    if made_by:
+        yield f"the derived files were made by {made_by}, this is {__version__}: their words are not compared"
         return
     elsewhere = [name for name in differ if name not in {c.file for c in e.checks if not c.agrees}]
     if elsewhere:

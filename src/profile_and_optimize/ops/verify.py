@@ -34,7 +34,7 @@ from profile_and_optimize.ops.kept import looker, prompts_facts, prompts_words
 from profile_and_optimize.ops.sources import check_sources
 from profile_and_optimize.ops.verify_pdf import check_pdf
 from profile_and_optimize.ops.verifying.findings import BAD, Answer, Findings, line_of
-from profile_and_optimize.ops.verifying.rederived import check_derived, check_listed, is_ours
+from profile_and_optimize.ops.verifying.rederived import check_derived, is_ours
 from profile_and_optimize.ops.verifying.roots import Roots, against, published_root
 from profile_and_optimize.optimize.publish import MAKERS
 from profile_and_optimize.report.pages.record import PDF
@@ -199,7 +199,6 @@ def _part(path: Path, ev: Evidence, tree: Tree, manifest: dict[str, Any], names:
     if verbs and manifest:
         found.step("decision", lambda: check_derived(path, ev, decide(ev), verbs, manifest, found))
     if "report_render" in verbs and manifest:
-        found.step(MANIFEST, lambda: check_listed(ev, decide(ev), manifest, tree))
         found.step(PDF, lambda: check_pdf(path, ev, manifest, found))
     return found
 

@@ -17,10 +17,9 @@ from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.evidence.manifest import MANIFEST, SCHEMA
 from profile_and_optimize.evidence.reading import read_bytes
-from profile_and_optimize.evidence.tree import Tree
 from profile_and_optimize.ops.verifying.findings import Findings
 from profile_and_optimize.ops.verifying.meaning import differing, same_to_nine_digits
-from profile_and_optimize.optimize.publish import PDF_MAKER, derived, pdf_is_due
+from profile_and_optimize.optimize.publish import MAKERS, PDF_MAKER, derived, pdf_is_due
 from profile_and_optimize.report.pages.record import PDF, RECORD
 from profile_and_optimize.report.words import plain
 
@@ -50,8 +49,9 @@ def check_derived(
     the facts, what could not be compared into what is not covered."""
     found.facts |= {"pick": d.pick, "tier": d.tier.value, "derived_files": 0}
     ours, root = is_ours(manifest), str(manifest.get("root", ""))
-    problems = []
-    for rel, (verb, data) in sorted(derived(ev, d, verbs, root=root).items()):
+    made = derived(ev, d, verbs, root=root)
+    problems = _listed(ev, {path: verb for path, (verb, _) in made.items()}, tuple(verbs), manifest)
+    for rel, (verb, data) in sorted(made.items()):
         if not (path / rel).is_file():
             problems.append(f"{rel}: missing; every closed run has it (make it with: pao {verb} RUN)")
             continue
@@ -86,19 +86,16 @@ def _stated(there: bytes, data: bytes) -> list[str]:
     return [f"says {words[0]}, the records give {words[1]}"] if words[0] != words[1] else []
 
 
-def check_listed(ev: Evidence, d: Decision, manifest: Mapping[str, Any], tree: Tree) -> list[str]:
-    """The derived files are those that a closed run has, and no others: a path that nothing of ours makes proves nothing."""
-    makers = {rel: verb for rel, (verb, _) in derived(ev, d).items()} | {PDF: PDF_MAKER, RECORD: PDF_MAKER}
+def _listed(ev: Evidence, made: Mapping[str, str], verbs: Iterable[str], manifest: Mapping[str, Any]) -> list[str]:
+    """The derived files of these verbs in the manifest are those that they make, and no others: a path that nothing of ours makes
+    proves nothing. What no verb of ours is said to have made counts as the report's."""
+    pdf = {PDF: PDF_MAKER, RECORD: PDF_MAKER} if PDF_MAKER in verbs else {}
     listed = {str(e.get("path")): str(e.get("producer")) for e in manifest.get("derived", ()) if isinstance(e, dict)}
+    mine = {p for p, who in listed.items() if who in verbs or (pdf and who not in MAKERS)}
     problems = [
-        f"{MANIFEST}: lists {plain(p)[:120]!r} as derived, which nothing here makes" for p in listed if p not in makers
+        f"{MANIFEST}: lists {plain(p)[:120]!r} as derived by {plain(listed[p])[:40]!r}, which does not make it"
+        for p in sorted(mine)
+        if {**made, **pdf}.get(p) != listed[p]
     ]
-    problems += [
-        f"{MANIFEST}: says that {plain(who)[:40]!r} made {p}; {makers[p]} does"
-        for p, who in listed.items()
-        if p in makers and makers[p] != who
-    ]
-    required = [p for p in makers if p not in (PDF, RECORD) or pdf_is_due(ev)]
-    lacking = [p for p in required if p not in listed]
-    problems += [f"{p}: missing; every closed run has it" for p in lacking if p not in tree.files]
-    return problems + [f"{MANIFEST}: does not list {p}" for p in lacking if p in tree.files]
+    required = [*made, *(pdf if pdf_is_due(ev) else ())]
+    return problems + [f"{MANIFEST}: does not list {p}; every closed run has it" for p in required if p not in listed]
