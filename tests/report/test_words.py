@@ -79,6 +79,17 @@ def test_axis_ends_where_it_says() -> None:
     assert "0%" in [t.text for t in ticks(axis)] and len(ticks(axis)) <= 9
 
 
+@pytest.mark.parametrize(("low", "high"), [(-13.2, 16.4), (-40.0, 40.0), (-900.0, 900.0), (-0.01, 3.2), (-0.2, 1e6)])
+def test_an_interval_of_millions_of_percent_has_nine_ticks_and_no_more(low: float, high: float) -> None:
+    """Two blocks of a loud machine: +15.8% (-100.0% to +213278198.5%) made half a gigabyte of ticks."""
+    words = [t.text for t in ticks(Axis(low, high))]
+    assert 2 <= len(words) <= 9 and "0%" in words and len(set(words)) == len(words)
+
+
+def test_ticks_beyond_percentages_are_powers_of_ten() -> None:
+    assert [t.text for t in ticks(Axis(math.log(0.0005), math.log(2e5)))] == ["×0.01", "0%", "×100", "×10000"]
+
+
 def test_a_field_differs_only_within_a_workload() -> None:
     def row(cell: str, workload: str, flags: str) -> dict[str, object]:
         context = {"flags": {"asked": flags, "observed": "unknown"}, "load": {"asked": workload, "observed": "unknown"}}

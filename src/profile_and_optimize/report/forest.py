@@ -13,6 +13,8 @@ LEFT, RIGHT = 190.0, 760.0
 # An arm far outside (a lost lever at -50%) would squeeze the others into a line; it gets an arrow and its number instead.
 OFF_SCALE = 2.5
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_TENFOLD = math.log(10)
+_WIDEST = 100.0  # a log ratio beyond which a share is no longer worked out
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,31 @@ def axis_for(arms: Sequence[ArmView], edge: float) -> Axis:
 
 
 def ticks(axis: Axis) -> tuple[Tick, ...]:
-    """Round percentages, at most nine of them."""
-    low, high = math.expm1(axis.low), math.expm1(axis.high)
-    step = next((s for s in STEPS if (high - low) / s <= 8), STEPS[-1])
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return tuple(Tick(axis.x(math.log1p(i * step)), _tick_words(i * step, step)) for i in range(first, last + 1))
+    """Round percentages, at most nine of them; of an axis too wide for these, round ratios."""
+    step, places = round_places(axis.low, axis.high, 8)
+    return tuple(Tick(axis.x(v), _tick_words(math.expm1(v), step) if step else ratio_words(v)) for v in places)
+
+
+def round_places(low: float, high: float, most: int) -> tuple[float | None, tuple[float, ...]]:
+    """(step, log ratios at whole multiples of it as a share), at most `most` + 1 of them.
+
+    Two blocks of a loud machine give intervals that no step fits: then powers of ten, and the step is None.
+    """
+    if high < _WIDEST:
+        least, top = math.expm1(low), math.expm1(high)
+        step = next((s for s in STEPS if (top - least) / s <= most), None)
+        if step is not None:
+            whole = range(math.ceil(least / step), math.floor(top / step) + 1)
+            return step, tuple(math.log1p(i * step) for i in whole if i * step > -1)
+    every = math.ceil((high - low) / _TENFOLD / most)
+    first, last = math.ceil(low / _TENFOLD / every), math.floor(high / _TENFOLD / every)
+    return None, tuple(k * every * _TENFOLD for k in range(first, last + 1))
+
+
+def ratio_words(log_ratio: float) -> str:
+    """Of a power of ten."""
+    power = round(log_ratio / _TENFOLD)
+    return "0%" if power == 0 else f"×{10.0**power:g}" if abs(power) <= 4 else f"×1e{power}"
 
 
 def _tick_words(share: float, step: float) -> str:

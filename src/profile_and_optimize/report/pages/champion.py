@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from profile_and_optimize.report.forest import STEPS
+from profile_and_optimize.report.forest import ratio_words, round_places
 from profile_and_optimize.report.html import minus
 from profile_and_optimize.report.pages.axes import tick_words
 from profile_and_optimize.report.pages.model import Axis, ChampionPage, ChampionRow, rounded
@@ -80,10 +80,8 @@ def ratio_axis(rows: Sequence[ChampionRow], edge: float) -> Axis:
 
 
 def _axis(low: float, high: float) -> Axis:
-    shares = math.expm1(low), math.expm1(high)
-    step = next((s for s in STEPS if (shares[1] - shares[0]) / s <= 6), STEPS[-1])
-    first, last = math.ceil(shares[0] / step), math.floor(shares[1] / step)
-    ticks = tuple((rounded(math.log1p(i * step)), _words(i * step)) for i in range(first, last + 1) if i * step > -1)
+    step, places = round_places(low, high, 6)
+    ticks = tuple((rounded(v), _words(math.expm1(v)) if step else ratio_words(v)) for v in places)
     return Axis("against the baseline", rounded(low), rounded(high), False, ticks)
 
 
