@@ -76,3 +76,13 @@ def test_our_own_credential_is_found_within_base64_whatever_stands_before_it() -
     for before in ("u:", "us:", "use:"):
         text = base64.b64encode(f"{before}{value}".encode()).decode()
         assert text[8:20] not in redact(f"sent {text} there", secrets)
+
+
+def test_the_folder_of_a_shell_is_no_password() -> None:
+    folder = "/home/me/my-project-2"
+    env = {"PWD": folder, "OLDPWD": folder, "GIT_ASKPASS": "/usr/lib/git/askpass", "DB_PWD": "s3cr3t-of-mine"}
+    assert "s3cr3t-of-mine" in known_secrets(env)
+    assert (
+        redact(f"Model: {folder}/demo, /usr/lib/git/askpass", known_secrets(env))
+        == f"Model: {folder}/demo, /usr/lib/git/askpass"
+    )

@@ -121,7 +121,7 @@ def test_an_agent_cannot_allow_and_the_owner_s_policy_can(field: str, tmp_path: 
 
 def test_an_agent_runs_a_model_s_own_python_only_where_the_policy_says_so(tmp_path: Path) -> None:
     op, asked = all_ops()["quantize"], {"model": "m", "target": "int8", "trust_remote_code": True}
-    with pytest.raises(GateRefused, match="only where the owner's policy"):
+    with pytest.raises(GateRefused, match="trust_remote_code brings code"):
         admit(_policy(tmp_path, allow=("quantize",)), op, asked)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.code_settings import allowance_of
 from profile_and_optimize.engines.base import ServeSpec
 from profile_and_optimize.engines.vllm import VllmEngine
 from profile_and_optimize.toolenv import plugin
@@ -35,7 +36,8 @@ def pythonpath(tmp_path: Path, config: dict[str, Any], *, build: str = "0.32.0+c
     (tmp_path / "config.json").write_text(json.dumps(config))
     engine = VllmEngine(ToolEnv("vllm", Path("bin/python"), (("vllm", build),), None, None, "user"))
     arm = Arm("a", "vllm", Role.BASELINE, env=tuple(env.items()))
-    return dict(engine.command(ServeSpec(arm, str(tmp_path), "m", 1, tmp_path / "log")).env).get("PYTHONPATH")
+    spec = ServeSpec(arm, str(tmp_path), "m", 1, tmp_path / "log", allow_code=allowance_of("PYTHONPATH"))
+    return dict(engine.command(spec).env).get("PYTHONPATH")
 
 
 def test_only_an_nvfp4_checkpoint_on_a_cpu_gets_it(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _LAST = {
 }  # fmt: skip
 # Words that end like one and are none.
 _NO_PASS = word_set(
-    "pass compass bypass trespass surpass encompass overpass underpass impasse bandpass lowpass highpass multipass"
+    "pass askpass compass bypass trespass surpass encompass overpass underpass impasse bandpass lowpass highpass multipass"
 )
 # What may follow such a word without making the name another one: API_KEY_ID, AUTH_HEADER, TOKEN_VALUE.
 _TAIL = word_set(

@@ -48,12 +48,16 @@ def _covered(text: str, secrets: Iterable[str], cover: Callable[[str], str]) -> 
     return shapes.cover(without(text, secrets, cover), cover)
 
 
+# The shell's words for the folder it is in, and the one before: `pwd` is a password everywhere else.
+FOLDERS = frozenset({"PWD", "OLDPWD"})
+
+
 def known_secrets(env: Mapping[str, str]) -> tuple[str, ...]:
     """Credentials that the environment holds, by the names of its variables, in every spelling; longest first.
 
     Plain words and numbers are left out ("placeholder", 12345678): text would be garbled for nothing.
     """
-    values = (v for k, v in env.items() if is_secret_name(k))
+    values = (v for k, v in env.items() if is_secret_name(k) and k not in FOLDERS)
     return spellings(v for v in values if len(v) >= SHORTEST and not v.isalpha() and not v.isdecimal())
 
 

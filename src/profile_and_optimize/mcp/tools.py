@@ -203,7 +203,7 @@ def _values(op: Op, request: Request, policy: Policy) -> dict[str, Any]:
     be brought, the policy alone says."""
     given = request.model_dump(mode="json", exclude_unset=True)
     if issubclass(op.request, AllowsCode):
-        given |= {"allow_code": ",".join(policy.file.allow_code) or None, "allowed_by": OWNER}
+        given |= {"allow_code": ",".join(policy.file.allow_code), "allowed_by": OWNER}
     return given | ({ACK: True} if ACK in op.request.model_fields else {})
 
 
