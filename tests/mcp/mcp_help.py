@@ -15,6 +15,7 @@ name: two-mocks
 model: mock
 engine: mock
 blocks: 2
+proof_blocks: 0
 workloads: [{name: w, isl: 16, osl: 4}]
 concurrencies: [2]
 requests: 8

@@ -19,11 +19,13 @@ from profile_and_optimize.campaign.selection import Judged, Selection
 from profile_and_optimize.core.context import UNKNOWN, context_from_json, differences
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
-from profile_and_optimize.core.verdict import Call, Effect, Tier
+from profile_and_optimize.core.verdict import Call, Effect, Tier, ratio_minus_one
 
 LENGTHS = 0.02
-# Measured by bench/false_verdicts.py: 3 to 5 blocks, a candidate whose sessions have two speeds 3% above and below its mean.
-ASSUMES = "it assumes that sessions of this arm vary like the others' (where an arm has two speeds, 6 to 12% of such calls are wrong)"
+# Log of the largest ratio that is printed as a number.
+MOST_SHOWN = math.log(1e6)
+# Measured by bench/false_verdicts.py: sessions of two speeds, 3% above and below a mean that is no better; 13% after a race of 15.
+ASSUMES = "it assumes that sessions of this arm vary like the others' (where an arm has two speeds, a campaign calls a wrong winner in up to 13% of cases)"
 # Of the good requests, without a value: a mean or median over the others may be compared up to here, and if the shares of
 # the two sides lie no farther apart.
 UNKNOWN_SHARE, UNKNOWN_APART = 0.01, 0.01
@@ -291,7 +293,10 @@ def ratio_words(e: Effect) -> str:
 
 
 def percent(log_ratio: float) -> str:
-    """A log ratio as a signed percentage; what rounds to zero is +0.0%, never -0.0%."""
+    """A log ratio as a signed percentage; what rounds to zero is +0.0%, never -0.0%. Two blocks may leave an interval that ends
+    nowhere: beyond a ratio of a million it says so."""
+    if log_ratio > MOST_SHOWN:
+        return f"over +{math.expm1(MOST_SHOWN):.0%}"
     return f"{round(math.expm1(log_ratio), 3) + 0.0:+.1%}"
 
 
@@ -371,7 +376,7 @@ def race_json(ev: Evidence, arm_id: str) -> dict[str, Any] | None:
     if last is None or arm_id not in last.estimates:
         return None
     return {
-        "estimate": math.expm1(last.estimates[arm_id]),
+        "estimate": ratio_minus_one(last.estimates[arm_id]),
         "p_best": last.p_best.get(arm_id, 0.0),
         "finalist": arm_id in last.finalists,
     }
@@ -403,4 +408,4 @@ def prediction_json(predicted: tuple[float, float] | None, effect: Effect | None
 
 
 def _minus_one(log_ratio: float | None) -> float | None:
-    return None if log_ratio is None else math.expm1(log_ratio)
+    return None if log_ratio is None else ratio_minus_one(log_ratio)

@@ -19,7 +19,7 @@ from profile_and_optimize.campaign.looks import Looks, aa_effects, looks, pick_o
 from profile_and_optimize.campaign.selection import BEYOND, Selection
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
-from profile_and_optimize.core.verdict import Call, Effect
+from profile_and_optimize.core.verdict import Call, Effect, ratio_minus_one
 from profile_and_optimize.evidence.journal import Event
 from profile_and_optimize.stats.paired import step_of
 from profile_and_optimize.stats.proof import Signs, signs_of
@@ -193,7 +193,7 @@ def proof_json(proof: Proof | None) -> dict[str, Any] | None:
     s = proof.signs
 
     def ratio(v: float | None) -> float | None:
-        return None if v is None else math.expm1(v)
+        return None if v is None else ratio_minus_one(v)
 
     return {
         "pick": proof.pick, "blocks_at_most": proof.limit, "blocks": s.blocks, "above_margin": s.wins, "lost": s.lost, "e_value": s.e_value,

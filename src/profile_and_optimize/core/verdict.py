@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,15 @@ class Call(StrEnum):
 class Tier(StrEnum):
     DRAFT = "DRAFT"
     VERDICT = "VERDICT"
+
+
+# e to this power is still a number; beyond it there is none to write down.
+MOST_LOG = 700.0
+
+
+def ratio_minus_one(log_ratio: float) -> float:
+    """exp(x) - 1, as documents hold ratios (0.05 is 5% better); a log ratio beyond 700 counts as 700."""
+    return math.expm1(min(log_ratio, MOST_LOG))
 
 
 @dataclass(frozen=True, slots=True)
