@@ -34,13 +34,14 @@ from profile_and_optimize.testing.quantized import forgetful, quantized_plan
 from profile_and_optimize.testing.synthetic import synthetic_plan
 from tamper_kinds import BESIDE, EVIDENCE, GROUPS, Kind, copy_beside
 
-FLAVOURS = ("", "failures", "died", "checkpoint", "race")
+FLAVOURS = ("", "failures", "died", "checkpoint", "race", "proof")
 # What a run of one flavour has besides.
 HAS = {
     "checkpoint": {"checkpoint", "answers"},
     "failures": {"failures"},
     "died": {"died"},
     "race": set(),
+    "proof": {"proof"},
     "": set(),
     "pdf": {"pdf"},
 }
@@ -60,6 +61,8 @@ def finished(space: Path, number: int, flavour: str) -> Path:
     if flavour == "race":
         more = tuple(Arm(f"x{i}", "fake", Role.CANDIDATE) for i in range(3))
         plan = replace(plan, arms=(*plan.arms, *more), race_rounds=2)
+    if flavour == "proof":
+        plan = replace(plan, proof_blocks=8, points=plan.points[:1])
     dies = {"slow": (3, 4), "fast": (2,)} if flavour == "died" else None
     run = living_run(path, plan, error_every=11 if flavour == "failures" else 0, fails=dies)
     if flavour != "pdf":

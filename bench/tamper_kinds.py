@@ -343,6 +343,30 @@ PLAN = {
     "journal event taken out": Kind(lambda f: event_gone(f, "block", "session", "race_block")),
     "journal entries swapped": Kind(entries_swapped),
 }  # fmt: skip
+
+
+def proof_copied(f: Forged, by: float = 1.0) -> None:
+    """The pick's session of one proof block in place of its twin's, or of another block's."""
+    mine, other = f.trials(arm="fast", stage="p", block=1), "p001" if by == 1.0 else "p004"
+    arm = "fast-again" if by == 1.0 else "fast"
+    for path in mine:
+        copied(f, path, path.replace("cells/fast/", f"cells/{arm}/").replace("/raw/p001-", f"/raw/{other}-"), by)
+
+
+PROOF = {
+    "proof of another arm": Kind(lambda f: event_edited(f, "proof", pick="slow"), needs="proof"),
+    "word of the proof taken out": Kind(lambda f: events_without(f, "proof"), needs="proof"),
+    "order of a proof block edited": Kind(
+        lambda f: next(e for e in f.events if (e["kind"], e["data"].get("stage")) == ("block", "prove"))["data"]["order"].reverse(),
+        needs="proof"),
+    "proof blocks planned afterwards": Kind(lambda f: plans(f, lambda d: d.update(proof_blocks=16)), needs="proof"),
+    "a lost proof block that was not": Kind(
+        lambda f: f.events.insert(
+            -1, {**f.events[-1], "kind": "block_given_up", "data": {"block": 3, "reason": "x", "stage": "prove"}}),
+        needs="proof"),
+    "pick's session as its twin's": Kind(proof_copied, needs="proof"),
+    "good proof session copied, 3% faster": Kind(lambda f: proof_copied(f, 0.97), needs="proof"),
+}  # fmt: skip
 CRASHES = {
     "failed arm taken out": Kind(failed_arm_gone),
     "failed arm's reason edited": Kind(lambda f: event_edited(f, "arm_failed", reason="its licence ended"), needs="died"),
@@ -426,7 +450,7 @@ FOLDER = {
     "root edited in the manifest": Kind(lambda f: written(f, "manifest.json", b'"root": "', b'"root": "0', 1), BESIDE),
 }  # fmt: skip
 GROUPS: dict[str, dict[str, Kind]] = {
-    "trials": TRIALS, "plan and journal": PLAN, "crashes": CRASHES, "checkpoints": CHECKPOINTS, "answers": ANSWERS, "rendering": PAGES,
+    "trials": TRIALS, "plan and journal": PLAN, "proof": PROOF, "crashes": CRASHES, "checkpoints": CHECKPOINTS, "answers": ANSWERS, "rendering": PAGES,
     "folder and root": FOLDER,
 }  # fmt: skip
 
