@@ -450,7 +450,8 @@ FOLDER = {
     "root edited in the manifest": Kind(lambda f: written(f, "manifest.json", b'"root": "', b'"root": "0', 1), BESIDE),
 }  # fmt: skip
 GROUPS: dict[str, dict[str, Kind]] = {
-    "trials": TRIALS, "plan and journal": PLAN, "proof": PROOF, "crashes": CRASHES, "checkpoints": CHECKPOINTS, "answers": ANSWERS, "rendering": PAGES,
+    "trials": TRIALS, "plan and journal": PLAN, "proof": PROOF, "crashes": CRASHES,
+    "checkpoints": CHECKPOINTS, "answers": ANSWERS, "rendering": PAGES,
     "folder and root": FOLDER,
 }  # fmt: skip
 
