@@ -25,9 +25,7 @@ LENGTHS = 0.02
 # Log of the largest ratio that is printed as a number.
 MOST_SHOWN = math.log(1e6)
 # Measured by bench/false_verdicts.py: sessions of two speeds, 3% above and below a mean that is no better; 13% after a race of 15.
-ASSUMES = (
-    "it assumes that sessions of this arm vary like the others' (where an arm has two speeds, up to 13% of campaigns call a wrong winner)"
-)
+ASSUMES = "it assumes that sessions of this arm vary like the others' (with two speeds, up to 13% of campaigns call a wrong winner)"
 # Of the good requests, without a value: a mean or median over the others may be compared up to here, and if the shares of
 # the two sides lie no farther apart.
 UNKNOWN_SHARE, UNKNOWN_APART = 0.01, 0.01
