@@ -37,9 +37,12 @@ class Cost:
         """Both parts, with what is left out: no tier is promised that the campaign cannot give."""
         first = first_look(plan.blocks)
         race = f"the race about {_minutes(self.race_s)}, then " if self.race_s else ""
+        one = first == plan.blocks
+        blocks = f"{first}" if one else f"{first} to {plan.blocks}"
+        took = _minutes(self.of(first)) if one else f"{_minutes(self.of(first))} to {_minutes(self.of(plan.blocks))}"
         exploring = (
             f"{race}one block {_minutes(self.round_s)} ({self.sessions_per_round} server starts); looks from block {first} on: a DRAFT "
-            f"takes {first} to {plan.blocks} blocks, {_minutes(self.of(first))} to {_minutes(self.of(plan.blocks))}"
+            f"takes {blocks} blocks, {took}"
         )
         return f"{exploring}; {self._proof_words(plan, first)}"
 
