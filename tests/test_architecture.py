@@ -57,6 +57,7 @@ def test_core_is_standard_library_only() -> None:
             "ipaddress",
             "itertools",
             "json",
+            "math",
             "re",
             "typing",
             "unicodedata",
