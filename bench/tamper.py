@@ -48,7 +48,10 @@ HAS = {
 
 
 def finished(space: Path, number: int, flavour: str) -> Path:
-    """A closed campaign of that flavour; `number` is its seed."""
+    """A closed campaign of that flavour, in a folder of its own: beside others it would be one more of the same variants.
+    `number` is its seed."""
+    space = space / f"{flavour or 'plain'}-{number}"
+    space.mkdir()
     path = space / f"20261201T{number:06d}Z-{flavour or 'plain'}"
     plan = replace(synthetic_plan(blocks=3), client="stream", seed=number)
     if flavour == "checkpoint":
@@ -155,7 +158,7 @@ def clean_runs(space: Path, count: int) -> tuple[int, int]:
         held += found.answer is Answer.HOLDS and not found.warnings
         if found.answer is not Answer.HOLDS or found.warnings:
             print(run.name, found.answer, found.problems[:3], found.not_covered[:3], found.warnings[:3], flush=True)
-        shutil.rmtree(run)
+        shutil.rmtree(run.parent)
     return held, count
 
 
