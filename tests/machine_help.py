@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from profile_and_optimize.engines.reaper import descendants
 
@@ -27,3 +28,8 @@ def commands(*, below: int | None = None) -> list[str]:
     wanted = None if below is None else set(descendants(below))
     found = (line.strip().partition(" ") for line in listed)
     return [args for pid, _, args in found if wanted is None or int(pid) in wanted]
+
+
+def bench_ended_well(code: int, envelope: dict[str, Any]) -> bool:
+    """`pao bench` ends with 0, or with 1 where the machine kept the client from being in time: this machine is shared."""
+    return code == (envelope["result"]["honesty"]["validity"] == "invalid")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from machine_help import bench_ended_well
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.cli.main import run as pao
@@ -104,7 +105,7 @@ def test_bench_measures_the_mock_and_keeps_its_records(mock_server: Server, caps
     )
     code, answer = ask(capsys, *argv)
     result = answer["result"]
-    assert code == 0 and result["requests"] == {"asked": 16, "completed": 16, "failed": 0}
+    assert bench_ended_well(code, answer) and result["requests"] == {"asked": 16, "completed": 16, "failed": 0}
     assert result["isl_observed_mean"] == 32 and result["osl_observed_mean"] == 8
     assert set(result["metrics"]["ttft_ms"]) == {"p50", "p90", "p99", "mean", "n"}
     assert {p.name for p in Path("o").iterdir()} == {"records.json", "raw.json", "result.json"}
@@ -115,7 +116,11 @@ def test_every_fifth_request_failing_is_reported_as_a_fifth(
     mock_server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, answer = ask(capsys, "bench", mock_server.url, "--osl", "4", "--concurrency", "4", "--requests", "40")
-    assert code == 0 and answer["result"]["requests"]["failed"] == 8 and answer["result"]["status"] == "partial"
+    assert (
+        bench_ended_well(code, answer)
+        and answer["result"]["requests"]["failed"] == 8
+        and answer["result"]["status"] == "partial"
+    )
     assert any("HTTP 500" in w for w in answer["warnings"])
 
 
