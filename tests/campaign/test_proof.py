@@ -12,6 +12,7 @@ from conftest import publish
 from profile_and_optimize.analysis.decide import Decision, decide
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.campaign.proof import proof_of
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan, plan_from_json
@@ -189,3 +190,43 @@ def test_endpoints_and_campaigns_without_an_aa_arm_have_no_proof(tmp_path: Path)
     plan = replace(plan, arms=tuple(a for a in plan.arms if a.role is not Role.AA))
     run = run_at(tmp_path, plan, {"fast": 8.0, "slow": 20.0})
     assert load_evidence(run).frozen.proof_blocks == 0 and decided(run).proof is None
+
+
+class Aborting(FakeClient):
+    """Of the pick's twin alone, every third request fails: 5 of 16 and 4 of 12."""
+
+    def run(self, load, *, workdir):
+        self.error_every = 3 if "fast-again" in load.url else 0
+        return super().run(load, workdir=workdir)
+
+
+class Longer(FakeClient):
+    """The pick's twin answers half as long as everybody else."""
+
+    def run(self, load, *, workdir):
+        short = replace(load, osl=load.osl // 2) if "fast-again" in load.url else load
+        return super().run(short, workdir=workdir)
+
+
+@pytest.mark.parametrize(("client", "words"), [(Aborting(), "failed 32.1%"), (Longer(), "osl_observed")])
+@pytest.mark.parametrize("others", [(), ("slow",)])
+def test_a_twin_that_fails_or_answers_less_proves_nothing(
+    tmp_path: Path, client, words: str, others: tuple[str, ...]
+) -> None:
+    clock = FakeClock()
+    world = fake_world(FakeEngine({"baseline": 10.0, "aa": 10.0, "fast": 7.0, "slow": 20.0}), client, clock)
+    folder = RunFolder(tmp_path / RUN, clock)
+    conduct.open_draft(folder, plan_of("fast", *others))
+    conduct.run(folder, conduct.admit(folder, world), world)
+    folder.close()
+    found = gate(decided(tmp_path / RUN), "proof of the pick")
+    assert found.passed is False and "fast-again" in found.reason and words in found.reason
+
+
+def test_a_whole_block_without_a_value_is_lost_and_not_forgotten(tmp_path: Path) -> None:
+    ev = load_evidence(run_at(tmp_path, plan_of("fast", "slow"), {"fast": 8.0, "slow": 20.0}))
+    proof = decide(ev).proof
+    third = {**proof.selection.blocks[3], "fast-again": {}}
+    blocks = {**proof.selection.blocks, 3: {a: p for a, p in third.items() if a != "fast-again"}}
+    again = proof_of(proof.plan, replace(proof.selection, blocks=blocks))
+    assert (again.signs.wins, again.signs.losses, again.signs.lost, again.signs.proven) == (7, 1, 1, False)

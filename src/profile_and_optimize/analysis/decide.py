@@ -144,7 +144,7 @@ def _gates(
     matched = across.matched_gate(plan, used)
     return (
         g.primary_gate(pick, plan, effects, ev.failed_arms),
-        g.proof_gate(pick, plan, mine),
+        g.proof_gate(pick, plan, mine, doubts_of(mine)),
         g.worst_block_gate(pick, plan, selection, mine),
         g.aa_gate(plan, aa),
         g.suite_gate(pick, plan, selection, mine),
@@ -155,7 +155,7 @@ def _gates(
             else []
         ),
         g.slo_gate(pick, plan, selection, mine),
-        g.failure_gate(pick, plan, used),
+        g.failure_gate(pick, plan, used, twin_in(mine)),
         g.blocks_gate(plan, selection, proof),
         g.client_gate(used),
         g.restart_gate(plan),
@@ -166,11 +166,25 @@ def _gates(
         m.quiet_gate(used),
         m.prompts_repeat_gate(used, plan),
         m.cache_gate(used, plan),
-        m.provenance_gate(pick, plan, used),
+        m.provenance_gate(pick, plan, used, twin_in(mine)),
         g.grounding_gate(used),
         *([matched] if matched else []),
         damage,
     )
+
+
+def doubts_of(proof: Proof | None) -> tuple[str, ...]:
+    """Why the blocks of a proof may not be compared, arm by arm: what holds for the exploration holds for its four arms too."""
+    if proof is None:
+        return ()
+    found = incomparable(proof.plan, proof.selection)
+    return tuple(f"{arm}: {'; '.join(why)}" for arm, why in sorted(found.items()))
+
+
+def twin_in(proof: Proof | None) -> tuple[str, ...]:
+    """The id of the pick's twin, which has to be as sound as the pick."""
+    twin = proof.plan.pick_twin if proof is not None else None
+    return (twin.id,) if twin is not None else ()
 
 
 def used_in_proof(proof: Proof | None) -> tuple[Judged, ...]:
@@ -215,7 +229,7 @@ def incomparable(plan: Plan, selection: Selection) -> dict[str, tuple[str, ...]]
                     *across.unmatched(base, t),
                 )
             )
-    for arm in plan.candidates:
+    for arm in (*plan.candidates, *([plan.pick_twin] if plan.pick_twin else [])):
         out.setdefault(arm.id, set()).update(_failures(plan, used, arm.id))
     return {a: tuple(sorted(d)) for a, d in out.items() if d}
 

@@ -65,8 +65,9 @@ def shown_not_better(plan: Plan, e: Effect) -> bool:
     return e.call is Call.UNKNOWN and e.upper is not None and e.upper < math.log1p(plan.margin)
 
 
-def proof_gate(pick: str, plan: Plan, proof: Proof | None) -> Gate:
-    """A pick is proven on blocks whose signs and interval agree; `proof` is that of the pick."""
+def proof_gate(pick: str, plan: Plan, proof: Proof | None, doubts: Sequence[str]) -> Gate:
+    """A pick is proven on blocks whose signs and interval agree; `proof` is that of the pick, `doubts` why its blocks may not
+    be compared."""
     name = "proof of the pick"
     if pick == plan.baseline.id:
         return Gate(name, True, "the pick is the baseline")
@@ -76,6 +77,8 @@ def proof_gate(pick: str, plan: Plan, proof: Proof | None) -> Gate:
         return Gate(
             name, None, f"{pick} was called by the exploration alone; its proof takes at least {LEAST_PROOF} blocks"
         )
+    if doubts:
+        return Gate(name, False, f"its blocks may not be compared: {'; '.join(doubts)}")
     s = proof.signs
     spread = f"sd {_spread(proof)} over {len(proof.sessions)} sessions" if len(proof.sessions) > 1 else "no spread yet"
     where = "counted from the first block" if proof.stage is Stage.CONFIRM else "fresh blocks"
@@ -185,9 +188,10 @@ def failure_share(trials: Iterable[Judged], arm: str) -> float | None:
     return sum(t.summary.failed for t in mine) / asked if asked else None
 
 
-def failure_gate(pick: str, plan: Plan, trials: Sequence[Judged]) -> Gate:
-    """Neither the pick nor the baseline it was measured against failed more than the limit."""
-    shares = {arm: failure_share(trials, arm) for arm in dict.fromkeys((pick, plan.baseline.id))}
+def failure_gate(pick: str, plan: Plan, trials: Sequence[Judged], twin: Sequence[str] = ()) -> Gate:
+    """Neither the pick nor its twin nor the baseline it was measured against failed more than the limit."""
+    measured = [arm for arm in twin if any(t.key.arm == arm for t in trials)]
+    shares = {arm: failure_share(trials, arm) for arm in dict.fromkeys((pick, *measured, plan.baseline.id))}
     words = ", ".join(f"{arm} {'unknown' if s is None else f'{s:.1%}'}" for arm, s in shares.items())
     if None in shares.values():
         return Gate("failed requests", None, f"no trial of an arm: {words}")

@@ -120,9 +120,9 @@ def _warm_words(warm: Sequence[Judged], plan: Plan) -> Iterator[str]:
             yield f"{kind} {point}: the cache is not counted"
 
 
-def provenance_gate(pick: str, plan: Plan, used: Sequence[Judged]) -> Gate:
-    """In every trial of the pick and of the baseline, the engine was a release or a commit, pinned, and nothing over it."""
-    arms = tuple(dict.fromkeys((pick, plan.baseline.id)))
+def provenance_gate(pick: str, plan: Plan, used: Sequence[Judged], twin: Sequence[str] = ()) -> Gate:
+    """In every trial of the pick, of its twin and of the baseline, the engine was a release or a commit, pinned, and nothing over it."""
+    arms = tuple(dict.fromkeys((pick, *twin, plan.baseline.id)))
     mine = [t for t in used if t.key.arm in arms]
     if not mine:
         return Gate(PINNED, None, "no trial of the pick")

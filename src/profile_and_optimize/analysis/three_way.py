@@ -8,7 +8,7 @@ from typing import Any
 
 from profile_and_optimize.analysis import checkpoints
 from profile_and_optimize.analysis import gates as g
-from profile_and_optimize.analysis.decide import Decision, effect_json, used_trials
+from profile_and_optimize.analysis.decide import Decision, doubts_of, effect_json, twin_in, used_trials
 from profile_and_optimize.analysis.machine_gates import provenance_gate
 from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, right_answers
 from profile_and_optimize.campaign.evidence_of import Evidence
@@ -139,12 +139,12 @@ def _own_gates(ev: Evidence, d: Decision, arm: str) -> tuple[g.Gate, ...]:
     mine = d.proof if d.proof is not None and d.proof.pick == arm else None
     return (
         checkpoints.checkpoint_gate(arm, ev.plan, ev.checkpoints, ev.jobs),
-        g.proof_gate(arm, ev.plan, mine),
+        g.proof_gate(arm, ev.plan, mine, doubts_of(mine)),
         g.worst_block_gate(arm, ev.plan, d.selection, mine),
         g.suite_gate(arm, ev.plan, d.selection, mine),
         g.slo_gate(arm, ev.plan, d.selection, mine),
-        g.failure_gate(arm, ev.plan, used),
-        provenance_gate(arm, ev.plan, used),
+        g.failure_gate(arm, ev.plan, used, twin_in(mine)),
+        provenance_gate(arm, ev.plan, used, twin_in(mine)),
     )
 
 

@@ -140,9 +140,10 @@ def proof_of(plan: Plan, selection: Selection) -> Proof:
     step = step_of(v for row in table.values() for v in row.values())
     sessions = dict(_sessions(plan, pick, table))
     differences = {b: _mean(sessions, b) for b, _ in sessions}
-    signs = signs_of(
-        tuple(differences.values()), math.log1p(plan.margin), plan.alpha, step, len(lost_blocks(selection))
-    )
+    # A whole block without a value of each of the four says nothing for the pick, and may not vanish either.
+    silent = set(sorted(selection.blocks)[: selection.proof_limit]) - differences.keys()
+    lost = len(lost_blocks(selection)) + len(silent)
+    signs = signs_of(tuple(differences.values()), math.log1p(plan.margin), plan.alpha, step, lost)
     return Proof(pick, plan, selection, differences, sessions, signs)
 
 
