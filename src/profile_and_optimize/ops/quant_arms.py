@@ -26,7 +26,7 @@ from profile_and_optimize.optimize.quantized import Quantize
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 from profile_and_optimize.quant.job import Job, job_bytes, read_job
 from profile_and_optimize.quant.run import quantized
-from profile_and_optimize.quant.targets import SCHEMES
+from profile_and_optimize.quant.targets import RECIPES
 
 VENDOR = "vendor"
 
@@ -91,9 +91,9 @@ def _pair(name: str, engine: str, device: str) -> tuple[str, str]:
     backend, _, target = name.rpartition(":")
     if backend:
         return backend, target
-    found = [s for s in SCHEMES if s.target == target]
+    found = [s for s in RECIPES if s.target == target]
     if not found:
-        there = ", ".join(dict.fromkeys(s.target for s in SCHEMES))
+        there = ", ".join(dict.fromkeys(s.target for s in RECIPES))
         raise WrongUse(f"no backend has a target {target!r}; there are {there}", where="--quant-target")
     served = [s for s in found if s.served_by(engine, device, moe=False)]
     return (served or found)[0].backend, target
@@ -118,10 +118,10 @@ def arms_of(req: QuantRequest, jobs: dict[str, Job], engine: str, focus: str, fa
 
 
 def _arm(name: str, job: Job, engine: str, focus: str, facts: Facts) -> Arm:
-    told = quant_lever(job.scheme.weight_format, job.scheme.activations, cpu=facts.cpu)
+    told = quant_lever(job.recipe.weight_format, job.recipe.activations, cpu=facts.cpu)
     return Arm(
-        name, engine, Role.CANDIDATE, lever=f"{job.target} by {job.backend}: weights {job.scheme.weight_format}, "
-        f"activations {job.scheme.activations}", predicts=told.predicts, predicted=dict(told.predicted).get(focus),
+        name, engine, Role.CANDIDATE, lever=f"{job.target} by {job.backend}: weights {job.recipe.weight_format}, "
+        f"activations {job.recipe.activations}", predicts=told.predicts, predicted=dict(told.predicted).get(focus),
         checkpoint=str(job.out),
     )  # fmt: skip
 

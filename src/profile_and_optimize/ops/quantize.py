@@ -128,7 +128,7 @@ def _dry_run(job: Job, python: Path | None, warnings: tuple[str, ...]) -> Result
     lines = [
         f"{job.family.model_type}: {count_words(base_config(job.base))}; family {job.family.name}",
         f"stays unquantized: {', '.join(job.exclude)}",
-        f"served by: {served_words(job.scheme)}",
+        f"served by: {served_words(job.recipe)}",
         f"disk: {_size(room['export_bytes_at_most'])} at most for the export, {_size(room['side_bytes'])} beside it",
         *(shlex.join([*(f"{k}={v}" for k, v in s["env"].items()), *s["argv"]]) for s in commands),  # type: ignore[attr-defined]
         f"result: {job.out}",
@@ -159,7 +159,7 @@ def _shown(job: Job, made: Checkpoint, warnings: tuple[str, ...], *, reused: boo
         f"calibration    {calibration.get('samples', UNKNOWN)} samples, {calibration.get('tokens', UNKNOWN)} tokens of "
         f"{calibration.get('source', UNKNOWN)}",
         _checks(coverage),
-        f"served by      {served_words(job.scheme)}",
+        f"served by      {served_words(job.recipe)}",
         f"next: pao quant_compare --base {shlex.quote(str(job.base))} --ours {shlex.quote(str(job.out))}, or "
         f"pao optimize --model {shlex.quote(str(job.base))} --quant-target {job.target}",
     ]

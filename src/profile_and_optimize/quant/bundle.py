@@ -17,9 +17,10 @@ import yaml
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.quant.job import Job, job_bytes
+from profile_and_optimize.quant.pao_ptq.files import worker_files
 from profile_and_optimize.toolenv.specs import PTQ
 
-WORKERS = ("calibrate.py", "quantize.py", "roundtrip.py", "guard.py")
+WORKERS = "pao_ptq"
 ACK = "PAO_I_UNDERSTAND_THIS_SUBMITS_JOBS"
 GIB = 1 << 30
 MOUNT, CODE = "/models", "/quantize"
@@ -48,6 +49,10 @@ class Place:
         return f"{self.experiment}-files"
 
     @property
+    def workers_map(self) -> str:
+        return f"{self.experiment}-workers"
+
+    @property
     def claim(self) -> str:
         return f"{self.experiment}-models"
 
@@ -65,7 +70,6 @@ def write_bundle(job: Job, place: Place) -> Path:
 
 def files_of(job: Job, place: Place) -> dict[str, bytes]:
     """Name -> bytes of every file of the bundle."""
-    here = resources.files(__package__)
     cluster = cluster_job(job)
     texts = {
         "00-calib-pvc.yaml": _yaml(_claim(job, place)),
@@ -79,7 +83,7 @@ def files_of(job: Job, place: Place) -> dict[str, bytes]:
     }
     files = {name: text.encode() for name, text in texts.items()}
     files |= {"job.json": job_bytes(job), "job.cluster.json": job_bytes(cluster)}
-    return files | {name: (here / name).read_bytes() for name in WORKERS}
+    return files | {f"{WORKERS}/{name}": data for name, data in worker_files().items()}
 
 
 def cluster_job(job: Job) -> Job:
@@ -130,12 +134,25 @@ def _job(job: Job, place: Place, ending: str, step: str, *, gpus: int, ack: str)
         container["resources"] = {"limits": {"nvidia.com/gpu": gpus}}
     volumes = [
         {"name": "models", "persistentVolumeClaim": {"claimName": place.claim}},
-        {"name": "files", "configMap": {"name": place.config_map}},
+        {
+            "name": "files",
+            "projected": {
+                "sources": [
+                    {"configMap": {"name": place.config_map}},
+                    {"configMap": {"name": place.workers_map, "items": _worker_items()}},
+                ]
+            },
+        },
     ]
     pod = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
     # A pod that was moved or killed goes on where it was, so one more try costs little.
     spec = {"backoffLimit": 1, "template": {"metadata": {"labels": meta["labels"]}, "spec": pod}}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
+
+
+def _worker_items() -> list[dict[str, str]]:
+    """A config map is flat; the package is a folder."""
+    return [{"key": name, "path": f"{WORKERS}/{name}"} for name in worker_files()]
 
 
 def _yaml(value: Mapping[str, Any]) -> str:
@@ -150,7 +167,7 @@ def _rendered(name: str, job: Job, place: Place, cluster: Job) -> str:
     return env.from_string(source).render(
         **(job.to_json() | {"base": _one_line(str(job.base)), "out": str(job.out)}),
         experiment=place.experiment, namespace=place.namespace, gpus=place.gpus, acknowledged=place.acknowledged,
-        python=place.python, config_map=place.config_map, workers=WORKERS, script=str(job.bundle / "run.sh"),
+        python=place.python, config_map=place.config_map, workers_map=place.workers_map, workers=WORKERS, script=str(job.bundle / "run.sh"),
         torch=_public(PTQ.torch or ""), pins=[PTQ.requirement, *PTQ.also],
         cluster={"base": told["base"], "out": told["out"], "text": told["calibration"]["text"]},
     )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from profile_and_optimize.quant.families import Family, experts_of, family_of, table, text_part
-from profile_and_optimize.quant.targets import SCHEMES, Scheme
+from profile_and_optimize.quant.targets import RECIPES, Recipe
 
 ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "mlp_hidden_act")
 EXPERT_WIDTH_KEYS = ("moe_intermediate_size", "intermediate_size")
@@ -37,7 +37,7 @@ def gaps_of(
     """
     if tp < 1:
         raise ValueError(f"{tp} ranks")
-    schemes = [s for s in SCHEMES if target in (s.target, s.weight_format)]
+    schemes = [s for s in RECIPES if target in (s.target, s.weight_format)]
     formats = {s.weight_format for s in schemes} or {target}
     family = family_of(config)
     found = [*_kernels(config, family, formats, tp), *_no_kernel(family, schemes), *_kv(config, formats)]
@@ -90,7 +90,7 @@ def _refusals(row: Mapping[str, Any], act: str, router: str, width: int | None, 
     return why
 
 
-def _no_kernel(family: Family, schemes: Iterable[Scheme]) -> list[Gap]:
+def _no_kernel(family: Family, schemes: Iterable[Recipe]) -> list[Gap]:
     """vLLM on a CPU has kernels for some formats only; a target of several backends is judged by the best of them."""
     known = list(schemes)
     if not known or any(s.served_by("vllm", "cpu", moe=family.moe) for s in known):

@@ -13,7 +13,8 @@ from profile_and_optimize.core.names import digest_of, is_plain
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.quant.families import Family, family_from_json, family_of, require_known, text_part
-from profile_and_optimize.quant.targets import Scheme, scheme_of
+from profile_and_optimize.quant.pao_ptq.files import worker_sha256
+from profile_and_optimize.quant.targets import Recipe, recipe_of
 
 SCHEMA = 1
 DEVICES = ("auto", "cpu", "cuda")
@@ -72,9 +73,10 @@ class Job:
     threads: int = 1
     device: str = "auto"
     trust_remote_code: bool = False
+    worker_sha256: str = field(default_factory=worker_sha256)
 
     def __post_init__(self) -> None:
-        scheme_of(self.backend, self.target)
+        recipe_of(self.backend, self.target)
         if not (self.base.is_absolute() and self.out.is_absolute()):
             raise ValueError(f"paths of a job are absolute: {self.base}, {self.out}")
         odd = [str(p) for p in (self.base, self.out) if not is_plain(str(p))]
@@ -91,8 +93,8 @@ class Job:
             raise WrongUse(f"device {self.device!r}, {self.threads} threads", where="--device", next=", ".join(DEVICES))
 
     @property
-    def scheme(self) -> Scheme:
-        return scheme_of(self.backend, self.target)
+    def recipe(self) -> Recipe:
+        return recipe_of(self.backend, self.target)
 
     @property
     def partial(self) -> Path:
@@ -121,6 +123,7 @@ class Job:
             "backend": self.backend, "target": self.target, "family": self.family.to_json(), "exclude": list(self.exclude),
             "calibration": asdict(self.calibration), "heldout": asdict(self.heldout), "seed": self.seed,
             "threads": self.threads, "device": self.device, "trust_remote_code": self.trust_remote_code,
+            "worker_sha256": self.worker_sha256,
         }  # fmt: skip
 
 
@@ -137,6 +140,7 @@ def read_job(file: Path) -> Job:
             target=data["target"], family=family_from_json(data["family"]), exclude=tuple(data["exclude"]),
             calibration=Calibration(**data["calibration"]), heldout=Heldout(**data["heldout"]), seed=data["seed"],
             threads=data["threads"], device=data["device"], trust_remote_code=data["trust_remote_code"],
+            worker_sha256=data["worker_sha256"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as e:
         raise Corrupted(f"not a job: {type(e).__name__} {e}", where=str(file), next="pao quantize writes it") from e
@@ -156,12 +160,12 @@ def new_job(
     Raises WrongUse for a base that cannot be quantized, an unsupported pair, and widths that the format does not divide.
     """
     config = base_config(base)
-    scheme = scheme_of(backend, target)
+    recipe = recipe_of(backend, target)
     family = family_of(config)
     require_known(family)
     scope = (*(family.exclude if vendor_exclude is None else vendor_exclude), *exclude)
     _require_code(config, base, trust_remote_code)
-    _require_divides(config, scheme)
+    _require_divides(config, recipe)
     _require_length(config, calibration.seq_len)
     return Job(
         base=base.absolute(), base_digest=model_digest(str(base)), out=out.absolute(), backend=backend, target=target,
@@ -220,14 +224,14 @@ def _require_code(config: Mapping[str, Any], base: Path, trusted: bool) -> None:
         )  # fmt: skip
 
 
-def _require_divides(config: Mapping[str, Any], scheme: Scheme) -> None:
+def _require_divides(config: Mapping[str, Any], recipe: Recipe) -> None:
     """Rows that a group does not divide are left out by one backend and break the other."""
     text = text_part(config)
-    odd = [f"{k} {text[k]}" for k in WIDTHS if isinstance(text.get(k), int) and scheme.group and text[k] % scheme.group]
+    odd = [f"{k} {text[k]}" for k in WIDTHS if isinstance(text.get(k), int) and recipe.group and text[k] % recipe.group]
     if odd:
         raise WrongUse(
-            f"{', '.join(odd)} is no multiple of {scheme.group}, the group of {scheme.target}", where="--target",
-            next="--target fp8 has no groups" if scheme.group == 16 else "--target nvfp4 has groups of 16, fp8 has none",
+            f"{', '.join(odd)} is no multiple of {recipe.group}, the group of {recipe.target}", where="--target",
+            next="--target fp8 has no groups" if recipe.group == 16 else "--target nvfp4 has groups of 16, fp8 has none",
         )  # fmt: skip
 
 

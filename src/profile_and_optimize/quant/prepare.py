@@ -7,18 +7,17 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import canonical, digest_of
-from profile_and_optimize.engines.base import Command
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.quant.job import Calibration, Heldout
-from profile_and_optimize.quant.run import Step, run_worker, worker_env
+from profile_and_optimize.quant.pao_ptq.files import worker_files, worker_sha256
+from profile_and_optimize.quant.run import run_worker, step_of
 
 Say = Callable[[str], None]
 RECORD = "calibration.json"
@@ -43,6 +42,7 @@ class Wanted:
         told = {
             "schema": 1, "base_digest": model_digest(str(self.base)), "calibration": asdict(self.calibration),
             "heldout": asdict(self.heldout), "seed": self.seed, "trust_remote_code": self.trust_remote_code,
+            "worker_sha256": worker_sha256(),
         }  # fmt: skip
         return told | {"job_digest": digest_of(told), "base": str(self.base), "out": str(self.out)}
 
@@ -62,9 +62,9 @@ def prepared(wanted: Wanted, say: Say, python: Path) -> Mapping[str, Any]:
     if file.exists() and read_json(file).get("job_digest") != job["job_digest"]:
         shutil.rmtree(wanted.partial)  # tokens of a run that was stopped, for other samples
     write_atomic(file, canonical(job) + b"\n")
-    with resources.as_file(resources.files(__package__) / "calibrate.py") as worker:
-        step = Step("calibrate", Command((str(python), str(worker), str(file)), worker_env(1)))
-        run_worker(step, wanted.partial / "log.txt", say)
+    for name, data in worker_files().items():
+        write_atomic(wanted.partial / "pao_ptq" / name, data)
+    run_worker(step_of("calibrate", python, wanted.partial, file, 1), wanted.partial / "log.txt", say)
     os.rename(wanted.partial / "work", wanted.out)
     shutil.rmtree(wanted.partial)
     found: dict[str, Any] = read_json(wanted.out / RECORD)

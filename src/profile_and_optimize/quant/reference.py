@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from profile_and_optimize.quant.families import DEFAULT, family_names, table
-from profile_and_optimize.quant.targets import SCHEMES, Scheme, served_words
+from profile_and_optimize.quant.targets import RECIPES, Recipe, served_words
 
 HEAD = """# What can be quantized, and into what
 
@@ -18,7 +18,7 @@ def page() -> str:
 
 
 def _targets() -> list[str]:
-    rows = [_target(s) for s in SCHEMES]
+    rows = [_target(s) for s in RECIPES]
     return [
         "## Targets\n",
         "Bits are of a quantized weight in the file, scales included. *From text*: ranges, or a search over weights, come from "
@@ -28,7 +28,7 @@ def _targets() -> list[str]:
     ]
 
 
-def _target(s: Scheme) -> tuple[str, ...]:
+def _target(s: Recipe) -> tuple[str, ...]:
     group = f"{s.weight_format}, groups of {s.group}" if s.group else s.weight_format
     data = "yes" if s.needs_data else "no"
     return f"`{s.backend}`", f"`{s.target}`", group, f"{s.bits_per_weight:g}", s.activations, data, served_words(s)

@@ -14,22 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
+from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
 from profile_and_optimize.engines.base import Command
 from profile_and_optimize.engines.process import Managed, real_error
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.redact import known_secrets, redact
-from profile_and_optimize.quant.bundle import WORKERS, place_of, write_bundle
+from profile_and_optimize.quant.bundle import place_of, write_bundle
 from profile_and_optimize.quant.checkpoint import Checkpoint, read_checkpoint
 from profile_and_optimize.quant.families import in_range, text_part
 from profile_and_optimize.quant.gaps import count_words
 from profile_and_optimize.quant.job import Job, base_config
+from profile_and_optimize.quant.pao_ptq.__main__ import STEPS
+from profile_and_optimize.quant.stops import error_of
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
 from profile_and_optimize.toolenv.specs import PTQ
 
 Say = Callable[[str], None]
 POLL_S, TOLD_EVERY_S = 0.1, 2.0
-KINDS: dict[str, type[PaoError]] = {"wrong_use": WrongUse, "refused": GateRefused, "broke": BrokeMidway}
 # The log-probabilities of the held-out text, two files' worth of float16, are cut at this size.
 REFERENCE_BYTES, RECORDS_BYTES = 512_000_000, 20_000_000
 KILLED = (137, 247, -9)
@@ -118,7 +119,7 @@ def base_bytes(job: Job) -> int:
 
 def export_bytes(job: Job) -> int:
     """At most: what is left out stays as big as it is, and nobody has counted that yet."""
-    return int(base_bytes(job) * min(1.0, job.scheme.bits_per_weight / 16 + 0.25))
+    return int(base_bytes(job) * min(1.0, job.recipe.bits_per_weight / 16 + 0.25))
 
 
 def available_memory() -> int | None:
@@ -154,11 +155,13 @@ def only_one(job: Job) -> Iterator[None]:
 
 def steps(job: Job, python: Path) -> tuple[Step, ...]:
     """The workers in their order, from the bundle, with the environment settings that are recorded in the log."""
-    file = str(job.bundle / "job.json")
-    return tuple(
-        Step(Path(name).stem, Command((str(python), str(job.bundle / name), file), worker_env(job.threads)))
-        for name in WORKERS
-    )
+    return tuple(step_of(name, python, job.bundle, job.bundle / "job.json", job.threads) for name in STEPS)
+
+
+def step_of(name: str, python: Path, workers: Path, job: Path, threads: int) -> Step:
+    """One step of the workers that lie in the folder `workers`."""
+    env = (*worker_env(threads), ("PYTHONPATH", str(workers)))
+    return Step(name, Command((str(python), "-m", "pao_ptq", name, str(job)), env))
 
 
 def worker_env(threads: int) -> tuple[tuple[str, str], ...]:
@@ -254,11 +257,7 @@ def _failure(step: Step, code: int, lines: Lines, log: Path) -> PaoError:
     """What the worker said, else what its log ends with."""
     told = lines.error
     if told is not None:
-        kind = KINDS.get(str(told.get("code")), BrokeMidway)
-        return kind(
-            str(told.get("message", "failed")), where=str(told.get("where") or step.name),
-            next=str(told.get("next") or f"read {log}"),
-        )  # fmt: skip
+        return error_of(told, where=step.name, next=f"read {log}")
     if code in KILLED:
         return BrokeMidway(
             f"{step.name} was killed: mostly that is the memory running out", where=str(log),
@@ -286,7 +285,7 @@ def _made(job: Job) -> Checkpoint:
             "every step ended well, and there is no checkpoint", where=str(job.out), next=f"read {job.bundle}"
         )
     made = read_checkpoint(job.out)
-    if made.job_digest != job.digest or not made.proven or made.quant_method != job.scheme.quant_method:
+    if made.job_digest != job.digest or not made.proven or made.quant_method != job.recipe.quant_method:
         raise BrokeMidway(
             f"it says {made.quant_method}, coverage {made.coverage}, round trip {made.roundtrip}", where=str(job.out),
             next="report this with its records",

@@ -1,0 +1,57 @@
+"""Modules and tensors by their names: what is a router, a vision part, an expert, and what was left out."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from typing import Any
+
+VISION_WORDS = ("vision", "visual", "audio", "multi_modal_projector", "mm_projector")
+ROUTER_WORDS = ("gate", "router", "shared_expert_gate")
+
+
+def excluded(name: str, patterns: Iterable[str]) -> bool:
+    """Is a module left out, by its own name or because it lies inside one that is?"""
+    return any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(name, p + ".*") for p in patterns)
+
+
+def cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: cleaned(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [cleaned(inner) for inner in value]
+    return re.sub(r"\.?\x00.*$", "", value) if isinstance(value, str) else value
+
+
+ROUTER = re.compile(r"(^|\.)(gate|router|wg|shared_expert_gate|e_score_correction_bias)(\.|$)")
+VISION = re.compile(
+    r"(^|\.)(vision\w*|visual|audio_tower|multi_?modal_projector|mm_projector|embed_vision|image_newline)(\.|$)"
+)
+
+
+EXPERT = re.compile(r"^(.*\bexperts)\.(?:(\d+)\.)?(\w+?)(?:\.weight)?$")
+# What a backend writes for each expert, where the base has all of them in one tensor.
+APART = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
+# What a kernel runs as one matrix and dequantizes with one global scale.
+FUSED = (("gate_proj", "up_proj"), ("w1", "w3"), ("q_proj", "k_proj", "v_proj"))
+
+
+def key(name: str) -> str:
+    """What a module is called both in memory and in the files, where the two differ in what comes before the layers."""
+    at = name.find("layers.")
+    tail = name[at:] if at >= 0 else name.rpartition(".")[2]
+    return ("vision " if VISION.search(name) else "") + tail
+
+
+def module_of(name: str) -> str:
+    """`a.q_proj.weight` -> `a.q_proj`; a bare parameter is its own module."""
+    stem, _, last = name.rpartition(".")
+    return stem if last in ("weight", "bias") else name
+
+
+def is_spare(name: str, layers: object) -> bool:
+    """Whether a tensor is of a layer for multi-token prediction, beyond the model's own: transformers does not load those."""
+    number = re.match(r"^(?:\w+\.)*layers\.(\d+)\.", name)
+    beyond = number is not None and isinstance(layers, int) and int(number[1]) >= layers
+    return beyond or re.search(r"(^|\.)mtp(\.|$)", name) is not None
