@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks_plain import same_values
 from .evidence import EXAMPLES, Check, Evidence, fail, spare
 from .headers import BYTES, FLOATS
 from .names import EXPERT, FUSED, ROUTER, VISION, key, module_of
@@ -196,19 +197,3 @@ def protected(ev: Evidence, name: str) -> bool:
     if VISION.search(name) or kind == "router":
         return True
     return kind is None and ROUTER.search(name) is not None
-
-
-def same_values(one: Tensor, other: Tensor) -> bool:
-    """Equal bytes; or `other` is `one` rounded to bf16, to the nearest with ties to even, or `one` in more bytes."""
-    if one.shape != other.shape:
-        return False
-    if one.dtype == other.dtype:
-        return one.digest() == other.digest()
-    if {one.dtype, other.dtype} != {"F32", "BF16"}:
-        return False
-    bits = {t.dtype: np.concatenate([*t.pieces(), np.zeros(0, np.uint8)]) for t in (one, other)}
-    wide, narrow = bits["F32"].view(np.uint32), bits["BF16"].view(np.uint16)
-    if one.dtype == "BF16":
-        return bool(np.array_equal(wide, narrow.astype(np.uint32) << 16))
-    rounded = (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16
-    return bool(np.array_equal(rounded.astype(np.uint16), narrow))

@@ -18,14 +18,19 @@ ROWS = 4096
 
 def dequantize(w: Weight) -> Iterator[np.ndarray]:
     """The weight as bf16 bits, in pieces along its first axis. Raises Stop for a layout that is not known here."""
+    for codes, step in opened(w):
+        yield to_bf16(codes * step)
+
+
+def opened(w: Weight) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(codes as numbers, the scale of each) in float32, in pieces along the first axis. Raises Stop for a layout that is not
+    known here."""
     if "weight_zero_point" in w.scales and w.scales["weight_zero_point"].values().any():
         raise Stop("refused", "zero points are not known here", where=w.name, next="a symmetric recipe")
-    codes, scale = w.codes.values(), w.scales["weight_scale"].values()
-    if w.scales["weight_scale"].dtype == "U8":
-        scale = np.exp2(scale.astype(np.float32) - 127)  # E8M0 as bytes
-    scale = np.asarray(scale, np.float32) * np.float32(_whole(w))
+    codes, scale = w.codes.values(), scales_of(w)
     if w.codes.dtype == "U8" and w.scales["weight_scale"].dtype not in ("F8_E4M3", "U8", "F8_E8M0"):
-        yield from _int4_by_rows(w, codes, scale)
+        values = _int4_by_rows(w, codes)
+        yield values, spread(scale, values.shape, w)
         return
     step = max(1, ROWS if len(w.shape) == 2 else 1)
     ratio = scale.shape[0] if scale.ndim and scale.shape[0] > 1 else 0
@@ -34,7 +39,16 @@ def dequantize(w: Weight) -> Iterator[np.ndarray]:
     for at in range(0, w.shape[0], step):
         part = unpack(w, codes[at : at + step])
         mine = scale[at : at + step] if ratio == w.shape[0] else scale
-        yield to_bf16(part * spread(mine, part.shape, w))
+        yield part, spread(mine, part.shape, w)
+
+
+def scales_of(w: Weight) -> np.ndarray:
+    """The scales as stored, times the global one, float32."""
+    held = w.scales["weight_scale"]
+    scale = held.values()
+    if held.dtype == "U8":
+        scale = np.exp2(scale.astype(np.float32) - 127)  # E8M0 as bytes
+    return np.asarray(scale, np.float32) * np.float32(_whole(w))
 
 
 def _whole(w: Weight) -> float:
@@ -59,11 +73,10 @@ def unpack(w: Weight, codes: np.ndarray) -> np.ndarray:
     return codes.astype(np.float32)
 
 
-def _int4_by_rows(w: Weight, codes: np.ndarray, scale: np.ndarray) -> Iterator[np.ndarray]:
+def _int4_by_rows(w: Weight, codes: np.ndarray) -> np.ndarray:
     """ModelOpt's INT4: two's complement, two rows in a byte, the even one low."""
     rows = np.stack([codes & 15, codes >> 4], axis=1).reshape(w.shape).astype(np.int8)
-    values = np.where(rows > 7, rows - 16, rows).astype(np.float32)
-    yield to_bf16(values * spread(scale, values.shape, w))
+    return np.where(rows > 7, rows - 16, rows).astype(np.float32)
 
 
 def spread(scale: np.ndarray, shape: tuple[int, ...], w: Weight) -> np.ndarray:

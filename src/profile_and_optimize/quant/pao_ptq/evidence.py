@@ -27,6 +27,7 @@ class Evidence:
     base: dict[str, Tensor]
     export: dict[str, Tensor]
     packed: dict[str, Packed]
+    base_config: dict[str, Any]
     config: dict[str, Any]
     quant_config: dict[str, Any] | None
     roundtrip: dict[str, Any] | None
@@ -45,6 +46,17 @@ class Evidence:
             n: parts for n in self.base if n not in self.packed and n not in self.plain and (parts := parts_of(self, n))
         }
 
+    @cached_property
+    def folded(self) -> bool:
+        """Whether the recipe moves scales between weights."""
+        return self.job.recipe.method == "awq" or self.job.target.endswith("_awq")
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the base's own configuration says that its output matrix is its input one."""
+        inner = text_of(self.base_config).get("tie_word_embeddings", True)
+        return bool(self.base_config.get("tie_word_embeddings", inner))
+
     def is_packed(self, name: str) -> bool:
         """Whether a weight of the base is quantized in the export, in one piece or in parts."""
         return name in self.packed or (name in self.apart and all(p in self.packed for p in self.apart[name]))
@@ -54,6 +66,12 @@ class Evidence:
         parts = name.split(".")
         above = [".".join(parts[: i + 1]) for i in range(len(parts))]
         return any(fnmatch.fnmatchcase(n, p) for p in self.job.exclude for n in above)
+
+
+def text_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The language model's own part of a configuration: a multimodal one nests it."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
 
 
 def parts_of(ev: Evidence, name: str) -> tuple[str, ...]:
@@ -87,7 +105,7 @@ def gather(job: Job) -> Evidence:
     plain = {n: t for n, t in tensors.items() if n not in mine}
     return Evidence(
         job, json.loads((partial / "work" / "facts.json").read_text()), read_folder(job.base), tensors, packed,
-        json.loads((export / "config.json").read_text()), _json(export / "hf_quant_config.json"),
+        json.loads((job.base / "config.json").read_text()), json.loads((export / "config.json").read_text()), _json(export / "hf_quant_config.json"),
         _json(export / "roundtrip.json"), export, plain,
     )  # fmt: skip
 
@@ -116,8 +134,7 @@ def fail(name: str, reason: str, examples: list[str]) -> Check:
 
 def spare(ev: Evidence) -> list[str]:
     """Layers for multi-token prediction, which transformers does not load and so no backend writes."""
-    text = ev.config.get("text_config", ev.config)
-    layers = text.get("num_hidden_layers")
+    layers = text_of(ev.base_config).get("num_hidden_layers")
     gone = (n for n in ev.base if not (n in ev.packed or n in ev.plain or n in ev.apart))
     return [n for n in gone if is_spare(n, layers)]
 

@@ -11,6 +11,8 @@ from typing import Any
 from .checks_config import exclude_exact, round_trip
 from .checks_experts import amax_finite, experts_quantized, inputs_calibrated, unknown_moe
 from .checks_file import dtypes_and_size, gate_up_scale, no_zero_scale, sizes, untouched
+from .checks_plain import plain_kept
+from .checks_rounding import rounding
 from .evidence import Check, Evidence, _json, gather
 from .files import write_json
 from .job import Job
@@ -19,7 +21,7 @@ from .stop import Stop
 
 CHECKS: tuple[Callable[[Evidence], Check], ...] = (
     experts_quantized, amax_finite, inputs_calibrated, dtypes_and_size, no_zero_scale, gate_up_scale, exclude_exact,
-    untouched, unknown_moe, round_trip,
+    untouched, unknown_moe, rounding, plain_kept, round_trip,
 )  # fmt: skip
 
 

@@ -30,24 +30,43 @@ class Stack:
 
     def joined(self, base: Tensor) -> Iterator[np.ndarray]:
         """bf16 bits of one expert after the other. Raises Stop where no way to join them gives the base's shape."""
-        theirs, way = base.values(), None
+        way = self.way(base)
+        for each in self.parts:
+            yield _ways([_bits(p) for p in each])[way][None]
+
+    def way(self, base: Tensor) -> int:
+        """Which of `_ways` the base has its experts laid in: the one that is nearest to its first expert."""
+        ways = _ways([_bits(p) for p in self.parts[0]])
+        theirs = base.rows(0, 1).reshape(-1)
+        off = [
+            float(np.linalg.norm(numbers(w.reshape(-1).view(np.uint8), "BF16") - theirs))
+            if w.shape == self.shape[1:]
+            else np.inf
+            for w in ways
+        ]
+        if not np.isfinite(min(off)):
+            told = f"parts of expert 0 do not make {self.shape[1:]}"
+            raise Stop("refused", told, where=self.name, next="another backend")
+        return int(np.argmin(off))
+
+    def base_parts(self, base: Tensor) -> Iterator[tuple[Weight | Tensor, np.ndarray]]:
+        """(part in the export, the same part of the base as float32 numbers), expert by expert."""
+        way, count = self.way(base), len(self.parts[0])
         for e, each in enumerate(self.parts):
-            mine = [np.concatenate(list(dequantize(p))) if isinstance(p, Weight) else to_bf16(p.values()) for p in each]
-            ways = [w for w in _ways(mine) if w.shape == self.shape[1:]]
-            if not ways:
-                raise Stop(
-                    "refused",
-                    f"parts of expert {e} do not make {self.shape[1:]}",
-                    where=self.name,
-                    next="another backend",
-                )
-            if way is None:
-                off = [
-                    float(np.linalg.norm(numbers(w.reshape(-1).view(np.uint8), "BF16") - theirs[e].reshape(-1)))
-                    for w in ways
-                ]
-                way = int(np.argmin(off))
-            yield ways[way][None]
+            whole = base.rows(e, e + 1)[0]
+            yield from zip(each, _taken_apart(whole, way, count), strict=True)
+
+
+def _bits(part: Weight | Tensor) -> np.ndarray:
+    return np.concatenate(list(dequantize(part))) if isinstance(part, Weight) else to_bf16(part.values())
+
+
+def _taken_apart(whole: np.ndarray, way: int, count: int) -> list[np.ndarray]:
+    """The parts that `_ways` would lay together in this way."""
+    if count == 1:
+        return [whole.T if way == 1 else whole]
+    straight = whole.T if way >= 2 else whole
+    return list(np.split(straight, count)) if way % 2 == 0 else [straight[i::count] for i in range(count)]
 
 
 def _ways(parts: list[np.ndarray]) -> list[np.ndarray]:
