@@ -8,11 +8,12 @@ from typing import Any
 
 from .backend import SHARD
 from .calibration import Calibration
+from .excludes import clean_excludes
 from .loading import Loaded
 from .names import excluded
 from .seen import amax_facts, refuse_unknown
 from .stop import Stop
-from .structure import experts_in
+from .structure import experts_in, file_names
 from .work import Work
 
 
@@ -205,3 +206,5 @@ def compressor_export(work: Work, loaded: Loaded) -> None:
     # and the quantized weights are in memory while it is written.
     shard = "100TB" if loaded.layered else SHARD
     loaded.model.save_pretrained(str(work.export), save_compressed=True, max_shard_size=shard)
+    named = file_names(loaded.model)
+    clean_excludes(work.export, {n: named(n) for n, _ in loaded.model.named_modules() if n and named(n) != n})

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from .backend import SHARD
 from .calibration import Calibration
-from .files import read_json, write_json
+from .excludes import clean_excludes
 from .loading import Loaded
 from .modelopt_cpu import leave_weights_on_disk, patch_modelopt
 from .names import cleaned, excluded
@@ -170,19 +169,3 @@ def pack_from_float32() -> None:
 
     pack.plain = plain  # type: ignore[attr-defined]
     unified.to_quantized_weight = pack
-
-
-def clean_excludes(export: Path, right: dict[str, str]) -> None:
-    """ModelOpt's rename of the modules left out goes wrong on some models: its own marker stays in the list, control
-    character and all, or a name is not that of the files (`right`). Such an entry matches nothing."""
-    for path in (export / "hf_quant_config.json", export / "config.json"):
-        if path.exists():
-            write_json(path, corrected(cleaned(read_json(path)), right))
-
-
-def corrected(value: Any, right: dict[str, str]) -> Any:
-    """The lists of modules left out with the names of the files."""
-    if isinstance(value, dict):
-        lists = {k: [right.get(e, e) for e in v] for k, v in value.items() if k in ("exclude_modules", "ignore")}
-        return {key: lists[key] if key in lists else corrected(inner, right) for key, inner in value.items()}
-    return value

@@ -58,7 +58,10 @@ def must_be_listed(ev: Evidence) -> set[str]:
         key(m["name"]) for m in ev.facts["modules"] if m["kind"] in ("linear", "lm_head") and not m["quantized"]
     }
     there = {module_of(n) for n, t in ev.plain.items() if len(t.shape) == 2 and n.endswith(".weight")}
-    return {module for module in there if key(module) in recorded}
+    tied = {
+        n for pair in ev.facts["tied"] for n in map(module_of, pair)
+    }  # without a tensor of its own, it is run all the same
+    return {module for module in there if key(module) in recorded} | {n for n in tied if key(n) in recorded}
 
 
 def _names(entry: str, module: str, *, exact: bool = False) -> bool:

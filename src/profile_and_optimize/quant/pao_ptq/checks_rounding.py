@@ -116,6 +116,10 @@ def _judged(pair: Pair, grid: Grid, tally: Tally, far: Far) -> tuple[float, floa
     """Adds faults of one weight. Returns (scale, largest magnitude) where one scale holds for all of it: what shares it is
     looked at afterwards."""
     w, at, peak = pair.weight, 0, 0.0
+    if "weight_shape" in w.scales and tuple(map(int, w.scales["weight_shape"].values())) != pair.shape:
+        said = list(map(int, w.scales["weight_shape"].values()))
+        tally.faults.append(f"{w.scales['weight_shape'].name}: {said}, the base's is {list(pair.shape)}")
+        return None
     scale = scales_of(w)
     for codes, step in opened(w):
         base = pair.rows(at, at + codes.shape[0])

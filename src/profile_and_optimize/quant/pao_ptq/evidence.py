@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from .files import read_json
 from .headers import FLOATS
 from .job import Job
 from .names import APART, EXPERT, VISION, is_spare, key
@@ -105,7 +106,7 @@ def gather(job: Job) -> Evidence:
     plain = {n: t for n, t in tensors.items() if n not in mine}
     return Evidence(
         job, json.loads((partial / "work" / "facts.json").read_text()), read_folder(job.base), tensors, packed,
-        json.loads((job.base / "config.json").read_text()), json.loads((export / "config.json").read_text()), _json(export / "hf_quant_config.json"),
+        read_json(job.base / "config.json"), read_json(export / "config.json"), _json(export / "hf_quant_config.json"),
         _json(export / "roundtrip.json"), export, plain,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import resource
 import shutil
@@ -9,26 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Backend
-from .files import SCHEMA
-from .headers import rename_tensors, tensor_names, weights_bytes
+from .files import SCHEMA, read_json, worker_sha256, write_json
+from .headers import INDEX, rename_tensors, tensor_names, weight_files, weights_bytes
 from .loading import Loaded
-from .names import cleaned
+from .names import DTYPES, cleaned, is_sidecar
+from .stop import Stop
 from .work import Work
-
-COPIED = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json", "tekken.json",
-          "chat_template*", "*processor_config.json", "generation_config.json")  # fmt: skip
 
 
 def export(work: Work, loaded: Loaded, backend: Backend) -> None:
     """The checkpoint and what a server reads beside it. A half export of an earlier start is thrown away."""
+    from transformers import GenerationConfig
+
     work.say("export")
     shutil.rmtree(work.export, ignore_errors=True)
     work.export.mkdir(parents=True)
+    loaded.model.generation_config = (
+        GenerationConfig()
+    )  # the base's own file is copied: some that load are refused on saving
     backend.export(work, loaded)
     rename_tensors(work.export, file_tensor_names(work.base, work.export))
-    for pattern in COPIED:
-        for path in work.base.glob(pattern):
-            shutil.copy(path, work.export / path.name)
+    write_config(work.base, work.export)
+    for path in [p for p in work.export.iterdir() if is_sidecar(p.name) and not (work.base / p.name).exists()]:
+        path.unlink()  # what a library made up for a base that has none
+    left = copy_sidecars(work.base, work.export)
+    if left:
+        work.note(f"not copied from the base: {', '.join(left)}")
     if (work.work / "calibration.json").exists():
         shutil.copy(work.work / "calibration.json", work.export / "calibration.json")
 
@@ -76,4 +83,41 @@ def record(work: Work, loaded: Loaded) -> dict[str, Any]:
         "schema": SCHEMA, "job": dict(work.job.told), "versions": {n: v for n in names if (v := known(n))}, "seconds": work.seconds,
         "peak_rss_bytes": peak, "peak_own_bytes": work.peaks, "threads": work.job.threads, "device": loaded.device,
         "model_type": loaded.model.config.model_type, "base_digest": work.job.base_digest, "load_peak_note": told,
+        "worker_sha256": worker_sha256(), "facts_sha256": hashlib.sha256((work.work / "facts.json").read_bytes()).hexdigest(),
     }  # fmt: skip
+
+
+def write_config(base: Path, exported: Path) -> None:
+    """config.json: the base's own, and what the backend says of the quantization. A library writes a configuration anew as its
+    release sees it, and leaves out what is its own default and another's not."""
+    config, written = read_json(base / "config.json"), read_json(exported / "config.json")
+    if not written.get("quantization_config"):
+        told = "the backend wrote no quantization_config"
+        raise Stop("broke", told, where=str(exported / "config.json"), next="report it with the backend's version")
+    made = in_bf16(config)
+    if not {"dtype", "torch_dtype"} & set(made):
+        made["dtype"] = "bfloat16"
+    write_json(exported / "config.json", made | {"quantization_config": written["quantization_config"]})
+
+
+def in_bf16(value: Any) -> Any:
+    """Whatever the base was stored in, it was loaded and is written in bf16."""
+    if isinstance(value, dict):
+        return {k: "bfloat16" if k in DTYPES and isinstance(v, str) else in_bf16(v) for k, v in value.items()}
+    return value
+
+
+def copy_sidecars(base: Path, exported: Path) -> list[str]:
+    """Every file of the base beside its weights and configuration, byte for byte. Returns what is left behind: weights in
+    other forms, and what a link leads out of the folder to."""
+    left = []
+    for path in sorted(base.rglob("*")):
+        name = path.relative_to(base)
+        if not path.is_file() or any(part.startswith(".") for part in name.parts):
+            continue
+        if is_sidecar(name.as_posix()):
+            (exported / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, exported / name)
+        elif name.as_posix() not in ("config.json", INDEX) and path not in weight_files(base):
+            left.append(name.as_posix())
+    return left

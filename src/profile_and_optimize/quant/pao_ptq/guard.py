@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .checks_config import exclude_exact, round_trip
+from .checks_described import described
 from .checks_experts import amax_finite, experts_quantized, inputs_calibrated, unknown_moe
 from .checks_file import dtypes_and_size, gate_up_scale, no_zero_scale, sizes, untouched
+from .checks_folder import config_kept, files_named, records_match, sidecars_kept
+from .checks_inputs import input_scales
 from .checks_plain import plain_kept
 from .checks_rounding import rounding
 from .evidence import Check, Evidence, _json, gather
@@ -20,8 +23,8 @@ from .progress import tell
 from .stop import Stop
 
 CHECKS: tuple[Callable[[Evidence], Check], ...] = (
-    experts_quantized, amax_finite, inputs_calibrated, dtypes_and_size, no_zero_scale, gate_up_scale, exclude_exact,
-    untouched, unknown_moe, rounding, plain_kept, round_trip,
+    files_named, config_kept, sidecars_kept, records_match, experts_quantized, amax_finite, inputs_calibrated, dtypes_and_size,
+    no_zero_scale, gate_up_scale, described, exclude_exact, untouched, unknown_moe, rounding, plain_kept, input_scales, round_trip,
 )  # fmt: skip
 
 

@@ -7,6 +7,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+DTYPES = ("dtype", "torch_dtype")
+# Files with weights, whatever they are kept in, and lists of those.
+WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5",
+           ".msgpack", ".onnx", ".onnx_data", ".ot", ".npz", ".mlmodel", ".tflite")  # fmt: skip
+# What a quantization writes of itself.
+RECORDS = ("hf_quant_config.json", "quantize.json", "coverage.json", "roundtrip.json", "calibration.json", "padding.json",
+           "NOT_A_CHECKPOINT.txt")  # fmt: skip
 VISION_WORDS = ("vision", "visual", "audio", "multi_modal_projector", "mm_projector")
 ROUTER_WORDS = ("gate", "router", "shared_expert_gate")
 
@@ -55,3 +62,11 @@ def is_spare(name: str, layers: object) -> bool:
     number = re.match(r"^(?:\w+\.)*layers\.(\d+)\.", name)
     beyond = number is not None and isinstance(layers, int) and int(number[1]) >= layers
     return beyond or re.search(r"(^|\.)mtp(\.|$)", name) is not None
+
+
+def is_sidecar(name: str) -> bool:
+    """Whether a file of a model folder, by its path in there, travels as it is: tokenizers, templates, code, processors and
+    whatever else is no weights, no configuration of them and no record of ours."""
+    last = name.rpartition("/")[2]
+    ours = "/" not in name and last in RECORDS
+    return not (ours or name == "config.json" or last.endswith(WEIGHTS) or last.startswith("."))

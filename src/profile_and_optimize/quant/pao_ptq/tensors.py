@@ -63,22 +63,35 @@ class Tensor:
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
-    """The tensors of one file. Raises Stop for a file that is not whole."""
+    """The tensors of one file. Raises Stop for a file that is not whole, or holds bytes that belong to no tensor."""
     size = file.stat().st_size
     with file.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
         if not 0 < length <= size - 8:
             raise Stop("broke", "not a whole safetensors file", where=str(file), next="quantize again")
-        header = json.loads(f.read(length))
-    header.pop("__metadata__", None)
-    found = {}
-    for name, entry in header.items():
+        try:
+            header = json.loads(f.read(length))
+        except ValueError as error:
+            raise Stop("broke", f"no table of contents: {error}", where=str(file), next="quantize again") from error
+    told = header.pop("__metadata__", {})
+    if told.get("format", "pt") not in ("pt", "np"):
+        raise Stop(
+            "refused",
+            f"__metadata__ says format {told['format']!r}: loaders take pt",
+            where=str(file),
+            next="quantize again",
+        )
+    found, at = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
         tensor = Tensor(file, name, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
         width = BYTES.get(tensor.dtype)
-        if 8 + length + end > size or (width is not None and width * tensor.params != tensor.nbytes):
+        if 8 + length + end > size or begin != at or (width is not None and width * tensor.params != tensor.nbytes):
             raise Stop("broke", f"{name} does not fit its file", where=str(file), next="quantize again")
-        found[name] = tensor
+        found[name], at = tensor, end
+    if 8 + length + at != size:
+        told = f"{size - 8 - length - at} bytes after the last tensor"
+        raise Stop("refused", told, where=str(file), next="quantize again")
     return found
 
 
