@@ -20,7 +20,7 @@ from profile_and_optimize.ops.verify import look_at
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quant_levers import NOTHING, quant_lever
 from profile_and_optimize.optimize.quantized import Quantize
-from profile_and_optimize.quant.targets import SCHEMES
+from profile_and_optimize.quant.targets import RECIPES
 from profile_and_optimize.testing.fakes import FakeClient, FakeClock, FakeEngine, fake_world
 from profile_and_optimize.testing.quantized import checkpoint, quantized_plan
 
@@ -86,6 +86,6 @@ def test_a_run_whose_jobs_were_not_kept_says_so(tmp_path: Path) -> None:
 
 
 def test_predictions_are_ranges_and_written_for_what_can_be_served() -> None:
-    told = [quant_lever(s.weight_format, s.activations, cpu=any(d.device == "cpu" for d in s.served)) for s in SCHEMES]
+    told = [quant_lever(s.weight_format, s.activations, cpu=any(d.device == "cpu" for d in s.served)) for s in RECIPES]
     assert any(t is not NOTHING for t in told)
     assert all(0 < low < high for t in told for _, (low, high) in t.predicted)
