@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.quant.job import Calibration, Heldout, Job, new_job
+from profile_and_optimize.quant.pao_ptq.files import worker_sha256
 from profile_and_optimize.workloads.recorded import digest_file
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +56,20 @@ def small_job(space: Path, **differs: Any) -> Job:
     return new_job(write_base(space / "base"), space / "out", **(asked | {"heldout": Heldout(2, 32)} | differs))
 
 
+def worker_job(space: Path, **differs: Any) -> dict[str, Any]:
+    """job.json of a base in `space`, as the workers read it; `differs` lays over it."""
+    return {
+        "schema": 1, "base": str(space / "base"), "base_digest": "sha256:b", "out": str(space / "out"), "backend": "modelopt",
+        "target": "nvfp4", "family": {}, "exclude": ["lm_head"], "seed": 0, "threads": 1, "device": "cpu",
+        "calibration": {"source": "a text", "text": None, "text_sha256": None, "samples": 4, "seq_len": 64},
+        "heldout": {"samples": 2, "seq_len": 32}, "trust_remote_code": False, "worker_sha256": worker_sha256(),
+        "job_digest": "d1",
+    } | differs  # fmt: skip
+
+
 # Stands where an environment's bin/python would. The first step is the real one; the others do what plan.json says.
 PLAYER = """#!{python}
-import json, os, runpy, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
 plan = json.loads(Path({plan!r}).read_text())
@@ -68,10 +80,11 @@ if sys.argv[1] == "-c":
     code, sys.argv = sys.argv[2], sys.argv[1:2] + sys.argv[3:]
     exec(code)
     sys.exit(0)
-file, step = sys.argv[1], Path(sys.argv[1]).stem
+assert sys.argv[1:3] == ["-m", "pao_ptq"], sys.argv
+step, file = sys.argv[3:]
 with open({ran!r}, "a") as f:
     print(step, os.environ.get("OMP_NUM_THREADS"), file=f)
-job = json.loads(Path(sys.argv[2]).read_text())
+job = json.loads(Path(file).read_text())
 act = plan["steps"].get(step, "")
 out = Path(job["out"])
 partial = out.with_name(out.name + ".partial")
@@ -90,8 +103,9 @@ if act in ("wrong_use", "broke", "refused"):
     print("PAO-ERROR " + json.dumps(told), file=sys.stderr)
     sys.exit({{"wrong_use": 2, "broke": 3, "refused": 1}}[act])
 if step == "calibrate":
-    sys.argv = [file, sys.argv[2]]
-    runpy.run_path(file, run_name="__main__")
+    worker = subprocess.run([sys.executable, "-m", "pao_ptq", step, file])
+    if worker.returncode:
+        sys.exit(worker.returncode)
 print('PAO {{"stage": "%s", "done": 3, "of": 3, "says": "done"}}' % step, flush=True)
 if step == "guard" and act != "nothing":
     export = partial / "export"

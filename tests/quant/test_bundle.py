@@ -19,6 +19,7 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.quant import bundle
 from profile_and_optimize.quant.bundle import ACK, WORKERS, Place, files_of, place_of, write_bundle
 from profile_and_optimize.quant.job import Calibration, Job, new_job, read_job
+from profile_and_optimize.quant.pao_ptq.files import worker_files
 from profile_and_optimize.workloads.recorded import digest_file
 
 HOSTILE = [
@@ -45,12 +46,14 @@ def test_the_bundle_has_what_every_place_needs(tmp_path: Path) -> None:
     folder = write_bundle(job, place_of(job))
     assert folder == tmp_path / "out.bundle" / "quantize"
     assert {p.name for p in folder.iterdir()} == {
-        *WORKERS, "job.json", "job.cluster.json", "00-calib-pvc.yaml", "01-calib-dataset-job.yaml", "02-quantize-job.yaml",
+        WORKERS, "job.json", "job.cluster.json", "00-calib-pvc.yaml", "01-calib-dataset-job.yaml", "02-quantize-job.yaml",
         "quantize.sbatch", "run.sh", "README.md",
     }  # fmt: skip
     assert read_job(folder / "job.json") == job
-    source = Path(bundle.__file__).parent
-    assert all((folder / name).read_bytes() == (source / name).read_bytes() for name in WORKERS)
+    source = Path(bundle.__file__).parent / WORKERS
+    assert {p.name: p.read_bytes() for p in (folder / WORKERS).iterdir()} == {
+        p.name: p.read_bytes() for p in source.glob("*.py")
+    }
 
 
 def test_the_cluster_has_the_same_job_in_other_places(tmp_path: Path) -> None:
@@ -73,7 +76,11 @@ def test_everything_on_the_cluster_carries_the_experiment_and_the_claim_its_name
         assert m["spec"]["template"]["metadata"]["labels"]["experiment"] == place.experiment
         volumes = {v["name"]: v for v in m["spec"]["template"]["spec"]["volumes"]}
         assert volumes["models"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-        assert volumes["files"]["configMap"]["name"] == place.config_map
+        files, workers = (source["configMap"] for source in volumes["files"]["projected"]["sources"])
+        assert files == {"name": place.config_map} and workers["name"] == place.workers_map
+        assert {i["key"]: i["path"] for i in workers["items"]} == {n: f"pao_ptq/{n}" for n in worker_files()}
+        (container,) = m["spec"]["template"]["spec"]["containers"]
+        assert container["command"][:2] == ["sh", "/quantize/run.sh"]
     (container,) = quantize["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 1}
     assert "resources" not in calib["spec"]["template"]["spec"]["containers"][0]
@@ -87,6 +94,20 @@ def test_the_quantize_job_waits_for_its_acknowledgement(tmp_path: Path, acknowle
     env = {e["name"]: e["value"] for e in container["env"]}
     assert env[ACK] == ("yes" if acknowledged else "")
     assert env["OMP_NUM_THREADS"] == "1"
+
+
+def test_both_maps_are_made_and_labelled_before_a_job_wants_them(tmp_path: Path) -> None:
+    """The files beside run.sh in one, the package in the other: a map is flat, and its keys are the names of the files."""
+    job = small_job(tmp_path)
+    place = place_of(job)
+    text = files_of(job, place)["README.md"].decode()
+    made = [line.split("create configmap ")[1] for line in text.splitlines() if "create configmap" in line]
+    assert made == [
+        f"{place.config_map} --from-file=job.json=job.cluster.json --from-file=run.sh",
+        f"{place.workers_map} --from-file=pao_ptq",
+    ]
+    assert f"label configmap {place.config_map} {place.workers_map} experiment={place.experiment}" in text
+    assert text.index("create configmap") < text.index("apply -f 01-calib-dataset-job.yaml")
 
 
 def test_teardown_goes_by_the_label_and_the_claim_comes_last(tmp_path: Path) -> None:
@@ -182,7 +203,10 @@ def test_the_script_moved_elsewhere_works_on_the_job_beside_it(tmp_path: Path) -
     there = replace(job, base=Path(shutil.copytree(job.base, tmp_path / "elsewhere")), out=tmp_path / "result")
     (moved / "job.json").write_bytes(bundle.job_bytes(there))
     env = {"PATH": os.environ["PATH"], ACK: "yes", "PAO_PTQ_PYTHON": str(player.python)}
-    assert subprocess.run(["sh", str(moved / "run.sh")], env=env, capture_output=True, timeout=60).returncode == 0
+    other = tmp_path / "where it is started"
+    (other / "pao_ptq").mkdir(parents=True)  # not the one beside the script
+    (other / "pao_ptq/__init__.py").write_text("raise SystemExit('the wrong package')")
+    assert subprocess.run(["sh", "../mounted/run.sh"], env=env, cwd=other, capture_output=True, timeout=60).returncode == 0
     assert (tmp_path / "result" / "coverage.json").exists() and not job.out.exists()
 
 

@@ -10,8 +10,10 @@ import pytest
 from packed import Array, bf16, fp8_compressed, int4_compressed, int8_modelopt, nvfp4_compressed, nvfp4_modelopt, write
 
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.quant import roundtrip as rt
 from profile_and_optimize.quant.pad import aligned, pad_experts
+from profile_and_optimize.quant.pao_ptq.dequantize import dequantize
+from profile_and_optimize.quant.pao_ptq.layouts import held_weight
+from profile_and_optimize.quant.pao_ptq.tensors import numbers, read_folder
 
 HIDDEN, INNER, WIDE = 64, 96, 128
 STEM = "model.layers.0.mlp.experts.0"
@@ -35,12 +37,12 @@ def shapes(inner: int) -> dict[str, tuple[int, int]]:
 
 def read(folder: Path, inner: int) -> dict[str, np.ndarray]:
     """Every expert matrix as float32, dequantized where it is quantized."""
-    found = rt.read_folder(folder)
+    found = read_folder(folder)
     out = {}
     for name, shape in shapes(inner).items():
-        held = rt.held_weight(found, name, shape)
-        bits = np.concatenate(list(rt.dequantize(held))) if held else found[name].raw().view(np.uint16).reshape(shape)
-        out[name] = rt.numbers(bits.reshape(-1).view(np.uint8), "BF16").reshape(shape)
+        held = held_weight(found, name, shape)
+        bits = np.concatenate(list(dequantize(held))) if held else found[name].raw().view(np.uint16).reshape(shape)
+        out[name] = numbers(bits.reshape(-1).view(np.uint8), "BF16").reshape(shape)
     return out
 
 
@@ -63,7 +65,7 @@ def test_the_padded_weights_are_the_same_with_zeros_around(tmp_path: Path, layou
         new = after[name]
         kept, added = (new[:, :INNER], new[:, INNER:]) if "down" in name else (new[:INNER], new[INNER:])
         assert np.isfinite(new).all() and np.array_equal(kept, old) and not added.any()
-    assert rt.read_folder(tmp_path / "out")["model.norm.weight"].raw().tobytes() == tensors["model.norm.weight"][2]
+    assert read_folder(tmp_path / "out")["model.norm.weight"].raw().tobytes() == tensors["model.norm.weight"][2]
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert (config["moe_intermediate_size"], config["intermediate_size"]) == (WIDE, 256)
     assert (tmp_path / "out/tokenizer.json").exists() and not (tmp_path / "out/coverage.json").exists()
@@ -74,7 +76,7 @@ def test_no_scale_of_the_new_blocks_is_zero_or_no_number(tmp_path: Path) -> None
     for seed, (name, shape) in enumerate(shapes(INNER).items()):
         tensors |= nvfp4_modelopt(name, shape, seed)
     pad_experts(model_in(tmp_path / "in", tensors), tmp_path / "out", 2, lambda line: None)
-    for name, tensor in rt.read_folder(tmp_path / "out").items():
+    for name, tensor in read_folder(tmp_path / "out").items():
         if name.endswith("weight_scale"):
             assert np.isfinite(tensor.values()).all() and (tensor.values() > 0).all()
 
@@ -101,7 +103,7 @@ def test_experts_in_one_bf16_tensor_grow_in_both_halves(tmp_path: Path) -> None:
     gate_up, down = bf16((1, 2 * INNER, HIDDEN), 1), bf16((1, HIDDEN, INNER), 2)
     tensors = {f"{stem}.gate_up_proj": gate_up, f"{stem}.down_proj": down}
     pad_experts(model_in(tmp_path / "in", tensors), tmp_path / "out", 2, lambda line: None)
-    after = rt.read_folder(tmp_path / "out")
+    after = read_folder(tmp_path / "out")
     old = np.frombuffer(gate_up[2], np.uint16).reshape(2, INNER, HIDDEN)
     new = after[f"{stem}.gate_up_proj"].raw().view(np.uint16).reshape(2, WIDE, HIDDEN)
     assert np.array_equal(new[:, :INNER], old) and not new[:, INNER:].any()

@@ -12,8 +12,11 @@ import pytest
 from small import QUESTIONS, small_job
 from tokenizers import Tokenizer
 
-from profile_and_optimize.quant import calibrate as worker
 from profile_and_optimize.quant.job import Calibration, Heldout, Job
+from profile_and_optimize.quant.pao_ptq import calibrate
+from profile_and_optimize.quant.pao_ptq.__main__ import main
+from profile_and_optimize.quant.pao_ptq.spelling import Speller
+from profile_and_optimize.quant.pao_ptq.stop import Stop
 from profile_and_optimize.workloads.recorded import digest_file
 
 
@@ -34,7 +37,7 @@ def work(job: Job, capfd: pytest.CaptureFixture[str], code: int = 0) -> dict[str
     """Runs the worker; the error it told, or its record."""
     file = job.out.parent / "job.json"
     file.write_text(json.dumps(job.to_json()))
-    assert worker.main([str(file)]) == code
+    assert main(["calibrate", str(file)]) == code
     said = capfd.readouterr()
     if code:
         found: dict[str, Any] = json.loads(said.err.strip().splitlines()[-1].removeprefix("PAO-ERROR "))
@@ -209,7 +212,7 @@ def test_a_finished_calibration_is_not_made_again_and_a_damaged_one_is(
     told = work(job, capfd)
     file = job.partial / "work/calib.jsonl"
     with monkeypatch.context() as m:
-        m.setattr(worker, "prepared", lambda job: pytest.fail("made again"))
+        m.setattr(calibrate, "prepared", lambda job: pytest.fail("made again"))
         assert work(job, capfd) == told
     file.write_text(file.read_text().replace("1", "2", 1))
     assert work(job, capfd) == told and digest_file(file) == told["sha256"]
@@ -218,14 +221,14 @@ def test_a_finished_calibration_is_not_made_again_and_a_damaged_one_is(
 def test_a_full_disk_is_said_and_leaves_no_result(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = worker.write_whole
+    whole = calibrate.write_whole
 
     def full(path: Path, data: str) -> None:
         if path.name == "calib.jsonl":
             raise OSError(28, "No space left on device", str(path))
         whole(path, data)
 
-    monkeypatch.setattr(worker, "write_whole", full)
+    monkeypatch.setattr(calibrate, "write_whole", full)
     job = small_job(tmp_path)
     told = work(job, capfd, code=3)
     assert told["code"] == "broke" and told["message"] == "the disk is full"
@@ -233,10 +236,10 @@ def test_a_full_disk_is_said_and_leaves_no_result(
 
 
 def test_plain_text_has_no_turns_for_a_template() -> None:
-    speller = worker.Speller(
+    speller = Speller(
         lambda texts: [[1] for _ in texts], lambda said: "".join(f"<{role}>{text}" for role, text in said)
     )
-    with pytest.raises(worker.Stop, match="no turns for the chat template"):
+    with pytest.raises(Stop, match="no turns for the chat template"):
         speller.text("plain")
     assert speller.text((("user", "a"), ("assistant", "b"))) == "<user>a<assistant>b"
-    assert worker.Speller(lambda texts: [], None).text((("user", "a"), ("assistant", "b"))) == "a\nb"
+    assert Speller(lambda texts: [], None).text((("user", "a"), ("assistant", "b"))) == "a\nb"

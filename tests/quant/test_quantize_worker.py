@@ -13,9 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from small import safetensors, write_base
+from small import safetensors, worker_job, write_base
 
-from profile_and_optimize.quant import quantize as worker
+from profile_and_optimize.quant.pao_ptq import work
+from profile_and_optimize.quant.pao_ptq.__main__ import STEPS, broken, main
+from profile_and_optimize.quant.pao_ptq.answers import reference_rows
+from profile_and_optimize.quant.pao_ptq.exporting import file_tensor_names
+from profile_and_optimize.quant.pao_ptq.files import read_json, worker_sha256, write_json
+from profile_and_optimize.quant.pao_ptq.headers import header_of, rename_tensors
+from profile_and_optimize.quant.pao_ptq.job import job_of
+from profile_and_optimize.quant.pao_ptq.loading import normalize_tied
+from profile_and_optimize.quant.pao_ptq.names import cleaned, excluded
+from profile_and_optimize.quant.pao_ptq.samples import batches_of
 
 
 def job_file(space: Path, **differs: Any) -> Path:
@@ -23,19 +32,14 @@ def job_file(space: Path, **differs: Any) -> Path:
     base = space / "base"
     if not base.exists():
         write_base(base)
-    job = {
-        "schema": 1, "base": str(base), "base_digest": "sha256:b", "out": str(space / "out"), "backend": "modelopt",
-        "target": "nvfp4", "family": {}, "exclude": ["lm_head"], "calibration": {}, "heldout": {}, "seed": 0, "threads": 1,
-        "device": "cpu", "trust_remote_code": False, "job_digest": "d1",
-    }  # fmt: skip
     file = space / "job.json"
-    file.write_text(json.dumps(job | differs))
+    file.write_text(json.dumps(worker_job(space, **differs)))
     return file
 
 
-def told(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
+def told(file: Path, capsys: pytest.CaptureFixture[str], step: str = "quantize") -> tuple[int, dict[str, str]]:
     """Exit status and the error in the last line of stderr."""
-    status = worker.main([str(file)])
+    status = main([step, str(file)])
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("PAO-ERROR ")
     return status, json.loads(last.removeprefix("PAO-ERROR "))
@@ -54,7 +58,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "by ModelOpt": (lambda b: (b / "hf_quant_config.json").write_text("{}"), "quantized already"),
     "no architecture": (lambda b: change_config(b, architectures=None), "names no architectures"),
     "no tokenizer": (lambda b: (b / "tokenizer.json").unlink(), "no tokenizer"),
-    "pickled weights": (lambda b: (b / "model.safetensors").rename(b / "pytorch_model.bin"), "no safetensors"),
+    "pickled weights": (lambda b: (b / "model.safetensors").rename(b / "pytorch_model.bin"), "neither model.safetensors nor"),
     "its own code": (lambda b: change_config(b, auto_map={"AutoModelForCausalLM": "m.M"}), "its own Python code"),
     "no folder": (lambda b: (b / "config.json").unlink(), "no model folder"),
     "torn config": (lambda b: (b / "config.json").write_text("{"), "cannot be read as JSON"),
@@ -76,24 +80,59 @@ def test_a_base_that_cannot_be_quantized_is_refused_before_anything_is_loaded(
 
 @pytest.mark.parametrize(
     ("over", "says"),
-    [({"target": "nvfp9"}, "modelopt has no target 'nvfp9'"), ({"backend": "awq"}, "no backend 'awq'")],
+    [
+        ({"target": "nvfp9"}, "modelopt has no target 'nvfp9'; it has nvfp4, "),
+        ({"backend": "awq"}, "no backend 'awq'; there are modelopt, llm-compressor"),
+    ],
 )
 def test_a_pair_that_there_is_not_says_what_there_is(
     over: dict[str, str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, error = told(job_file(tmp_path, **over), capsys)
-    assert status == 2 and says in error["message"] and "one of " in error["next"]
+    assert status == 2 and says in error["message"] and error["next"]
+
+
+def with_samples(space: Path) -> Path:
+    """The folder of a job that has its calibration samples."""
+    partial = space / "out.partial"
+    (partial / "work").mkdir(parents=True)
+    (partial / "work/calib.jsonl").write_text('{"input_ids": [1, 2]}\n')
+    return partial
 
 
 def test_a_folder_begun_for_another_job_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    partial = with_samples(tmp_path)
     status, error = told(job_file(tmp_path), capsys)
-    assert status == 2 and "is not there" in error["message"], "no samples yet"
-    state = json.loads((tmp_path / "out.partial/STATE.json").read_text())
-    assert state["failed"]["stage"] == "quantize" and state["failed"]["message"] == error["message"]
-    assert (tmp_path / "out.partial/NOT_A_CHECKPOINT.txt").exists() and not (tmp_path / "out").exists()
+    assert status == 2 and error["where"].endswith("heldout.jsonl") and "is not there" in error["message"]
+    state = json.loads((partial / "STATE.json").read_text())
+    assert state["failed"] == {"stage": "quantize", **error} and state["job_digest"] == "d1"
+    assert (partial / "NOT_A_CHECKPOINT.txt").exists() and not (tmp_path / "out").exists()
+    before = (partial / "STATE.json").read_bytes()
     status, error = told(job_file(tmp_path, job_digest="d2"), capsys)
     assert status == 2 and "begun for another job" in error["message"]
-    assert json.loads((tmp_path / "out.partial/STATE.json").read_text()) == state
+    assert (partial / "STATE.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_step_notes_its_failure_in_the_folder_of_another_job(
+    step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = with_samples(tmp_path)
+    told(job_file(tmp_path), capsys)
+    before = (partial / "STATE.json").read_bytes()
+    status, _ = told(job_file(tmp_path, job_digest="d2"), capsys, step)
+    assert status != 0 and (partial / "STATE.json").read_bytes() == before
+    status, _ = told(job_file(tmp_path), capsys, "guard")
+    assert status == 2 and json.loads((partial / "STATE.json").read_text())["failed"]["stage"] == "guard"
+
+
+def test_a_job_for_other_workers_is_refused_with_both_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = "0123456789abcdef" * 4
+    for step in STEPS:
+        status, error = told(job_file(tmp_path, worker_sha256=other), capsys, step)
+        assert (status, error["code"], error["where"]) == (2, "wrong_use", "JOB.json worker_sha256")
+        assert other[:12] in error["message"] and worker_sha256()[:12] in error["message"]
+    assert not (tmp_path / "out.partial").exists()
 
 
 def test_what_is_finished_is_not_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +140,7 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, capsys: pytest.Captu
     told(file, capsys)
     path = tmp_path / "out.partial/STATE.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"done": ["calibrate", "quantize"]}))
-    assert worker.main([str(file)]) == 0 and "nothing to do" in capsys.readouterr().out
+    assert main(["quantize", str(file)]) == 0 and "nothing to do" in capsys.readouterr().out
 
 
 def test_another_thing_under_the_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +152,7 @@ def test_another_thing_under_the_name_is_refused(tmp_path: Path, capsys: pytest.
 def test_no_room_is_said_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(work.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     status, error = told(job_file(tmp_path), capsys)
     assert status == 3 and "are needed and 0.0 GB are free" in error["message"] and "--out" in error["next"]
     assert not (tmp_path / "out").exists()
@@ -123,7 +162,7 @@ def test_no_room_is_said_before_the_work(
     "error", [OSError(errno.ENOSPC, "x"), RuntimeError("I/O error: No space left on device (os error 28)")]
 )
 def test_a_disk_that_fills_up_midway_is_named(error: Exception, tmp_path: Path) -> None:
-    stop = worker.midway(error, worker.Work({}, tmp_path))
+    stop = broken(error, job_of(worker_job(tmp_path)))
     assert (stop.code, stop.message) == ("broke", "the disk is full") and "goes on" in stop.next
 
 
@@ -131,18 +170,18 @@ def test_a_pattern_leaves_out_a_module_and_what_is_inside_it() -> None:
     patterns = ["lm_head", "*mlp.gate", "*visual"]
     out = ("lm_head", "model.layers.0.mlp.gate", "model.visual", "model.visual.blocks.0.attn.qkv")
     inside = ("model.layers.0.mlp.gate_proj", "model.layers.0.mlp.experts", "model.lm_head_norm")
-    assert [worker.excluded(name, patterns) for name in (*out, *inside)] == [True] * 4 + [False] * 3
+    assert [excluded(name, patterns) for name in (*out, *inside)] == [True] * 4 + [False] * 3
 
 
 def test_samples_of_one_length_go_together_and_nothing_is_padded() -> None:
     samples = [[1, 2], [3, 4], [5], [6, 7], [8, 9], [10, 11]]
-    assert worker.batches_of(samples, 2) == [[[1, 2], [3, 4]], [[5]], [[6, 7], [8, 9]], [[10, 11]]]
-    assert worker.batches_of(samples, 1) == [[s] for s in samples]
+    assert batches_of(samples, 2) == [[[1, 2], [3, 4]], [[5]], [[6, 7], [8, 9]], [[10, 11]]]
+    assert batches_of(samples, 1) == [[s] for s in samples]
 
 
 def test_the_reference_holds_whole_text_or_the_first_rows_that_fit() -> None:
-    assert worker.reference_rows([[0] * 256] * 16, 718) == 4096
-    assert worker.reference_rows([[0] * 256] * 16, 151_936) == 512_000_000 // (4 * 151_936) == 842
+    assert reference_rows([[0] * 256] * 16, 718) == 4096
+    assert reference_rows([[0] * 256] * 16, 151_936) == 512_000_000 // (4 * 151_936) == 842
 
 
 def test_a_marker_left_in_the_list_of_excludes_is_taken_out() -> None:
@@ -150,7 +189,7 @@ def test_a_marker_left_in_the_list_of_excludes_is_taken_out() -> None:
         "exclude_modules": ["lm_head.\x00backbone.pt_name_sentinel", "backbone.layers.0.mixer.gate"],
         "group_size": 16,
     }
-    assert worker.cleaned(config) == {"exclude_modules": ["lm_head", "backbone.layers.0.mixer.gate"], "group_size": 16}
+    assert cleaned(config) == {"exclude_modules": ["lm_head", "backbone.layers.0.mixer.gate"], "group_size": 16}
 
 
 def test_tensors_are_renamed_without_touching_their_bytes(tmp_path: Path) -> None:
@@ -163,12 +202,12 @@ def test_tensors_are_renamed_without_touching_their_bytes(tmp_path: Path) -> Non
     (made / "model.safetensors").write_bytes(safetensors(shapes | {"norm.weight.\x00backbone.pt_name_sentinel": (3,)}))
     index = {"metadata": {}, "weight_map": dict.fromkeys(shapes, "model.safetensors")}
     (made / "model.safetensors.index.json").write_text(json.dumps(index))
-    before, start = worker.header_of(made / "model.safetensors")
+    before, start = header_of(made / "model.safetensors")
     data = (made / "model.safetensors").read_bytes()[start:]
 
-    worker.rename_tensors(made, worker.file_tensor_names(tmp_path / "base", made))
+    rename_tensors(made, file_tensor_names(tmp_path / "base", made))
 
-    after, start = worker.header_of(made / "model.safetensors")
+    after, start = header_of(made / "model.safetensors")
     assert (made / "model.safetensors").read_bytes()[start:] == data and start % 8 == 0
     words = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
     wanted = {f"{stem}.0.{words[n.split('.')[-2]]}.weight_packed": before[n] for n in shapes}
@@ -181,7 +220,7 @@ def test_experts_called_by_plain_words_keep_them(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         shapes = {"model.layers.0.mlp.experts.0.gate_proj.weight": (4, 4)}
         (tmp_path / folder / "model.safetensors").write_bytes(safetensors(shapes))
-    assert worker.file_tensor_names(tmp_path / "base", tmp_path / "export") == {}
+    assert file_tensor_names(tmp_path / "base", tmp_path / "export") == {}
 
 
 def test_old_lists_of_tied_weights_become_a_mapping() -> None:
@@ -191,12 +230,12 @@ def test_old_lists_of_tied_weights_become_a_mapping() -> None:
     class Made(Old):
         pass
 
-    worker.normalize_tied(Made)
+    normalize_tied(Made)
     assert Made._tied_weights_keys == {"lm_head.weight": "model.embed_tokens.weight"}  # type: ignore[comparison-overlap]
 
 
 def test_a_file_written_whole_is_never_seen_half(tmp_path: Path) -> None:
     path = tmp_path / "STATE.json"
-    worker.write_json(path, {"done": []})
-    worker.write_json(path, {"done": ["quantize"]})
-    assert worker.read_json(path) == {"done": ["quantize"]} and os.listdir(tmp_path) == ["STATE.json"]
+    write_json(path, {"done": []})
+    write_json(path, {"done": ["quantize"]})
+    assert read_json(path) == {"done": ["quantize"]} and os.listdir(tmp_path) == ["STATE.json"]

@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 from packed import Array, f32, write
 
-from profile_and_optimize.quant import roundtrip as rt
 from profile_and_optimize.quant.job import Calibration, Heldout, new_job
+from profile_and_optimize.quant.pao_ptq.compare import Compared, Sums
+from profile_and_optimize.quant.pao_ptq.dequantize import dequantize
+from profile_and_optimize.quant.pao_ptq.inputs import Inputs, inputs_of
+from profile_and_optimize.quant.pao_ptq.layouts import Weight, held_weight
+from profile_and_optimize.quant.pao_ptq.plain import Plain
+from profile_and_optimize.quant.pao_ptq.reading import Reading
+from profile_and_optimize.quant.pao_ptq.recode import Neighbours, e4m3_codes
+from profile_and_optimize.quant.pao_ptq.stacks import stacks_apart
+from profile_and_optimize.quant.pao_ptq.stop import Stop
+from profile_and_optimize.quant.pao_ptq.tensors import E4M3, numbers, read_folder, to_bf16
 from profile_and_optimize.toolenv.find import find
 from profile_and_optimize.workloads.recorded import digest_file
 
@@ -20,16 +29,16 @@ ROOT = HERE.parents[1]
 QUESTIONS = ROOT / "demo" / "heldout.jsonl"
 
 
-def weight(folder: Path, tensors: dict[str, Array], shape: tuple[int, ...], name: str = "w.weight") -> rt.Weight:
+def weight(folder: Path, tensors: dict[str, Array], shape: tuple[int, ...], name: str = "w.weight") -> Weight:
     write(folder / "model.safetensors", tensors)
-    held = rt.held_weight(rt.read_folder(folder), name, shape)
+    held = held_weight(read_folder(folder), name, shape)
     assert held is not None
     return held
 
 
-def floats(w: rt.Weight) -> np.ndarray:
-    bits = np.concatenate(list(rt.dequantize(w)))
-    return rt.numbers(bits.reshape(-1).view(np.uint8), "BF16").reshape(w.shape)
+def floats(w: Weight) -> np.ndarray:
+    bits = np.concatenate(list(dequantize(w)))
+    return numbers(bits.reshape(-1).view(np.uint8), "BF16").reshape(w.shape)
 
 
 def nvfp4(**scales: Array) -> dict[str, Array]:
@@ -89,13 +98,13 @@ def test_experts_in_one_tensor_are_packed_along_their_inputs(tmp_path: Path) -> 
 
 def test_e4m3_numbers_and_the_way_back() -> None:
     """0x7e is 448, 0x01 the smallest, 2^-9; each number is its own nearest; a tie goes to the even code."""
-    assert (rt.E4M3[0x7E], rt.E4M3[0x01], rt.E4M3[0xC0]) == (448.0, 2.0**-9, -2.0) and np.isnan(rt.E4M3[0x7F])
-    assert rt.e4m3_codes(rt.E4M3[:127]).tolist() == list(range(127))
-    assert rt.e4m3_codes(np.array([1.0625, 1.1875, -1.0625, 1e9])).tolist() == [56, 58, -56, 126]
+    assert (E4M3[0x7E], E4M3[0x01], E4M3[0xC0]) == (448.0, 2.0**-9, -2.0) and np.isnan(E4M3[0x7F])
+    assert e4m3_codes(E4M3[:127]).tolist() == list(range(127))
+    assert e4m3_codes(np.array([1.0625, 1.1875, -1.0625, 1e9])).tolist() == [56, 58, -56, 126]
 
 
 def test_bf16_ties_go_to_even() -> None:
-    assert rt.to_bf16(np.array([1 + 2**-8, 1 + 3 * 2**-8], np.float32)).tolist() == [0x3F80, 0x3F82]
+    assert to_bf16(np.array([1 + 2**-8, 1 + 3 * 2**-8], np.float32)).tolist() == [0x3F80, 0x3F82]
 
 
 def test_experts_written_apart_are_joined_as_the_base_has_them(tmp_path: Path) -> None:
@@ -103,35 +112,35 @@ def test_experts_written_apart_are_joined_as_the_base_has_them(tmp_path: Path) -
     rng = np.random.default_rng(0)
     gate, up = (rng.normal(size=(2, 3, 4)).astype(np.float32) for _ in range(2))
     turns = np.stack([gate, up], axis=2).reshape(2, 6, 4).transpose(0, 2, 1)
-    base: dict[str, Array] = {"experts.gate_up_proj": ("BF16", (2, 4, 6), rt.to_bf16(turns).tobytes())}
+    base: dict[str, Array] = {"experts.gate_up_proj": ("BF16", (2, 4, 6), to_bf16(turns).tobytes())}
     parts: dict[str, Array] = {}
     for e in range(2):
         for name, values in (("gate", gate), ("up", up)):
-            parts[f"experts.{e}.{name}_proj.weight"] = "BF16", (3, 4), rt.to_bf16(values[e]).tobytes()
+            parts[f"experts.{e}.{name}_proj.weight"] = "BF16", (3, 4), to_bf16(values[e]).tobytes()
     write(tmp_path / "base/model.safetensors", base)
     write(tmp_path / "export/model.safetensors", parts)
-    theirs = rt.read_folder(tmp_path / "base")
-    found = rt.stacks_apart(rt.read_folder(tmp_path / "export"), theirs)["experts.gate_up_proj"]
+    theirs = read_folder(tmp_path / "base")
+    found = stacks_apart(read_folder(tmp_path / "export"), theirs)["experts.gate_up_proj"]
     made = np.concatenate(list(found.joined(theirs["experts.gate_up_proj"])))
-    assert np.array_equal(made, rt.to_bf16(turns))
+    assert np.array_equal(made, to_bf16(turns))
 
 
 def test_a_recipe_that_is_not_known_is_refused_by_name() -> None:
     for config in ({"quant_method": "modelopt", "quant_algo": "W5A5"}, {"quant_method": "gptq"}):
-        with pytest.raises(rt.Stop, match="is not known here"):
-            rt.inputs_of({"quantization_config": config})
-    assert rt.inputs_of({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}) == rt.Inputs(
+        with pytest.raises(Stop, match="is not known here"):
+            inputs_of({"quantization_config": config})
+    assert inputs_of({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}) == Inputs(
         "nvfp4", True
     )
 
 
-def sums(kl: float) -> rt.Sums:
-    return rt.Sums(kl=kl, agree=1, rows=1)
+def sums(kl: float) -> Sums:
+    return Sums(kl=kl, agree=1, rows=1)
 
 
-def reading(*, back: float, errors: dict[str, float] | None = None, **more: object) -> rt.Reading:
-    plain = rt.Plain(Path(), errors if errors is not None else {"a": 0.1, "b": 0.1}, {"a": 4, "b": 4})
-    return rt.Reading(plain, rt.Compared(sums(0.1), sums(0.1), sums(back)), False, **more)  # type: ignore[arg-type]
+def reading(*, back: float, errors: dict[str, float] | None = None, **more: object) -> Reading:
+    plain = Plain(Path(), errors if errors is not None else {"a": 0.1, "b": 0.1}, {"a": 4, "b": 4})
+    return Reading(plain, Compared(sums(0.1), sums(0.1), sums(back)), False, **more)  # type: ignore[arg-type]
 
 
 def test_the_limit_is_a_share_of_what_quantization_itself_costs() -> None:
@@ -147,9 +156,9 @@ def test_a_weight_that_is_not_the_bases_fails_however_good_the_answers_are() -> 
 
 
 def test_neighbouring_codes_are_excused_and_others_not() -> None:
-    near = rt.Neighbours(weights=100, by_one=3)
+    near = Neighbours(weights=100, by_one=3)
     assert reading(back=0.08, second=1e-7, tally=near).reason() == ""
-    assert reading(back=0.08, second=1e-7, tally=rt.Neighbours(100, 3, 1)).reason() != ""
+    assert reading(back=0.08, second=1e-7, tally=Neighbours(100, 3, 1)).reason() != ""
     assert reading(back=0.08, second=0.02, tally=near).reason() != ""
 
 

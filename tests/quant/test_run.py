@@ -18,10 +18,9 @@ from small import Player, alive, small_job
 
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
 from profile_and_optimize.quant import run
-from profile_and_optimize.quant.bundle import ACK, WORKERS
+from profile_and_optimize.quant.bundle import ACK
+from profile_and_optimize.quant.pao_ptq.__main__ import STEPS
 from profile_and_optimize.quant.run import quantized
-
-STEPS = [Path(w).stem for w in WORKERS]
 
 
 def until(told: Callable[[], object], seconds: float = 60.0) -> None:
@@ -35,7 +34,7 @@ def until(told: Callable[[], object], seconds: float = 60.0) -> None:
 def test_every_step_runs_in_order_with_the_threads_of_the_job(tmp_path: Path) -> None:
     job, player, said = small_job(tmp_path, threads=2), Player(tmp_path / "env"), []
     made = quantized(job, said.append, player.python)
-    assert player.ran == STEPS and player.threads == {"2"}
+    assert player.ran == [*STEPS] and player.threads == {"2"}
     assert made.proven and made.folder == job.out and made.job_digest == job.digest
     assert not job.partial.exists()
     assert any(line.startswith("llama: dense; family llama") for line in said)
@@ -47,7 +46,7 @@ def test_every_step_runs_in_order_with_the_threads_of_the_job(tmp_path: Path) ->
 def test_what_is_there_of_this_very_job_is_handed_back(tmp_path: Path) -> None:
     job, player = small_job(tmp_path), Player(tmp_path / "env")
     first = quantized(job, print, player.python)
-    assert quantized(job, print, Path("/no/such/python")) == first and player.ran == STEPS
+    assert quantized(job, print, Path("/no/such/python")) == first and player.ran == [*STEPS]
 
 
 def test_a_result_of_another_job_or_of_nobody_is_refused_and_kept(tmp_path: Path) -> None:
@@ -79,7 +78,7 @@ def test_the_error_that_a_step_names_is_ours(tmp_path: Path, act: str, kind: typ
     with pytest.raises(kind, match="a place: why it stopped -- next: what to do") as e:
         quantized(job, said.append, player.python)
     assert e.value.exit_code == code and type(e.value) is kind
-    assert player.ran == STEPS[:3] and not job.out.exists() and (job.partial / "NOT_A_CHECKPOINT.txt").exists()
+    assert player.ran == [*STEPS[:3]] and not job.out.exists() and (job.partial / "NOT_A_CHECKPOINT.txt").exists()
     assert "FAIL no-zero-scale: 3 scales are zero" in said
 
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
-
 import pytest
 
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.quant import quantize as worker
-from profile_and_optimize.quant.bundle import WORKERS
+from profile_and_optimize.quant.pao_ptq.targets import FORMATS
 from profile_and_optimize.quant.targets import BACKENDS, RECIPES, recipe_of, targets_of
-
-QUANT = Path(worker.__file__).parent
 
 
 def test_bits_of_a_weight_are_those_of_the_format_with_its_scales() -> None:
@@ -22,13 +16,10 @@ def test_bits_of_a_weight_are_those_of_the_format_with_its_scales() -> None:
     assert recipe_of("llm-compressor", "int8").bits_per_weight == 8
 
 
-def test_the_worker_takes_the_very_pairs_that_are_offered() -> None:
-    assert set(worker.RECIPES) == set(BACKENDS)
-    for backend in BACKENDS:
-        assert set(worker.RECIPES[backend]) == set(targets_of(backend))
-    for s in RECIPES:
-        recipe = worker.RECIPES[s.backend][s.target]
-        assert (recipe.weight_format, recipe.group) == (s.weight_format, s.group), s.target
+def test_every_pair_that_is_offered_is_one_row_of_the_one_table() -> None:
+    pairs = [(r.backend, r.target) for r in RECIPES]
+    assert len(set(pairs)) == len(pairs) and set(pairs) == {(b, t) for b in BACKENDS for t in targets_of(b)}
+    assert all(recipe_of(r.backend, r.target) is r and r.format is FORMATS[r.weight_format] for r in RECIPES)
 
 
 def test_an_unsupported_pair_names_what_there_is_and_who_has_it() -> None:
@@ -44,26 +35,3 @@ def test_a_cpu_serves_dense_nvfp4_and_int8_and_no_nvfp4_experts() -> None:
     assert nvfp4.served_by("vllm", "cpu", moe=False) and not nvfp4.served_by("vllm", "cpu", moe=True)
     assert nvfp4.served_by("vllm", "cuda", moe=True) and nvfp4.served_by("sglang", "cuda", moe=True)
     assert recipe_of("llm-compressor", "int8").served_by("vllm", "cpu", moe=True)
-
-
-@pytest.mark.parametrize("name", WORKERS)
-def test_a_worker_imports_nothing_of_ours_and_nothing_heavy_before_it_is_needed(name: str) -> None:
-    tree = ast.parse((QUANT / name).read_text())
-    every = {m for node in ast.walk(tree) for m in _modules(node)}
-    first = {m for node in tree.body for m in _modules(node)}
-    assert not [m for m in every if m.startswith("profile_and_optimize") or m in {Path(w).stem for w in WORKERS}]
-    assert not first & {
-        "torch",
-        "transformers",
-        "modelopt",
-        "llmcompressor",
-        "compressed_tensors",
-        "accelerate",
-        "safetensors",
-    }
-
-
-def _modules(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.ImportFrom):
-        return ["profile_and_optimize" if node.level else (node.module or "").split(".")[0]]
-    return [a.name.split(".")[0] for a in node.names] if isinstance(node, ast.Import) else []

@@ -33,6 +33,15 @@ def modelopt_config(recipe: Recipe, patterns: list[str]) -> dict[str, Any]:
     return config | {"quant_cfg": [*entries, *convs, *left_out]}
 
 
+def leave_norms(model: Any) -> None:
+    """ModelOpt rounds what goes into a LayerNorm, a pool or an activation too, and writes nothing of it: an engine would not
+    do it. What has no weight of a matrix product is left alone."""
+    for module in model.modules():
+        given = getattr(module, "input_quantizer", None)
+        if given is not None and getattr(module, "weight_quantizer", None) is None:
+            given.disable()
+
+
 def quantizers_in(model: Any) -> dict[str, Any]:
     from modelopt.torch.quantization.nn import TensorQuantizer
 
@@ -84,6 +93,7 @@ def modelopt_quantize(work: Work, loaded: Loaded, calibration: Calibration) -> d
     model, patterns = loaded.model, work.patterns
     config = modelopt_config(work.recipe, patterns)
     mtq.quantize(model, config | {"algorithm": None})
+    leave_norms(model)
     refuse_unknown(modelopt_unknown(model, patterns))
     saw: dict[str, bool] = {}
 
