@@ -6,6 +6,7 @@ from typing import Any
 
 from .headers import keep_tensors
 from .samples import REFERENCE_BYTES, batches_of, most_at_once
+from .stop import Stop
 from .work import Work
 
 
@@ -26,11 +27,23 @@ def answers(model: Any, samples: list[list[int]]) -> Any:
         with torch.no_grad():
             logits = model(input_ids=torch.tensor(batch, device=model.device), use_cache=False).logits.flatten(0, 1)
         for part in logits[: rows - at].split(256):
+            require_numbers(part, at)
             table[at : at + part.shape[0]] = part.float().log_softmax(dim=-1).clamp(min=-65000.0).half().cpu()
             at += part.shape[0]
         if at == rows:
             break
     return table
+
+
+def require_numbers(logits: Any, at: int) -> None:
+    """Raises Stop where a model answers no numbers: nothing that is compared with that means anything. Minus infinity is a
+    token that is never given."""
+    import torch
+
+    bad = torch.isnan(logits).any(dim=-1) | torch.isposinf(logits).any(dim=-1)
+    if bool(bad.any()):
+        told = f"the answer at token {at + int(bad.nonzero()[0])} of the held-out text is no number"
+        raise Stop("refused", told, where="held-out text", next="the base is broken, or this format is nothing for it")
 
 
 def base_answers(work: Work, model: Any, samples: list[list[int]]) -> Any:

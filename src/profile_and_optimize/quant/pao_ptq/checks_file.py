@@ -9,7 +9,7 @@ import numpy as np
 from .checks_plain import same_values
 from .evidence import EXAMPLES, Check, Evidence, fail, spare
 from .headers import BYTES, FLOATS
-from .names import EXPERT, FUSED, ROUTER, VISION, key, module_of
+from .names import EXPERT, FUSED, ROUTER, VISION, is_buffer, key, module_of
 from .packed import FORMATS, SUFFIXES, Packed
 from .tensors import Tensor
 
@@ -114,7 +114,7 @@ def missing(ev: Evidence) -> list[str]:
     tied = {n for pair in ev.facts["tied"] for n in pair}
     gone = [n for n in ev.base if n not in ev.packed and n not in ev.plain and n not in ev.apart]
     drop = set(spare(ev))
-    return sorted(n for n in gone if n not in drop and n not in tied and module_of(n) not in tied)
+    return sorted(n for n in gone if n not in drop and not is_buffer(n) and n not in tied and module_of(n) not in tied)
 
 
 def sizes(ev: Evidence) -> dict[str, int]:

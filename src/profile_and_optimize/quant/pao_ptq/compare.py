@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .finite import divergence
 from .hooks import Placed
 from .job import Job
 from .samples import batches_of, most_at_once
+from .stop import Stop
 
 
 def log_probabilities(
@@ -31,7 +33,7 @@ def log_probabilities(
             logits = model(input_ids=ids, use_cache=False).logits.flatten(0, 1)
         for part in logits[: most - done].split(256):
             done += len(part)
-            yield torch.log_softmax(part.float().cpu(), dim=-1)
+            yield torch.log_softmax(part.float().cpu(), dim=-1).clamp(min=-65000.0)  # a token that is never given
 
 
 @dataclass
@@ -46,6 +48,11 @@ class Sums:
         """Log-probabilities, [rows, vocabulary]. `p` is normalized again: float16 had rounded it."""
         import torch
 
+        for table in (p, q):
+            if not bool(torch.isfinite(table).all()):
+                row = int((~torch.isfinite(table)).any(dim=-1).nonzero()[0]) + self.rows
+                told = f"the answer at token {row} of the held-out text is NaN or infinite"
+                raise Stop("refused", told, where="held-out text", next="quantize again; the base itself was looked at")
         p, q = torch.log_softmax(p.double(), -1), torch.log_softmax(q.double(), -1)
         self.kl += float((p.exp() * (p - q)).sum())
         self.agree += int((p.argmax(-1) == q.argmax(-1)).sum())
@@ -53,7 +60,7 @@ class Sums:
 
     @property
     def mean(self) -> float:
-        return max(0.0, self.kl / self.rows)
+        return divergence(self.kl, self.rows)
 
     @property
     def top1(self) -> float:

@@ -75,6 +75,12 @@ class Job(Asked):
     memory: str
 
     @property
+    def asked_exclude(self) -> tuple[str, ...]:
+        """What was asked beside the family's own patterns, which may name what a model does not have."""
+        family = (self.told.get("family") or {}).get("exclude") or ()
+        return tuple(p for p in self.exclude if p not in family)
+
+    @property
     def recipe(self) -> Recipe:
         return recipe_of(self.backend, self.target)
 

@@ -11,6 +11,7 @@ from typing import Any
 from .headers import weights_bytes
 from .job import Job
 from .memory import free_memory, give_memory_back
+from .names import is_buffer, is_spare
 from .stop import Stop
 
 
@@ -69,9 +70,23 @@ def load(job: Job, folder: Path, room: Room, lacks: Callable[[list[str]], Stop])
     lacking = sorted(map(str, told["missing_keys"] or told.get("mismatched_keys") or []))
     if lacking:
         raise lacks(lacking)
+    unread = sorted(
+        n
+        for n in map(str, told.get("unexpected_keys") or ())
+        if not is_buffer(n) and not is_spare(n, layers_of(config))
+    )
+    if unread:
+        what = f"{len(unread)} tensors belong to no module of {cls.__name__}: {', '.join(unread[:3])}"
+        more = "more layers than config.json says, or another architecture: a checkpoint without them would be another model"
+        raise Stop("wrong_use", what, where=str(folder), next=more)
     if not model.config.architectures:
         model.config.architectures = list(config["architectures"])
     return Loaded(eager_experts(model).eval(), layered, device)
+
+
+def layers_of(config: dict[str, Any]) -> object:
+    text = config.get("text_config")
+    return (text if isinstance(text, dict) else config).get("num_hidden_layers")
 
 
 def placed(job: Job, folder: Path, cls: Any, device: str, layered: bool) -> dict[str, Any]:

@@ -42,6 +42,12 @@ EXPERT = re.compile(r"^(.*\bexperts)\.(?:(\d+)\.)?(\w+?)(?:\.weight)?$")
 APART = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
 # What a kernel runs as one matrix and dequantizes with one global scale.
 FUSED = (("gate_proj", "up_proj"), ("w1", "w3"), ("q_proj", "k_proj", "v_proj"))
+# What engines run as one matrix, read in vLLM 0.32.0 (packed_modules_mapping) and SGLang 0.5.23; parts that a model does not have
+# are passed over.
+FUSED_BY = {
+    "vllm": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa"), ("in_proj_qkvz", "in_proj_ba")),
+    "sglang": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa")),
+}  # fmt: skip
 
 
 def key(name: str) -> str:
@@ -55,6 +61,17 @@ def module_of(name: str) -> str:
     """`a.q_proj.weight` -> `a.q_proj`; a bare parameter is its own module."""
     stem, _, last = name.rpartition(".")
     return stem if last in ("weight", "bias") else name
+
+
+# What older releases saved and newer ones make anew: tables of rotations, masks of causal attention.
+BUFFER = re.compile(
+    r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|attn\.(masked_)?bias|attention\.(masked_)?bias|position_ids)$"
+)
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a tensor is no weight but something that a loader computes itself."""
+    return BUFFER.search(name) is not None
 
 
 def is_spare(name: str, layers: object) -> bool:

@@ -15,7 +15,7 @@ from .dequantize import dequantize
 from .headers import BYTES, CHUNK
 from .job import Job
 from .layouts import Weight, quantized_weights
-from .names import is_spare
+from .names import is_buffer, is_spare
 from .recode import Neighbours, recoded
 from .stacks import stacks_apart
 from .stop import Stop
@@ -121,7 +121,7 @@ def absent_tensors(job: Job, base: dict[str, Tensor], names: list[str]) -> None:
     config = json.loads((job.export / "config.json").read_text())
     layers = config.get("text_config", config).get("num_hidden_layers")
 
-    lost = sorted(n for n in base if n not in there and n not in tied and not is_spare(n, layers))
+    lost = sorted(n for n in base if n not in there and n not in tied and not is_spare(n, layers) and not is_buffer(n))
     if lost:
         raise Stop("refused", f"the export lacks {len(lost)} tensors of the base: {', '.join(lost[:3])}",
                    where=str(job.export), next="quantize again")  # fmt: skip

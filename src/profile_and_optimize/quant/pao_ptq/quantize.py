@@ -9,6 +9,7 @@ from pathlib import Path
 from .answers import answers, base_answers
 from .backend import Backend
 from .base import base_config
+from .base_values import require_finite
 from .by_compressor import (
     compressor_export,
     compressor_onloaded,
@@ -34,8 +35,8 @@ from .job import Job
 from .loading import TO_QUANTIZE, load
 from .memory import Peak
 from .samples import batches_of, samples_in
+from .scope import describe, scope
 from .stop import Stop
-from .structure import describe, scope
 from .work import Work, check_room
 
 BACKENDS = {
@@ -61,6 +62,7 @@ def run(job: Job) -> None:
     check_room(work)
     mark(job.partial, "quantize")
     calib, held = samples_in(work.work / "calib.jsonl"), samples_in(work.work / "heldout.jsonl")
+    require_finite(work)
     quantize(work, calib, held)
     work.say("quantized", done=1, of=1)
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .names import ROUTER_WORDS, VISION_WORDS, cleaned, excluded
-from .stop import Stop
-from .work import Work
+from .names import ROUTER_WORDS, VISION_WORDS, cleaned
 
 
 @dataclass(frozen=True)
@@ -85,42 +83,3 @@ def file_names(model: Any) -> Callable[[str], str]:
         return lambda name: name
     # Some rules hold for a weight's full name alone: backbone.embedding.weight.
     return lambda name: cleaned(mapper(name + ".weight")).removesuffix(".weight") if name else name
-
-
-def scope(model: Any, patterns: Iterable[str]) -> list[str]:
-    """The patterns, and the names in memory of modules that they match by their names in the files alone."""
-    named = file_names(model)
-    renamed = [name for name, _ in model.named_modules() if name and named(name) != name]
-    also = [name for name in renamed if excluded(named(name), patterns) and not excluded(name, patterns)]
-    return [*patterns, *also]
-
-
-def refuse_unfit(work: Work, experts: list[Experts], model: Any) -> None:
-    """Pairs of format and experts that the libraries break on, or break: seen with the releases this was written for."""
-    target, name = work.job.target, type(model).__name__
-    if experts and target.endswith("_awq"):
-        told = f"AWQ by {work.job.backend} fails on experts, or rescales their routers"
-        raise Stop("wrong_use", told, where=experts[0].name, next="--target nvfp4 or w4a16_gptq, or leave experts out")
-    if experts and (work.job.backend, target) == ("modelopt", "int8") and name.startswith(("GptOss", "Llama4")):
-        told = f"ModelOpt cannot write the experts of {name} as int8"
-        raise Stop("wrong_use", told, where=experts[0].name, next="--target fp8 or nvfp4")
-
-
-def describe(work: Work, model: Any) -> None:
-    """Says the structure before anything is changed. Raises Stop for widths that the format's groups do not fit."""
-    import torch
-
-    group, patterns = work.recipe.group or 1, work.patterns
-    experts = experts_in(model)
-    for e in experts:
-        left = " (left out)" if excluded(e.name, patterns) else ""
-        work.say(f"experts {e.name}: {e.count} x {e.projections} matrices, {e.layout}, {e.parameters} weights{left}")
-    if not experts:
-        work.say("no mixture of experts")
-    refuse_unfit(work, [e for e in experts if not excluded(e.name, patterns)], model)
-    odd = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m.in_features % group]
-    odd += [n for n, m in model.named_modules() if any(d % group for p in stacked(m) for d in p.shape[1:])]
-    odd = [name for name in odd if not excluded(name, patterns)]
-    if odd:
-        told = f"{len(odd)} modules have a width that is no multiple of {group}, as {work.job.target} needs: {odd[0]}"
-        raise Stop("wrong_use", told, where=work.job.target, next=f"--exclude-pattern '{odd[0]}', or another target")
