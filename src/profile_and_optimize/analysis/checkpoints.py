@@ -41,6 +41,10 @@ def _contradictions(plan: Plan, found: Kept, job: Kept | None) -> list[str]:
     read = record(found, "roundtrip.json").get("weights_sha256")
     if read is not None and read != found.get("weights_sha256"):
         told.append("its round trip read other weights than those that were served")
+    seen, there = record(found, "coverage.json").get("files"), found.get("files")
+    if isinstance(seen, dict) and isinstance(there, dict):
+        odd = sorted(n for n in {*seen, *there} - {"coverage.json"} if seen.get(n) != there.get(n))
+        told += [f"its checks saw another {odd[0]} than was admitted ({len(odd)} files in all)"] if odd else []
     return told + [f"its {name} did not pass" for name in ("coverage", "roundtrip") if passed(found, name) is False]
 
 
@@ -48,6 +52,11 @@ def _open(plan: Plan, found: Kept) -> list[str]:
     told = ["it does not say what it was made of" if base_digest(found) == UNKNOWN else ""]
     told += ["what the campaign's own model holds is unknown" if plan.model_digest == UNKNOWN else ""]
     told += [f"no {name} was recorded" if passed(found, name) is None else "" for name in ("coverage", "roundtrip")]
+    told += [
+        "which files its checks saw is unknown"
+        if "files" in found and not record(found, "coverage.json").get("files")
+        else ""
+    ]
     told += [
         "which weights its round trip read is unknown"
         if not record(found, "roundtrip.json").get("weights_sha256")

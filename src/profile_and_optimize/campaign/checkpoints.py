@@ -17,6 +17,7 @@ from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder, read_json
 from profile_and_optimize.evidence.modelfolder import model_digest, weights_sha256
 from profile_and_optimize.quant.checkpoint import read_checkpoint
+from profile_and_optimize.quant.pao_ptq.speaks import changed, files_told
 
 KEPT = "raw/checkpoint.json"
 # How the checkpoints of ours were asked for: what a run that goes on makes them by.
@@ -65,21 +66,29 @@ def _told(arm: Arm, path: Path) -> dict[str, Any]:
     """What the folder says of itself, and what its weights are."""
     try:
         told = read_checkpoint(path)
+        if told.changed:
+            raise Corrupted(told.not_proven_words, where=str(path), next="quantize again")
         records = {name: read_json(path / name) for name in RECORDS if (path / name).is_file()}
     except (WrongUse, Corrupted) as e:
         raise EngineFailed(e.message, where=f"cell {arm.id}: {e.where}", next=e.next or "pao quantize") from e
     return {
         "schema": 1, "checkpoint": told.to_json(), "digest": model_digest(arm.checkpoint),
-        "weights_sha256": weights_sha256(path), "records": records,
+        "weights_sha256": weights_sha256(path), "records": records, "files": files_told(path),
     }  # fmt: skip
 
 
 def require_same(folder: RunFolder, arm: Arm) -> None:
     """Raises Corrupted where other weights lie there now: answers and speed would be those of two checkpoints."""
-    if arm.checkpoint and folder.read_json(place(arm.id))["digest"] != model_digest(arm.checkpoint):
+    if not arm.checkpoint:
+        return
+    kept = folder.read_json(place(arm.id))
+    told = kept.get("files")
+    # A record of an earlier release holds one digest of all, sampled where they are large.
+    faults = changed(Path(arm.checkpoint), told) if isinstance(told, dict) else []
+    if faults or (told is None and kept["digest"] != model_digest(arm.checkpoint)):
         raise Corrupted(
-            f"the checkpoint of {arm.id} is not the one that was admitted", where=arm.checkpoint,
-            next="put that one back, or begin a new campaign",
+            f"the checkpoint of {arm.id} is not the one that was admitted" + (f": {'; '.join(faults[:3])}" if faults else ""),
+            where=arm.checkpoint, next="put that one back, or begin a new campaign",
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.quant.pao_ptq.speaks import changed
 
 UNKNOWN = "unknown"
 MARKER = "NOT_A_CHECKPOINT.txt"
@@ -18,7 +19,8 @@ MARKER = "NOT_A_CHECKPOINT.txt"
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One model folder. `quant_method` is None for an unquantized one. `base_digest` and `job_digest` are "unknown" for
-    one that we did not make; `coverage` and `roundtrip` are None there, as is everything measured."""
+    one that we did not make; `coverage` and `roundtrip` are None there, as is everything measured. `changed` names files that
+    are not what the checks saw; None where no record says what they saw."""
 
     folder: Path
     model_type: str
@@ -33,6 +35,7 @@ class Checkpoint:
     bits_per_weight: float | None = None
     kl: float | None = None
     top1: float | None = None
+    changed: tuple[str, ...] | None = None
 
     @property
     def ours(self) -> bool:
@@ -40,8 +43,19 @@ class Checkpoint:
 
     @property
     def proven(self) -> bool:
-        """Made by us, every check passed, and read back as it was written."""
-        return self.ours and self.coverage is True and self.roundtrip is True
+        """Made by us, every check passed, read back as it was written, and still the bytes that were checked."""
+        return self.ours and self.coverage is True and self.roundtrip is True and self.changed == ()
+
+    @property
+    def not_proven_words(self) -> str:
+        """Why it is not; empty where it is."""
+        if self.proven:
+            return ""
+        if self.changed:
+            return f"is not what was checked: {'; '.join(self.changed[:4])}"
+        if self.ours and self.changed is None:
+            return "does not say which files its checks saw"
+        return "did not pass its checks" if self.ours else "is not of our making"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -49,6 +63,7 @@ class Checkpoint:
             "excludes": list(self.excludes), "bytes": self.bytes, "base_digest": self.base_digest,
             "job_digest": self.job_digest, "coverage": self.coverage, "roundtrip": self.roundtrip,
             "bits_per_weight": self.bits_per_weight, "kl": self.kl, "top1": self.top1,
+            "changed": None if self.changed is None else list(self.changed),
         }  # fmt: skip
 
 
@@ -70,7 +85,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         job_digest=str(_part(made, "job").get("job_digest") or UNKNOWN),
         coverage=_flag(coverage), roundtrip=_flag(trip), bits_per_weight=_number(coverage.get("bits_per_weight")),
         kl=_number(_part(trip, "kl_base").get("reloaded")), top1=_number(_part(trip, "top1_base").get("reloaded")),
+        changed=_changed(folder, coverage),
     )  # fmt: skip
+
+
+def _changed(folder: Path, coverage: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Files that are not what the checks saw; None where their record does not say."""
+    told = coverage.get("files")
+    return tuple(changed(folder, told)) if isinstance(told, dict) else None
 
 
 def quantization_of(config: Mapping[str, Any], beside: Mapping[str, Any]) -> tuple[str | None, str, tuple[str, ...]]:

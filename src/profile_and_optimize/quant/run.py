@@ -73,7 +73,12 @@ def existing(job: Job) -> Checkpoint | None:
         return None
     found = read_checkpoint(job.out) if (job.out / "config.json").is_file() else None
     if found is None or found.job_digest != job.digest or not found.proven:
-        why = "is there already, and not of this job" if found is None or found.proven else "did not pass its checks"
+        ours = found is not None and found.job_digest == job.digest
+        why = (
+            found.not_proven_words
+            if found is not None and ours
+            else "is there already, and not of this job (or of other workers)"
+        )
         raise WrongUse(why, where=f"--out {job.out}", next="give another --out, or move that folder away")
     return found
 
@@ -287,7 +292,7 @@ def _made(job: Job) -> Checkpoint:
     made = read_checkpoint(job.out)
     if made.job_digest != job.digest or not made.proven or made.quant_method != job.recipe.quant_method:
         raise BrokeMidway(
-            f"it says {made.quant_method}, coverage {made.coverage}, round trip {made.roundtrip}", where=str(job.out),
+            f"it says {made.quant_method}, coverage {made.coverage}, round trip {made.roundtrip}; {made.not_proven_words}", where=str(job.out),
             next="report this with its records",
         )  # fmt: skip
     return made

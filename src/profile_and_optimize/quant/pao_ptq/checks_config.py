@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 
 from .evidence import Check, Evidence, fail
 from .headers import weights_digest
 from .names import key, module_of
+from .speaks import sha256
 
 
 def exclude_exact(ev: Evidence) -> Check:
@@ -74,13 +76,28 @@ def _names(entry: str, module: str, *, exact: bool = False) -> bool:
     return module.startswith(entry + ".") or fnmatch.fnmatchcase(module, entry)
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def round_trip(ev: Evidence) -> Check:
     """The export, read back by another path, answers as the model did before it was written."""
     name, r = "roundtrip", ev.roundtrip
     if r is None:
-        return Check(name, None, "no roundtrip.json: run roundtrip.py first")
+        return Check(name, None, "no roundtrip.json: run the step roundtrip first")
     if r.get("weights_sha256") != weights_digest(ev.folder):
-        return fail(name, "roundtrip.json speaks of other weights than those here: run roundtrip.py again", [])
+        return fail(name, "roundtrip.json speaks of other weights than those here: run the step roundtrip again", [])
+    if r.get("config_sha256") != sha256(ev.folder / "config.json"):
+        return fail(name, "roundtrip.json speaks of another config.json: run the step roundtrip again", [])
+    if not all(
+        _number(v)
+        for v in (r.get("kl_in_process_reloaded"), r.get("kl_limit"), *(r.get("kl_base") or {0: None}).values())
+    ):
+        return fail(
+            name,
+            "roundtrip.json holds no finite KL divergence",
+            [f"{r.get('kl_in_process_reloaded')}, {r.get('kl_base')}"],
+        )
     if r.get("passed") is not True or not r.get("tokens"):
         return fail(name, r.get("reason") or "it did not pass", [f"limit: {r.get('limit')}"])
     return Check(

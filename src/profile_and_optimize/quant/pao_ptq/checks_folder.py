@@ -3,15 +3,15 @@ those that the index names, and the records those of this very job."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from .evidence import Check, Evidence, fail
 from .files import read_json, worker_sha256
-from .headers import CHUNK, INDEX, header_of, unnamed_files, weight_files, weight_map
+from .headers import INDEX, header_of, unnamed_files, weight_files, weight_map
 from .names import DTYPES, RECORDS, is_sidecar
+from .speaks import sha256
 from .stop import Stop
 
 MISSING = object()
@@ -68,14 +68,6 @@ def _sidecars(folder: Path) -> dict[str, Path]:
         for n, p in found.items()
         if is_sidecar(n.as_posix()) and not any(part.startswith(".") for part in n.parts)
     }
-
-
-def sha256(path: Path) -> str:
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            sha.update(piece)
-    return sha.hexdigest()
 
 
 def files_named(ev: Evidence) -> Check:

@@ -20,6 +20,7 @@ from .evidence import Check, Evidence, _json, gather
 from .files import write_json
 from .job import Job
 from .progress import tell
+from .speaks import RECORD, changed, files_told
 from .stop import Stop
 
 CHECKS: tuple[Callable[[Evidence], Check], ...] = (
@@ -46,6 +47,15 @@ def coverage(ev: Evidence, say: Callable[[int, str], None] = lambda done, what: 
         "bits_per_weight": bits / quantized if quantized else None,
         "bytes": sizes(ev),
     }
+
+
+def require_intact(out: Path) -> None:
+    """Raises Stop where a finished checkpoint is no longer what was checked."""
+    told = (_json(out / RECORD) or {}).get("files")
+    faults = changed(out, told) if isinstance(told, dict) else [f"{RECORD}: does not say which files it speaks of"]
+    if faults:
+        more = "move it away and quantize again"
+        raise Stop("refused", f"not what was checked: {'; '.join(faults[:4])}", where=str(out), next=more)
 
 
 def finish(partial: Path, out: Path) -> None:
@@ -75,13 +85,14 @@ def run(job: Job) -> None:
         made = (_json(out / "quantize.json") or {}).get("job", {}).get("job_digest")
         if made != job.job_digest:
             raise Stop("refused", "it was made by another job", where=str(out), next="choose another --out")
+        require_intact(out)
         shutil.rmtree(partial, ignore_errors=True)
         say(len(CHECKS), f"{out} is complete")
         return
     if os.path.lexists(out):
         raise Stop("refused", "there is something under this name already", where=str(out), next="choose another --out")
     ev = gather(job)
-    answer = coverage(ev, say)
+    answer = coverage(ev, say) | {"files": files_told(ev.folder)}
     write_json(partial / "work" / "coverage.json", answer)
     write_json(partial / "export" / "coverage.json", answer)
     for check in answer["checks"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .compare import Compared, Sums, compare, kept_rows, log_probabilities
-from .files import write_json
+from .files import read_json, write_json
 from .headers import weights_digest
 from .hooks import Placed, jitter
 from .inputs import Rounding, inputs_of, roundings
@@ -19,6 +19,7 @@ from .plain import write_plain
 from .progress import tell
 from .reading import Reading, is_folded, verdict
 from .recode import Neighbours
+from .speaks import sha256
 from .stop import Stop
 
 
@@ -41,17 +42,23 @@ def run(job: Job) -> None:
             )
     digest = weights_digest(export)
     done = export / "roundtrip.json"
-    if (
-        done.exists()
-        and json.loads(done.read_text()).get("weights_sha256") == digest
-        and json.loads(done.read_text())["passed"]
-    ):
-        say(1, 1, "read back before, with these weights")
-        return
+    if done.exists():
+        told = read_json(done)
+        if (told.get("weights_sha256"), told.get("config_sha256"), told.get("passed")) == (
+            digest,
+            sha256(export / "config.json"),
+            True,
+        ):
+            say(1, 1, "read back before, with these weights")
+            return
     torch.set_num_threads(job.threads)
     given = roundings(job, inputs_of(json.loads((export / "config.json").read_text())))
     rows = [json.loads(line)["input_ids"] for line in (work / "heldout.jsonl").read_text().splitlines() if line.strip()]
-    answer = {**verdict(read_back(job, given, rows)), "weights_sha256": digest}
+    answer = {
+        **verdict(read_back(job, given, rows)),
+        "weights_sha256": digest,
+        "config_sha256": sha256(export / "config.json"),
+    }
     for used in ("plain", "offload"):
         shutil.rmtree(work / used, ignore_errors=True)
     write_json(done, answer)
