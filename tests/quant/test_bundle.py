@@ -214,7 +214,9 @@ def test_the_script_moved_elsewhere_works_on_the_job_beside_it(tmp_path: Path) -
     other = tmp_path / "where it is started"
     (other / "pao_ptq").mkdir(parents=True)  # not the one beside the script
     (other / "pao_ptq/__init__.py").write_text("raise SystemExit('the wrong package')")
-    assert subprocess.run(["sh", "../mounted/run.sh"], env=env, cwd=other, capture_output=True, timeout=60).returncode == 0
+    assert (
+        subprocess.run(["sh", "../mounted/run.sh"], env=env, cwd=other, capture_output=True, timeout=60).returncode == 0
+    )
     assert (tmp_path / "result" / "coverage.json").exists() and not job.out.exists()
 
 

@@ -39,6 +39,14 @@ def test_a_job_file_that_was_changed_is_found(tmp_path: Path) -> None:
         read_job(tmp_path / "job.json")
 
 
+def test_a_job_of_the_release_before_is_named_as_one(tmp_path: Path) -> None:
+    """It had no `worker_sha256`: which code made a checkpoint of it is not known."""
+    told = {k: v for k, v in small_job(tmp_path).to_json().items() if k != "worker_sha256"} | {"schema": 1}
+    (tmp_path / "job.json").write_text(json.dumps(told))
+    with pytest.raises(WrongUse, match="a job of schema 1, and this release reads 2"):
+        read_job(tmp_path / "job.json")
+
+
 def test_the_digest_follows_the_result_and_not_where_things_lie(tmp_path: Path) -> None:
     job = small_job(tmp_path)
     moved = Path(shutil.copytree(tmp_path / "base", tmp_path / "elsewhere" / "base"))
@@ -103,7 +111,11 @@ def test_a_vendors_export_is_quantized_already_even_where_its_config_is_silent(t
 
 
 @pytest.mark.parametrize(
-    ("missing", "says"), [("tokenizer.json", "no tokenizer"), ("model.safetensors", "neither model.safetensors nor model.safetensors.index.json")]
+    ("missing", "says"),
+    [
+        ("tokenizer.json", "no tokenizer"),
+        ("model.safetensors", "neither model.safetensors nor model.safetensors.index.json"),
+    ],
 )
 def test_a_folder_that_lacks_a_part_is_refused(tmp_path: Path, missing: str, says: str) -> None:
     base = write_base(tmp_path / "base")

@@ -60,7 +60,9 @@ def absolute(tree: ast.AST, *, lazily: bool = True) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_its_neighbours_and_nothing_of_the_product_and_nothing_heavy_before_it_is_needed(name: str) -> None:
+def test_a_module_imports_its_neighbours_and_nothing_of_the_product_and_nothing_heavy_before_it_is_needed(
+    name: str,
+) -> None:
     tree = MODULES[name]
     relative = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
     assert all(n.level == 1 and n.module in MODULES for n in relative)
@@ -83,7 +85,9 @@ def test_it_runs_where_only_its_folder_is_known(tmp_path: Path) -> None:
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and "is complete" in done.stdout, done.stderr
         assert json.loads((given.out / "coverage.json").read_text())["passed"] is True
-        again = subprocess.run([*command[:-2], "guess"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        again = subprocess.run(
+            [*command[:-2], "guess"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
         assert again.returncode == 2 and "calibrate, quantize, roundtrip, guard" in again.stderr
 
 
@@ -93,7 +97,9 @@ def test_the_digest_is_over_names_and_contents_of_every_file(tmp_path: Path) -> 
     def digest() -> str:
         code = "from pao_ptq.files import worker_sha256; print(worker_sha256())"
         env = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60
+        ).stdout.strip()
 
     first = digest()
     assert first == worker_sha256() and len(first) == 64

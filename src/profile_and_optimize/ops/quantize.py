@@ -124,7 +124,11 @@ def _dry_run(job: Job, python: Path | None, warnings: tuple[str, ...]) -> Result
     commands = [
         {"step": s.name, "argv": list(s.command.argv), "env": dict(s.command.env)} for s in steps(job, env.python)
     ]
-    room = {"base_bytes": base_bytes(job.base), "export_bytes_at_most": export_bytes(job), "side_bytes": side_bytes(job)}
+    room = {
+        "base_bytes": base_bytes(job.base),
+        "export_bytes_at_most": export_bytes(job),
+        "side_bytes": side_bytes(job),
+    }
     lines = [
         f"{job.family.model_type}: {count_words(base_config(job.base))}; family {job.family.name}",
         f"stays unquantized: {', '.join(job.exclude)}",

@@ -20,7 +20,7 @@ from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
 from profile_and_optimize.quant.stops import our_errors
 from profile_and_optimize.quant.targets import Recipe, recipe_of
 
-SCHEMA = 1
+SCHEMA = 2
 DEVICES = ("auto", "cpu", "cuda")
 WIDTHS = ("hidden_size", "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
 MOST_SAMPLES, MOST_SEQ_LEN = 100_000, 1_048_576
@@ -135,8 +135,12 @@ def job_bytes(job: Job) -> bytes:
 
 
 def read_job(file: Path) -> Job:
-    """Raises Corrupted for a file that is none, or whose digest is not that of what it says."""
+    """Raises Corrupted for a file that is none, or whose digest is not that of what it says, and WrongUse for one of another
+    release, which says nothing of the workers that it was written for."""
     data = read_json(file)
+    if data.get("schema") != SCHEMA:
+        told = f"a job of schema {data.get('schema')}, and this release reads {SCHEMA}"
+        raise WrongUse(told, where=str(file), next="pao quantize writes it anew")
     try:
         job = Job(
             base=Path(data["base"]), base_digest=data["base_digest"], out=Path(data["out"]), backend=data["backend"],

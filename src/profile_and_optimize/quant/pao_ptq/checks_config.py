@@ -75,9 +75,9 @@ def round_trip(ev: Evidence) -> Check:
     """The export, read back by another path, answers as the model did before it was written."""
     name, r = "roundtrip", ev.roundtrip
     if r is None:
-        return Check(name, None, "no roundtrip.json: run roundtrip.py first")
+        return Check(name, None, "no roundtrip.json: run the step roundtrip first")
     if r.get("weights_sha256") != weights_digest(ev.folder):
-        return fail(name, "roundtrip.json speaks of other weights than those here: run roundtrip.py again", [])
+        return fail(name, "roundtrip.json speaks of other weights than those here: run the step roundtrip again", [])
     if r.get("passed") is not True or not r.get("tokens"):
         return fail(name, r.get("reason") or "it did not pass", [f"limit: {r.get('limit')}"])
     return Check(
