@@ -1,6 +1,6 @@
 """One backend's side of `bench/quantize.py`, in the ptq environment: our steps and the library's own default, in turn.
 
-    PTQ_PYTHON quantize_side.py FOLDER_OF_WORKERS JOB.json...      a line of JSON on stdout for each job
+    PTQ_PYTHON quantize_side.py FOLDER_OF_PAO_PTQ JOB.json...      a line of JSON on stdout for each job
 
 "Own default" is the library's configuration as it ships, on the same calibration text and the same held-out tokens: ModelOpt's
 `*_DEFAULT_CFG`, llm-compressor's scheme with `ignore=["lm_head"]` as its examples have it. Where ModelOpt's arithmetic needs
@@ -20,57 +20,57 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, sys.argv[1])
-STEPS = ("calibrate", "quantize", "roundtrip", "guard")
-WORKERS = {name: importlib.import_module(name) for name in STEPS}
+program, compare, jobs, modelopt_cpu, by_ours = (
+    importlib.import_module(f"pao_ptq.{n}") for n in ("__main__", "compare", "job", "modelopt_cpu", "by_modelopt")
+)
 
 
 def main() -> None:
     for file in sys.argv[2:]:
-        job = json.loads(Path(file).read_text())
+        job = jobs.read_job(Path(file))
         with contextlib.redirect_stdout(sys.stderr):
             told = {"job": file, **ours(job, file)}
             told |= {"theirs": attempt(job)}
         print(json.dumps(told), flush=True)
 
 
-def ours(job: dict[str, Any], file: str) -> dict[str, Any]:
+def ours(job: Any, file: str) -> dict[str, Any]:
     began = time.monotonic()
-    for name, worker in WORKERS.items():
-        if name == "roundtrip":
+    for step in program.STEPS:
+        if step == "roundtrip":
             keep_text(job)
-        code = worker.main([file])
+        code = program.main([step, file])
         if code != 0:
-            return {"failed": f"{name} ended with {code}{why(job)}"}
-    out = Path(job["out"])
+            return {"failed": f"{step} ended with {code}{why(job)}"}
     return {
         "seconds": time.monotonic() - began,
-        "coverage": json.loads((out / "coverage.json").read_text()),
-        "roundtrip": json.loads((out / "roundtrip.json").read_text()),
+        "coverage": json.loads((job.out / "coverage.json").read_text()),
+        "roundtrip": json.loads((job.out / "roundtrip.json").read_text()),
     }
 
 
-def why(job: dict[str, Any]) -> str:
+def why(job: Any) -> str:
     """The checks that said no, where it came to checks."""
-    told = WORKERS["roundtrip"].partial_of(job) / "work" / "coverage.json"
+    told = job.work / "coverage.json"
     checks = json.loads(told.read_text())["checks"] if told.exists() else []
     return "".join(
         f"; {c['name']}: {c['reason']}, {', '.join(c['examples'][:1])}" for c in checks if c["passed"] is not True
     )
 
 
-def text_of(job: dict[str, Any]) -> Path:
-    return Path(job["out"]).with_name(Path(job["out"]).name + ".text")
+def text_of(job: Any) -> Path:
+    text: Path = job.out.with_name(job.out.name + ".text")
+    return text
 
 
-def keep_text(job: dict[str, Any]) -> None:
+def keep_text(job: Any) -> None:
     """The guard clears the work folder up; the other side wants the same samples and the base's answers."""
-    work = WORKERS["roundtrip"].partial_of(job) / "work"
     text_of(job).mkdir(exist_ok=True)
     for name in ("calib.jsonl", "heldout.jsonl", "reference.safetensors"):
-        (text_of(job) / name).write_bytes((work / name).read_bytes())
+        (text_of(job) / name).write_bytes((job.work / name).read_bytes())
 
 
-def attempt(job: dict[str, Any]) -> dict[str, Any]:
+def attempt(job: Any) -> dict[str, Any]:
     began = time.monotonic()
     try:
         return {**theirs(job), "seconds": time.monotonic() - began}
@@ -82,18 +82,17 @@ def rows_of(file: Path) -> list[list[int]]:
     return [json.loads(line)["input_ids"] for line in file.read_text().splitlines() if line.strip()]
 
 
-def theirs(job: dict[str, Any]) -> dict[str, Any]:
+def theirs(job: Any) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
     kept = text_of(job)
-    model = AutoModelForCausalLM.from_pretrained(job["base"], dtype=torch.bfloat16).eval()
-    recipe = WORKERS["quantize"].recipe_of(job)
-    by = {"modelopt": by_modelopt, "llm-compressor": by_llm_compressor}[job["backend"]]
-    model = by(model, recipe, rows_of(kept / "calib.jsonl"))
+    model = AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.bfloat16).eval()
+    by = {"modelopt": by_modelopt, "llm-compressor": by_llm_compressor}[job.backend]
+    model = by(model, job.recipe, rows_of(kept / "calib.jsonl"))
     base = load_file(kept / "reference.safetensors")["base"]
-    sums, at = WORKERS["roundtrip"].Sums(), 0
+    sums, at = compare.Sums(), 0
     for row in rows_of(kept / "heldout.jsonl"):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([row]), use_cache=False).logits[0].float()
@@ -107,7 +106,7 @@ def by_modelopt(model: Any, recipe: Any, rows: list[list[int]]) -> Any:
     import modelopt.torch.quantization as mtq
     import torch
 
-    WORKERS["quantize"].patch_modelopt()
+    modelopt_cpu.patch_modelopt()
 
     def loop(whole: Any) -> None:
         with torch.no_grad():
@@ -115,7 +114,7 @@ def by_modelopt(model: Any, recipe: Any, rows: list[list[int]]) -> Any:
                 whole(input_ids=torch.tensor([row]), use_cache=False)
 
     model = mtq.quantize(model, copy.deepcopy(getattr(mtq, recipe.settings)), loop)
-    WORKERS["quantize"].modelopt_join(model)  # its own export does this before it writes
+    by_ours.modelopt_join(model)  # its own export does this before it writes
     return model
 
 

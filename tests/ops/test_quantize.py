@@ -66,7 +66,7 @@ def test_without_the_acknowledgement_nothing_starts_but_the_bundle_can_be_writte
     argv = ["quantize", "--model", str(base), "--target", "nvfp4"]
     assert pao(argv) == 2 and ACK in capsys.readouterr().err
     found = told(capsys, [*argv, "--render-only"])
-    assert {"pao_ptq/quantize.py", "00-calib-pvc.yaml", "02-quantize-job.yaml", "README.md"} <= set(found["result"]["files"])
+    assert {"pao_ptq", "00-calib-pvc.yaml", "02-quantize-job.yaml", "README.md"} <= set(found["result"]["files"])
     assert (here / "checkpoints/base-nvfp4-modelopt.bundle/quantize/run.sh").exists()
     assert not (here / "checkpoints/base-nvfp4-modelopt").exists()
 

@@ -1,6 +1,6 @@
 """Runs in the ptq environment: quantizes by each job, reads the export back, then plants faults into it, one at a time.
 
-python play_roundtrip.py FOLDER_OF_WORKERS JOB.json...    the last line of stdout is JSON: by target, by fault, the reason
+python play_roundtrip.py FOLDER_OF_PAO_PTQ JOB.json...    the last line of stdout is JSON: by target, by fault, the reason
 """
 
 import contextlib
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, sys.argv[1])
-calibrate, quantize, roundtrip = (importlib.import_module(n) for n in ("calibrate", "quantize", "roundtrip"))
+program, jobs, roundtrip, stop = (
+    importlib.import_module(f"pao_ptq.{n}") for n in ("__main__", "job", "roundtrip", "stop")
+)
 
 
 def change(name_ends: str, new: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
@@ -44,21 +46,21 @@ FAULTS: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
-def reason(job: dict[str, Any]) -> str:
+def reason(job: Any) -> str:
     try:
         roundtrip.run(job)
-    except roundtrip.Stop as stop:
-        return str(stop.message)
+    except stop.Stop as said:
+        return str(said.message)
     return ""
 
 
-def told_of(job: dict[str, Any], file: str, faulty: bool) -> dict[str, str]:
+def told_of(job: Any, file: str, faulty: bool) -> dict[str, str]:
     from safetensors.torch import load_file, save_file
 
-    for worker in (calibrate, quantize):
-        if worker.main([file]) != 0:
-            raise SystemExit(f"{worker.__name__} failed")
-    export = roundtrip.export_of(job)
+    for step in ("calibrate", "quantize"):
+        if program.main([step, file]) != 0:
+            raise SystemExit(f"{step} failed")
+    export = job.export
     told = {"whole": reason(job)}
     record = json.loads((export / "roundtrip.json").read_text())
     told |= {"kl": str(record["kl_in_process_reloaded"]), "kl_recoded": str((record["codes"] or {}).get("kl_recoded"))}
@@ -73,9 +75,9 @@ def told_of(job: dict[str, Any], file: str, faulty: bool) -> dict[str, str]:
         )
         told[fault] = reason(job)
     try:
-        roundtrip.load(job, sound)
-    except roundtrip.Stop as stop:
-        told["the export in plain transformers"] = str(stop.message)
+        roundtrip.loaded(job, sound)
+    except stop.Stop as said:
+        told["the export in plain transformers"] = str(said.message)
     return told
 
 
@@ -83,8 +85,8 @@ def main() -> None:
     answer = {}
     with contextlib.redirect_stdout(sys.stderr):
         for i, file in enumerate(sys.argv[2:]):
-            job = json.loads(Path(file).read_text())
-            answer[job["target"]] = told_of(job, file, faulty=i == 0)
+            job = jobs.read_job(Path(file))
+            answer[job.target] = told_of(job, file, faulty=i == 0)
     print(json.dumps(answer))
 
 

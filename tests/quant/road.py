@@ -1,6 +1,6 @@
-"""Several jobs through all four workers in one process, so that the libraries are loaded once. Runs in the `ptq` environment.
+"""Several jobs through all four steps in one process, so that the libraries are loaded once. Runs in the `ptq` environment.
 
-python road.py WORKERS-FOLDER JOB.json [JOB.json ...]     a JSON line for each: job, statuses, the error that ended it
+python road.py FOLDER_OF_PAO_PTQ JOB.json [JOB.json ...]     a JSON line for each: job, statuses, the error that ended it
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import sys
 
 def main() -> None:
     sys.path.insert(0, sys.argv[1])
-    workers = [importlib.import_module(name) for name in ("calibrate", "quantize", "roundtrip", "guard")]
+    program = importlib.import_module("pao_ptq.__main__")
     for job in sys.argv[2:]:
         said, statuses = io.StringIO(), []
-        for worker in workers:
+        for step in program.STEPS:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                statuses.append(worker.main([job]))
+                statuses.append(program.main([step, job]))
             if statuses[-1]:
                 break
         errors = [

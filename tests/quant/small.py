@@ -59,7 +59,7 @@ def small_job(space: Path, **differs: Any) -> Job:
 def worker_job(space: Path, **differs: Any) -> dict[str, Any]:
     """job.json of a base in `space`, as the workers read it; `differs` lays over it."""
     return {
-        "schema": 1, "base": str(space / "base"), "base_digest": "sha256:b", "out": str(space / "out"), "backend": "modelopt",
+        "schema": 2, "base": str(space / "base"), "base_digest": "sha256:b", "out": str(space / "out"), "backend": "modelopt",
         "target": "nvfp4", "family": {}, "exclude": ["lm_head"], "seed": 0, "threads": 1, "device": "cpu",
         "calibration": {"source": "a text", "text": None, "text_sha256": None, "samples": 4, "seq_len": 64},
         "heldout": {"samples": 2, "seq_len": 32}, "trust_remote_code": False, "worker_sha256": worker_sha256(),

@@ -56,6 +56,14 @@ def test_the_bundle_has_what_every_place_needs(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_of_another_releases_workers_does_not_stay_among_these(tmp_path: Path) -> None:
+    """The digest of the workers is over every file of the package: with one more the job would be refused for good."""
+    job = small_job(tmp_path)
+    folder = write_bundle(job, place_of(job))
+    (folder / WORKERS / "gone.py").write_text("")
+    assert {p.name for p in (write_bundle(job, place_of(job)) / WORKERS).iterdir()} == set(worker_files())
+
+
 def test_the_cluster_has_the_same_job_in_other_places(tmp_path: Path) -> None:
     (tmp_path / "my text.jsonl").write_text("{}")
     text = Calibration("x", str(tmp_path / "my text.jsonl"), digest_file(tmp_path / "my text.jsonl"), 4, 64)
@@ -206,7 +214,9 @@ def test_the_script_moved_elsewhere_works_on_the_job_beside_it(tmp_path: Path) -
     other = tmp_path / "where it is started"
     (other / "pao_ptq").mkdir(parents=True)  # not the one beside the script
     (other / "pao_ptq/__init__.py").write_text("raise SystemExit('the wrong package')")
-    assert subprocess.run(["sh", "../mounted/run.sh"], env=env, cwd=other, capture_output=True, timeout=60).returncode == 0
+    assert (
+        subprocess.run(["sh", "../mounted/run.sh"], env=env, cwd=other, capture_output=True, timeout=60).returncode == 0
+    )
     assert (tmp_path / "result" / "coverage.json").exists() and not job.out.exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 from small import small_job, write_base
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
-from profile_and_optimize.quant.job import Calibration, Heldout, job_bytes, new_job, read_job
+from profile_and_optimize.quant.job import Calibration, Heldout, base_bytes, job_bytes, new_job, read_job
 from profile_and_optimize.quant.vendor import as_pattern, vendor_scope
 
 TEXT = Calibration("builtin", None, None, 4, 64)
@@ -39,6 +39,14 @@ def test_a_job_file_that_was_changed_is_found(tmp_path: Path) -> None:
         read_job(tmp_path / "job.json")
 
 
+def test_a_job_of_the_release_before_is_named_as_one(tmp_path: Path) -> None:
+    """It had no `worker_sha256`: which code made a checkpoint of it is not known."""
+    told = {k: v for k, v in small_job(tmp_path).to_json().items() if k != "worker_sha256"} | {"schema": 1}
+    (tmp_path / "job.json").write_text(json.dumps(told))
+    with pytest.raises(WrongUse, match="a job of schema 1, and this release reads 2"):
+        read_job(tmp_path / "job.json")
+
+
 def test_the_digest_follows_the_result_and_not_where_things_lie(tmp_path: Path) -> None:
     job = small_job(tmp_path)
     moved = Path(shutil.copytree(tmp_path / "base", tmp_path / "elsewhere" / "base"))
@@ -62,7 +70,7 @@ def test_the_digest_follows_the_result_and_not_where_things_lie(tmp_path: Path) 
         ),
         ({"architectures": None}, "names no architectures", "architectures"),
         ({"model_type": None}, "names no model_type", "layout"),
-        ({"auto_map": {"AutoConfig": "x.Y"}}, "brings Python code of its own", "--trust-remote-code"),
+        ({"auto_map": {"AutoConfig": "x.Y"}}, "brings its own Python code", "--trust-remote-code"),
         ({"num_experts": 8, "model_type": "brand_new"}, "8 experts and no entry", "families.toml"),
         ({"intermediate_size": 250}, "intermediate_size 250 is no multiple of 16", "--target fp8"),
         ({"max_position_embeddings": 32}, "the model takes 32 tokens at most", "--seq-len 32"),
@@ -78,15 +86,36 @@ def test_a_base_that_cannot_be_quantized_is_refused_with_the_reason(
     assert [p.name for p in tmp_path.iterdir()] == ["base"]
 
 
+def test_weights_are_the_files_that_the_index_names(tmp_path: Path) -> None:
+    """A second set beside them is counted nowhere; one that loaders would take instead, or a missing shard, is refused."""
+    base = write_base(tmp_path / "base")
+    shard = base / "model-00001-of-00001.safetensors"
+    (base / "model.safetensors").rename(shard)
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": shard.name}}))
+    (base / "consolidated.safetensors").write_bytes(bytes(1000))
+    assert asked(base).base == base and base_bytes(base) == shard.stat().st_size
+    (base / "model.safetensors").write_bytes(bytes(1000))
+    with pytest.raises(WrongUse, match="two sets of weights"):
+        asked(base)
+    (base / "model.safetensors").unlink()
+    shard.unlink()
+    with pytest.raises(WrongUse, match="named by the index and not there"):
+        asked(base)
+
+
 def test_a_vendors_export_is_quantized_already_even_where_its_config_is_silent(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     (base / "hf_quant_config.json").write_text("{}")
-    with pytest.raises(WrongUse, match="quantized already \\(modelopt\\)"):
+    with pytest.raises(WrongUse, match="quantized already \\(modelopt"):
         asked(base)
 
 
 @pytest.mark.parametrize(
-    ("missing", "says"), [("tokenizer.json", "no tokenizer"), ("model.safetensors", "no safetensors")]
+    ("missing", "says"),
+    [
+        ("tokenizer.json", "no tokenizer"),
+        ("model.safetensors", "neither model.safetensors nor model.safetensors.index.json"),
+    ],
 )
 def test_a_folder_that_lacks_a_part_is_refused(tmp_path: Path, missing: str, says: str) -> None:
     base = write_base(tmp_path / "base")

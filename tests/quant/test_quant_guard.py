@@ -125,8 +125,8 @@ def made(root: Path, layout: str = "nvfp4 modelopt") -> Made:
     listed = [*plain, "visual.blocks.0.qkv", *(["model.embed_tokens"] if backend == "modelopt" else [])]
     quantizers = [quantizer(m["name"], of) for m in modules if m["quantized"] for of in ("weight", "input")]
     facts = {
-        "schema": 1, "backend": backend, "target": "w4a16" if form == "int4" else form, "modules": modules, "quantizers": quantizers, "tied": [],
-        "unquantized": [*plain, "visual.blocks.0.qkv"],
+        "schema": 1, "backend": backend, "target": "w4a16" if form == "int4" else form, "modules": modules,
+        "quantizers": quantizers, "tied": [], "unquantized": [*plain, "visual.blocks.0.qkv"],
         "experts": [{"name": n, "layout": "modulelist", "count": EXPERTS, "projections": 3, "weight_quantizers": 9,
                      "tokens": [5, 6, 7]} for n in experts],
     }  # fmt: skip

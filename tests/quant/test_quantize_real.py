@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from profile_and_optimize.quant import quantize as worker
+from profile_and_optimize.quant import pao_ptq
 from profile_and_optimize.toolenv.find import find
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -28,7 +28,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     space = tmp_path_factory.mktemp("worker")
     samples = space / "samples.json"
     samples.write_text(json.dumps(demo_samples()))
-    files = (worker.__file__, HERE / "make_model.py", DEMO / "model", samples, space)
+    files = (Path(pao_ptq.__file__).parents[1], HERE / "make_model.py", DEMO / "model", samples, space)
     argv = [str(env.python), str(HERE / "worker_trials.py"), *map(str, files)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=1800, env=os.environ | {"OMP_NUM_THREADS": "1"})
     told = [line for line in done.stdout.splitlines() if line.startswith("SEEN ")]

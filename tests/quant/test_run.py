@@ -19,6 +19,7 @@ from small import Player, alive, small_job
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
 from profile_and_optimize.quant import run
 from profile_and_optimize.quant.bundle import ACK
+from profile_and_optimize.quant.job import base_bytes
 from profile_and_optimize.quant.pao_ptq.__main__ import STEPS
 from profile_and_optimize.quant.run import quantized
 
@@ -130,7 +131,7 @@ def test_the_room_that_is_asked_for_is_that_of_export_and_records(tmp_path: Path
     job = small_job(tmp_path)
     os.truncate(job.base / "model.safetensors", 1_600_000)
     assert run.export_bytes(job) == int(1_600_000 * (4.5 / 16 + 0.25))
-    assert run.side_bytes(job) == 2 * 32 * 718 * 4 + 4 * 64 * 8 + run.RECORDS_BYTES + run.base_bytes(job)
+    assert run.side_bytes(job) == 2 * 32 * 718 * 4 + 4 * 64 * 8 + run.RECORDS_BYTES + base_bytes(job.base)
 
 
 def test_too_little_memory_for_the_libraries_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """What the quantizing worker does with the real libraries; run by the Python of the `ptq` tool environment.
 
-python worker_trials.py WORKER MAKE_MODEL DEMO SAMPLES SPACE
+python worker_trials.py FOLDER_OF_PAO_PTQ MAKE_MODEL DEMO SAMPLES SPACE
 
 One process for everything, for the imports cost more than the work. Prints one JSON object: what was seen, by trial.
 """
@@ -8,6 +8,7 @@ One process for everything, for the imports cost more than the work. Prints one 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -30,26 +31,35 @@ def module_at(path: str) -> Any:
     return module
 
 
-worker, maker = module_at(sys.argv[1]), module_at(sys.argv[2])
+sys.path.insert(0, sys.argv[1])
+maker = module_at(sys.argv[2])
+calibration, files, headers, jobs, ours, quantize, stop = (
+    importlib.import_module(f"pao_ptq.{name}")
+    for name in ("calibration", "files", "headers", "job", "modelopt_cpu", "quantize", "stop")
+)
 DEMO, SAMPLES, SPACE = Path(sys.argv[3]), json.loads(Path(sys.argv[4]).read_text()), Path(sys.argv[5])
 EXCLUDE = ["lm_head", "*mlp.gate", "*mixer.gate", "*conv1d"]
 
 
-def job_of(base: Path, name: str, backend: str, target: str, **differs: Any) -> dict[str, Any]:
+def job_of(base: Path, name: str, backend: str, target: str, **differs: Any) -> Any:
     work = SPACE / f"{name}.partial" / "work"
     work.mkdir(parents=True)
     for file, rows in (("calib", SAMPLES[4:]), ("heldout", SAMPLES[:4])):
         (work / f"{file}.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
     (work / "calibration.json").write_text("{}")
-    return {
+    told = {
         "base": str(base), "base_digest": "b", "out": str(SPACE / name), "backend": backend, "target": target,
-        "exclude": EXCLUDE, "seed": 0, "threads": 1, "device": "cpu", "job_digest": name, **differs,
+        "exclude": EXCLUDE, "seed": 0, "threads": 1, "device": "cpu", "job_digest": name, "trust_remote_code": False,
+        "calibration": {"source": "samples", "text": None, "text_sha256": None, "samples": len(SAMPLES) - 4, "seq_len": 32},
+        "heldout": {"samples": 4, "seq_len": 32}, "worker_sha256": files.worker_sha256(), **differs,
     }  # fmt: skip
+    return jobs.job_of(told)
 
 
-def made(job: dict[str, Any]) -> Path:
-    worker.run(job)
-    return Path(job["out"] + ".partial")
+def made(job: Any) -> Path:
+    quantize.run(job)
+    partial: Path = job.partial
+    return partial
 
 
 def digest(partial: Path) -> str:
@@ -99,7 +109,7 @@ def arithmetic() -> dict[str, bool]:
     amax = x.abs().amax().float()
     packed, scale, whole = NVFP4QTensor.quantize(x.clone(), 16, weights_scaling_factor_2=amax / 2688)
     nvfp4 = packed.dequantize(scale=scale, double_scale=whole, block_sizes={-1: 16})
-    by_row = torch.stack([worker.nvfp4_fake(row[None], row.abs().amax()) for row in x[8:24]])[:, 0]
+    by_row = torch.stack([ours.nvfp4_fake(row[None], row.abs().amax()) for row in x[8:24]])[:, 0]
     theirs = [NVFP4QTensor.quantize(row[None].clone(), 16) for row in x[8:24]]
     rows = [p.dequantize(scale=s, double_scale=w, block_sizes={-1: 16})[0] for p, s, w in theirs]
     four, exponent = MXFP4QTensor.quantize(x, 32)
@@ -108,13 +118,13 @@ def arithmetic() -> dict[str, bool]:
     eight = MXFP8QTensor.quantize_with_scale(x, power).float().view(64, -1, 32)
     mxfp8 = (eight * torch.exp2(power.float() - 127)[..., None]).view(64, 256).bfloat16()
     blocks = x.view(-1, 16).abs().amax(dim=-1).float()
-    static = worker.static_nvfp4_fake(x.view(-1, 16), blocks, amax, stored_scales=True, top=448.0).view_as(x)
+    static = ours.static_nvfp4_fake(x.view(-1, 16), blocks, amax, stored_scales=True, top=448.0).view_as(x)
     # A block under 2^-9 of the largest keeps the smallest scale in the packed form; the static kernel lets it become zero.
     seen = (scale.float().flatten() > 2.0**-9).repeat_interleave(16).view_as(x)
     return {
-        "nvfp4": torch.equal(worker.nvfp4_fake(x, amax), nvfp4), "nvfp4 by row": torch.equal(by_row, torch.stack(rows)),
-        "mxfp4": torch.equal(worker.mx_fake(x, block=32, bits=(2, 1)), mxfp4),
-        "mxfp8": torch.equal(worker.mx_fake(x, block=32, bits=(4, 3)), mxfp8),
+        "nvfp4": torch.equal(ours.nvfp4_fake(x, amax), nvfp4), "nvfp4 by row": torch.equal(by_row, torch.stack(rows)),
+        "mxfp4": torch.equal(ours.mx_fake(x, block=32, bits=(2, 1)), mxfp4),
+        "mxfp8": torch.equal(ours.mx_fake(x, block=32, bits=(4, 3)), mxfp8),
         "static": bool(seen.any()) and torch.allclose(static[seen].float(), nvfp4[seen].float(), rtol=2**-7, atol=0),
     }  # fmt: skip
 
@@ -132,7 +142,7 @@ def packed_weights_are_what_answered(partial: Path) -> float:
         codes = torch.stack([there[name] & 15, there[name] >> 4], dim=-1).flatten(-2).long()
         scale = there[f"{stem}.weight_scale"].float() * there[f"{stem}.weight_scale_2"]
         unpacked = (values[codes].unflatten(-1, (-1, 16)) * scale[..., None]).flatten(-2).bfloat16()
-        used = worker.nvfp4_fake(base[name], there[f"{stem}.weight_scale_2"] * 2688)
+        used = ours.nvfp4_fake(base[name], there[f"{stem}.weight_scale_2"] * 2688)
         worst = max(worst, float((unpacked.float() - used.float()).abs().max()))
     return worst
 
@@ -141,20 +151,20 @@ def killed_and_resumed(target: str, backend: str) -> dict[str, Any]:
     """A child is killed as soon as its ranges are on disk; the second start must not begin again."""
     whole = made(job_of(DEMO, f"whole-{target}", backend, target))
     job = job_of(DEMO, f"killed-{target}", backend, target)
-    ranges = Path(job["out"] + ".partial", "work", "ranges.safetensors")
+    ranges = job.work / "ranges.safetensors"
     child = os.fork()
     if child == 0:
-        step = worker.Calibration._keep
+        step = calibration.Calibration._keep
         # The second half of the samples waits for the kill: without it the child could be done before we look.
-        worker.Calibration._keep = lambda self, done: (step(self, done), time.sleep(600 if done >= 6 else 0))
-        worker.run(job)
+        calibration.Calibration._keep = lambda self, done: (step(self, done), time.sleep(600 if done >= 6 else 0))
+        quantize.run(job)
         os._exit(0)
     until = time.monotonic() + 600
     while time.monotonic() < until and seen_samples(ranges) < 6:
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
-    state = json.loads(Path(job["out"] + ".partial/STATE.json").read_text())
+    state = json.loads((job.partial / "STATE.json").read_text())
     done = seen_samples(ranges)
     resumed = made(job)
     note = json.loads((resumed / "export/quantize.json").read_text())["load_peak_note"]
@@ -163,7 +173,7 @@ def killed_and_resumed(target: str, backend: str) -> dict[str, Any]:
 
 
 def seen_samples(ranges: Path) -> int:
-    return int(worker.header_of(ranges)[0]["__metadata__"]["done"]) if ranges.exists() else 0
+    return int(headers.header_of(ranges)[0]["__metadata__"]["done"]) if ranges.exists() else 0
 
 
 def both_ways(arch: str, backend: str) -> dict[str, Any]:
@@ -181,7 +191,7 @@ def both_ways(arch: str, backend: str) -> dict[str, Any]:
         "inputs": [q["saw_tokens"] for q in said["quantizers"] if q["enabled"] and q["of"] == "input"],
         "kinds": {m["name"]: m["kind"] for m in said["modules"]},
         "excludes": json.loads((one / "export/config.json").read_text())["quantization_config"]["ignore"],
-        "base": sorted(worker.tensor_names(base)),
+        "base": sorted(headers.tensor_names(base)),
     }  # fmt: skip
 
 
@@ -197,14 +207,14 @@ def same_tensors(one: Path, other: Path) -> bool:
 def refused() -> dict[str, Any]:
     """Experts that no backend knows, and a format that a backend breaks on: before anything is written under export."""
     maker.make("odd_moe", SPACE / "models" / "odd_moe", vocab_from=DEMO)
-    asked = [("odd_moe", backend, "nvfp4") for backend in worker.BACKENDS] + [("qwen3_moe", "modelopt", "nvfp4_awq")]
+    asked = [("odd_moe", backend, "nvfp4") for backend in quantize.BACKENDS] + [("qwen3_moe", "modelopt", "nvfp4_awq")]
     told = {}
     for arch, backend, target in asked:
         job = job_of(SPACE / "models" / arch, f"no-{arch}-{backend}", backend, target, trust_remote_code=True)
         try:
-            worker.run(job)
-        except worker.Stop as stop:
-            told[f"{arch} {backend}"] = {**stop.line(), "written": Path(job["out"] + ".partial/export").exists()}
+            quantize.run(job)
+        except stop.Stop as said:
+            told[f"{arch} {backend}"] = {**said.line(), "written": job.export.exists()}
     return told
 
 

@@ -16,7 +16,7 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder, read_json
 from profile_and_optimize.evidence.modelfolder import model_digest, weights_sha256
-from profile_and_optimize.quant.checkpoint import read_checkpoint
+from profile_and_optimize.quant.checkpoint import read_checkpoint, weights_of
 from profile_and_optimize.quant.pao_ptq.speaks import changed, files_told
 
 KEPT = "raw/checkpoint.json"
@@ -57,7 +57,7 @@ def keep(folder: RunFolder, plan: Plan, arm: Arm) -> None:
         raise EngineFailed("its tokenizer is not the model's, so its tokens would be others", where=str(path))
     folder.write_json(
         place(arm.id),
-        {**_told(arm, path), "same_tokenizer": same, "base_bytes": _weights(plan.model)},
+        {**_told(arm, path), "same_tokenizer": same, "base_bytes": weights_of(Path(plan.model))},
         producer=PRODUCER,
     )
 
@@ -90,11 +90,6 @@ def require_same(folder: RunFolder, arm: Arm) -> None:
             f"the checkpoint of {arm.id} is not the one that was admitted" + (f": {'; '.join(faults[:3])}" if faults else ""),
             where=arm.checkpoint, next="put that one back, or begin a new campaign",
         )  # fmt: skip
-
-
-def _weights(model: str) -> int | None:
-    """Bytes of a folder's weights; None for a model on a hub."""
-    return sum(p.stat().st_size for p in Path(model).glob("*.safetensors")) or None
 
 
 def _same_tokenizer(model: Path, checkpoint: Path) -> bool | None:

@@ -21,8 +21,8 @@ from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.quant.bundle import place_of, write_bundle
 from profile_and_optimize.quant.checkpoint import UNKNOWN, Checkpoint
 from profile_and_optimize.quant.gaps import count_words, gaps_of
-from profile_and_optimize.quant.job import Job, base_config, new_job
-from profile_and_optimize.quant.run import base_bytes, environment, existing, export_bytes, quantized, side_bytes, steps
+from profile_and_optimize.quant.job import Job, base_bytes, base_config, new_job
+from profile_and_optimize.quant.run import environment, existing, export_bytes, quantized, side_bytes, steps
 from profile_and_optimize.quant.targets import served_words
 from profile_and_optimize.quant.vendor import Scope, vendor_scope
 
@@ -124,7 +124,11 @@ def _dry_run(job: Job, python: Path | None, warnings: tuple[str, ...]) -> Result
     commands = [
         {"step": s.name, "argv": list(s.command.argv), "env": dict(s.command.env)} for s in steps(job, env.python)
     ]
-    room = {"base_bytes": base_bytes(job), "export_bytes_at_most": export_bytes(job), "side_bytes": side_bytes(job)}
+    room = {
+        "base_bytes": base_bytes(job.base),
+        "export_bytes_at_most": export_bytes(job),
+        "side_bytes": side_bytes(job),
+    }
     lines = [
         f"{job.family.model_type}: {count_words(base_config(job.base))}; family {job.family.name}",
         f"stays unquantized: {', '.join(job.exclude)}",

@@ -1,4 +1,4 @@
-"""The folder that says everything of one quantization: worker files, job, and how to run it here, on Slurm, on Kubernetes."""
+"""The folder that says everything of one quantization: the workers, the job, and how to run it here, on Slurm, on Kubernetes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.evidence.atomic import write_atomic
-from profile_and_optimize.quant.job import Job, job_bytes
+from profile_and_optimize.quant.job import Job, base_bytes, job_bytes
 from profile_and_optimize.quant.pao_ptq.files import worker_files
 from profile_and_optimize.toolenv.specs import PTQ
 
@@ -62,9 +62,14 @@ def place_of(job: Job, *, acknowledged: bool = False, python: str = "python3") -
 
 
 def write_bundle(job: Job, place: Place) -> Path:
-    """The folder, each file whole. What is there already of another job is written over."""
-    for name, data in files_of(job, place).items():
+    """The folder, each file whole. What is there already of another job is written over; a worker's file of another release
+    is removed, for it would be one of the package's."""
+    files = files_of(job, place)
+    for name, data in files.items():
         write_atomic(job.bundle / name, data)
+    for path in (job.bundle / WORKERS).glob("*.py"):
+        if f"{WORKERS}/{path.name}" not in files:
+            path.unlink()
     return job.bundle
 
 
@@ -104,7 +109,7 @@ def _plain_name(text: str) -> str:
 
 def claim_bytes(job: Job) -> int:
     """Room for the base, the export, a half-made one, and the reference logits; whole GiB above that."""
-    base = sum(p.stat().st_size for p in job.base.glob("*.safetensors")) if job.base.is_dir() else 0
+    base = base_bytes(job.base) if job.base.is_dir() else 0
     return -(-int(base * 2.5 + 2 * GIB) // GIB) * GIB
 
 
@@ -167,7 +172,8 @@ def _rendered(name: str, job: Job, place: Place, cluster: Job) -> str:
     return env.from_string(source).render(
         **(job.to_json() | {"base": _one_line(str(job.base)), "out": str(job.out)}),
         experiment=place.experiment, namespace=place.namespace, gpus=place.gpus, acknowledged=place.acknowledged,
-        python=place.python, config_map=place.config_map, workers_map=place.workers_map, workers=WORKERS, script=str(job.bundle / "run.sh"),
+        python=place.python, config_map=place.config_map, workers_map=place.workers_map, workers=WORKERS,
+        script=str(job.bundle / "run.sh"),
         torch=_public(PTQ.torch or ""), pins=[PTQ.requirement, *PTQ.also],
         cluster={"base": told["base"], "out": told["out"], "text": told["calibration"]["text"]},
     )  # fmt: skip

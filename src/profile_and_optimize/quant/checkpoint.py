@@ -10,7 +10,9 @@ from typing import Any
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
 from profile_and_optimize.quant.pao_ptq.speaks import changed
+from profile_and_optimize.quant.pao_ptq.stop import Stop
 
 UNKNOWN = "unknown"
 MARKER = "NOT_A_CHECKPOINT.txt"
@@ -65,6 +67,15 @@ class Checkpoint:
             "bits_per_weight": self.bits_per_weight, "kl": self.kl, "top1": self.top1,
             "changed": None if self.changed is None else list(self.changed),
         }  # fmt: skip
+
+
+def weights_of(folder: Path) -> int | None:
+    """Bytes of the files that hold a model's weights; None where there is no such folder, or loaders would differ in which
+    files those are."""
+    try:
+        return weights_bytes(folder)
+    except Stop:
+        return None
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

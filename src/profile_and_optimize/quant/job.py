@@ -13,12 +13,15 @@ from profile_and_optimize.core.names import digest_of, is_plain
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.quant.families import Family, family_from_json, family_of, require_known, text_part
+from profile_and_optimize.quant.pao_ptq.base import config_of, require_code
+from profile_and_optimize.quant.pao_ptq.base import require_tokenizer as _require_tokenizer
 from profile_and_optimize.quant.pao_ptq.files import worker_sha256
+from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
+from profile_and_optimize.quant.stops import our_errors
 from profile_and_optimize.quant.targets import Recipe, recipe_of
 
-SCHEMA = 1
+SCHEMA = 2
 DEVICES = ("auto", "cpu", "cuda")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 WIDTHS = ("hidden_size", "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
 MOST_SAMPLES, MOST_SEQ_LEN = 100_000, 1_048_576
 
@@ -132,8 +135,12 @@ def job_bytes(job: Job) -> bytes:
 
 
 def read_job(file: Path) -> Job:
-    """Raises Corrupted for a file that is none, or whose digest is not that of what it says."""
+    """Raises Corrupted for a file that is none, or whose digest is not that of what it says, and WrongUse for one of another
+    release, which says nothing of the workers that it was written for."""
     data = read_json(file)
+    if data.get("schema") != SCHEMA:
+        told = f"a job of schema {data.get('schema')}, and this release reads {SCHEMA}"
+        raise WrongUse(told, where=str(file), next="pao quantize writes it anew")
     try:
         job = Job(
             base=Path(data["base"]), base_digest=data["base_digest"], out=Path(data["out"]), backend=data["backend"],
@@ -164,7 +171,8 @@ def new_job(
     family = family_of(config)
     require_known(family)
     scope = (*(family.exclude if vendor_exclude is None else vendor_exclude), *exclude)
-    _require_code(config, base, trust_remote_code)
+    with our_errors():
+        require_code(config, base, trust_remote_code)
     _require_divides(config, recipe)
     _require_length(config, calibration.seq_len)
     return Job(
@@ -175,53 +183,21 @@ def new_job(
 
 
 def base_config(base: Path) -> dict[str, Any]:
-    """The config of a base that can be quantized. Raises WrongUse for what is no folder, lacks its tokenizer or class,
-    has its weights in pickles, or is quantized already."""
-    if not base.is_dir():
-        raise WrongUse(
-            "a base is a folder in Hugging Face layout, and there is none", where=f"--model {base}",
-            next="fetch the model into a folder first",
-        )  # fmt: skip
-    config = _config(base)
-    parts = (config, text_part(config))
-    if any(p.get("quantization_config") for p in parts) or (base / "hf_quant_config.json").exists():
-        how = next((q.get("quant_method") for p in parts if (q := p.get("quantization_config"))), "modelopt")
-        raise WrongUse(
-            f"this model is quantized already ({how})", where=str(base), next="give the bf16 base it was made from"
-        )
-    if not config.get("architectures"):
-        raise WrongUse(
-            "config.json names no architectures: which class to load is unknown", where=str(base),
-            next='add "architectures": ["...ForCausalLM"] to it, or fetch the model again',
-        )  # fmt: skip
-    require_tokenizer(base)
-    if not list(base.glob("*.safetensors")):
-        raise WrongUse("no safetensors weights: others can run code", where=str(base), next="convert them first")
-    return config
+    """The config of a base that can be quantized. Raises WrongUse with the worker's reason for one that cannot."""
+    with our_errors():
+        return config_of(base)
+
+
+def base_bytes(base: Path) -> int:
+    """Bytes of the files that hold the base's weights. Raises WrongUse for a folder that has none."""
+    with our_errors():
+        return weights_bytes(base)
 
 
 def require_tokenizer(base: Path) -> None:
     """Raises WrongUse for a folder without tokenizer files."""
-    if not any((base / name).is_file() for name in TOKENIZERS):
-        raise WrongUse("no tokenizer files", where=str(base), next="put the model's tokenizer.json into its folder")
-
-
-def _config(base: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((base / "config.json").read_text())
-    except (OSError, ValueError, RecursionError) as e:
-        raise WrongUse(f"config.json cannot be read: {e}", where=str(base), next="fetch the model again") from e
-    if not isinstance(config, dict):
-        raise WrongUse("config.json holds no object", where=str(base), next="fetch the model again")
-    return config
-
-
-def _require_code(config: Mapping[str, Any], base: Path, trusted: bool) -> None:
-    if config.get("auto_map") and not trusted:
-        raise WrongUse(
-            "the model brings Python code of its own, which would be run", where=str(base),
-            next="read that code, then add --trust-remote-code",
-        )  # fmt: skip
+    with our_errors():
+        _require_tokenizer(base)
 
 
 def _require_divides(config: Mapping[str, Any], recipe: Recipe) -> None:

@@ -23,7 +23,7 @@ from profile_and_optimize.quant.bundle import place_of, write_bundle
 from profile_and_optimize.quant.checkpoint import Checkpoint, read_checkpoint
 from profile_and_optimize.quant.families import in_range, text_part
 from profile_and_optimize.quant.gaps import count_words
-from profile_and_optimize.quant.job import Job, base_config
+from profile_and_optimize.quant.job import Job, base_bytes, base_config
 from profile_and_optimize.quant.pao_ptq.__main__ import STEPS
 from profile_and_optimize.quant.stops import error_of
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
@@ -114,17 +114,13 @@ def require_room(job: Job, say: Say) -> None:
             f"{memory / 1e9:.1f} GB of memory are free, the libraries alone take {PTQ.memory_floor_bytes / 1e9:.1f}",
             next="stop what takes it, or run the bundle elsewhere (--render-only)",
         )  # fmt: skip
-    if memory is not None and memory < base_bytes(job) * 1.6:
+    if memory is not None and memory < base_bytes(job.base) * 1.6:
         say("the base does not fit into memory: its layers are read from disk one at a time, which takes longer")
-
-
-def base_bytes(job: Job) -> int:
-    return sum(p.stat().st_size for p in job.base.glob("*.safetensors"))
 
 
 def export_bytes(job: Job) -> int:
     """At most: what is left out stays as big as it is, and nobody has counted that yet."""
-    return int(base_bytes(job) * min(1.0, job.recipe.bits_per_weight / 16 + 0.25))
+    return int(base_bytes(job.base) * min(1.0, job.recipe.bits_per_weight / 16 + 0.25))
 
 
 def available_memory() -> int | None:
@@ -143,7 +139,7 @@ def side_bytes(job: Job) -> int:
     rows = job.heldout.samples * job.heldout.seq_len
     reference = rows * vocab * 4 if isinstance(vocab, int) else REFERENCE_BYTES
     text = job.calibration.samples * job.calibration.seq_len * 8
-    return min(reference, REFERENCE_BYTES) + text + RECORDS_BYTES + base_bytes(job)
+    return min(reference, REFERENCE_BYTES) + text + RECORDS_BYTES + base_bytes(job.base)
 
 
 @contextlib.contextmanager

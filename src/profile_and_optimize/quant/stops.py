@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError, WrongUse
 from profile_and_optimize.quant.pao_ptq.stop import Stop
 
 KINDS: Mapping[str, type[PaoError]] = {"wrong_use": WrongUse, "refused": GateRefused, "broke": BrokeMidway}
+
+
+@contextlib.contextmanager
+def our_errors() -> Iterator[None]:
+    """Around a call into the workers' package."""
+    try:
+        yield
+    except Stop as stop:
+        raise as_error(stop) from None
 
 
 def as_error(stop: Stop) -> PaoError:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from profile_and_optimize.quant.pao_ptq.stop import Stop
 from profile_and_optimize.quant.pao_ptq.targets import BACKENDS, LLM_COMPRESSOR, MODELOPT, RECIPES, Recipe, targets_of
 from profile_and_optimize.quant.pao_ptq.targets import recipe_of as _recipe_of
-from profile_and_optimize.quant.stops import as_error
+from profile_and_optimize.quant.stops import our_errors
 
 __all__ = ["BACKENDS", "LLM_COMPRESSOR", "MODELOPT", "RECIPES", "Recipe", "recipe_of", "served_words", "targets_of"]
 
 
 def recipe_of(backend: str, target: str) -> Recipe:
     """Raises WrongUse for a pair that there is not, naming those there are."""
-    try:
+    with our_errors():
         return _recipe_of(backend, target)
-    except Stop as stop:
-        raise as_error(stop) from None
 
 
 def served_words(recipe: Recipe) -> str:

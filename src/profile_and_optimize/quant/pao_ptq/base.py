@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .files import read_json
@@ -14,23 +16,48 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", 
 
 def base_config(job: Job) -> dict[str, Any]:
     """The base's config.json. Raises Stop for a base that cannot be quantized, with the reason."""
-    base = job.base
+    config = config_of(job.base)
+    require_code(config, job.base, job.trust_remote_code)
+    return config
+
+
+def config_of(base: Path) -> dict[str, Any]:
+    """The config.json of a folder in Hugging Face layout with unquantized safetensors and a tokenizer. Raises Stop for others."""
+    if not base.is_dir():
+        told = "a base is a folder in Hugging Face layout, and there is none"
+        raise Stop("wrong_use", told, where=str(base), next="fetch the model into a folder, then --model DIR")
     if not (base / "config.json").is_file():
         raise Stop("wrong_use", "no config.json: this is no model folder", where=str(base), next="--model DIR")
-    config = read_json(base / "config.json")
-    for there in (config, config.get("text_config") or {}):
-        if there.get("quantization_config") or (base / "hf_quant_config.json").exists():
-            how = (there.get("quantization_config") or {}).get("quant_method", "hf_quant_config.json is there")
-            raise Stop(
-                "wrong_use", f"the base is quantized already ({how})", where=str(base), next="give the bf16 base"
-            )
+    config = read_json(base / "config.json", next="fetch the model again")
+    how = quantized_by(config, base)
+    if how is not None:
+        told = f"the base is quantized already ({how})"
+        raise Stop("wrong_use", told, where=str(base), next="give the bf16 base that it was made from")
     if not config.get("architectures"):
         told = "config.json names no architectures: which class to load is unknown"
         raise Stop("wrong_use", told, where=str(base / "config.json"), next='add "architectures": ["...ForCausalLM"]')
-    if not any(list(base.glob(name)) for name in TOKENIZERS):
-        raise Stop("wrong_use", "no tokenizer files", where=str(base), next="put tokenizer.json into the model folder")
+    require_tokenizer(base)
     weight_files(base)
-    if config.get("auto_map") and not job.trust_remote_code:
+    return config
+
+
+def quantized_by(config: Mapping[str, Any], base: Path) -> str | None:
+    """The method that a base was quantized with, from its own config.json or the file that ModelOpt writes beside it."""
+    for part in (config, config.get("text_config")):
+        quantization = part.get("quantization_config") if isinstance(part, Mapping) else None
+        if quantization:
+            return str(quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization)
+    return "modelopt, by its hf_quant_config.json" if (base / "hf_quant_config.json").exists() else None
+
+
+def require_tokenizer(base: Path) -> None:
+    """Raises Stop for a folder without tokenizer files."""
+    if not any(path.is_file() for name in TOKENIZERS for path in base.glob(name)):
+        raise Stop("wrong_use", "no tokenizer files", where=str(base), next="put tokenizer.json into the model folder")
+
+
+def require_code(config: Mapping[str, Any], base: Path, trusted: bool) -> None:
+    """Raises Stop for a model whose own Python code would be run without anyone having said so."""
+    if config.get("auto_map") and not trusted:
         told = "the model brings its own Python code, which would be run here"
         raise Stop("wrong_use", told, where=str(base), next="read that code, then pass --trust-remote-code")
-    return config

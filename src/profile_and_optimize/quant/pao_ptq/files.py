@@ -40,13 +40,13 @@ def write_json(path: Path, value: object) -> None:
     write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises Stop when it is missing or no JSON object."""
+def read_json(path: Path, *, next: str = "pao quantize writes it") -> dict[str, Any]:
+    """Raises Stop when it is missing or no JSON object; `next` says who writes it."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         told = f"cannot be read as JSON: {error}"
-        raise Stop("wrong_use", told, where=str(path), next="pao quantize writes it") from error
+        raise Stop("wrong_use", told, where=str(path), next=next) from error
     if not isinstance(value, dict):
-        raise Stop("wrong_use", "holds no JSON object", where=str(path), next="pao quantize writes it")
+        raise Stop("wrong_use", "holds no JSON object", where=str(path), next=next)
     return value
