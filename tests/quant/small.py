@@ -122,6 +122,9 @@ if step == "guard" and act != "nothing":
     for name, told in records.items():
         (export / name).write_text(json.dumps(told))
     (export / "model.safetensors").write_bytes(bytes(100))
+    from pao_ptq.speaks import files_told
+    told = records["coverage.json"] | {{"files": files_told(export)}}
+    (export / "coverage.json").write_text(json.dumps(told))
     os.rename(export, out)
     import shutil
     shutil.rmtree(partial)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from small import write_base
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.quant.checkpoint import read_checkpoint
+from profile_and_optimize.quant.pao_ptq.speaks import files_told
 
 
 def made(folder: Path, **files: Any) -> Path:
@@ -22,7 +25,49 @@ def made(folder: Path, **files: Any) -> Path:
     }  # fmt: skip
     for name, value in (records | files).items():
         (folder / f"{name}.json").write_text(json.dumps(value))
+    told = records["coverage"] | files.get("coverage", {}) if files.get("coverage") != {} else {}
+    (folder / "coverage.json").write_text(json.dumps({"files": files_told(folder)} | told))
     return folder
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 5)
+
+
+AFTERWARDS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "weights cut short": (lambda f: cut(f / "model.safetensors"), "model.safetensors: not the bytes"),
+    "weights gone": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: not there any more"),
+    "a bit of the weights": (
+        lambda f: (f / "model.safetensors").write_bytes(bytes([*(f / "model.safetensors").read_bytes()[:-1], 1])), "not the bytes",
+    ),
+    "config.json edited": (lambda f: (f / "config.json").write_text((f / "config.json").read_text() + " "), "config.json: not the"),
+    "another tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json: not the bytes"),
+    "another shard beside": (lambda f: (f / "model-2.safetensors").write_bytes(b"x"), "model-2.safetensors: was not there"),
+    "a template in a folder": (lambda f: put(f / "chat_templates/a.jinja"), "chat_templates/a.jinja: was not there"),
+    "a record edited": (lambda f: (f / "roundtrip.json").write_text('{"passed": true}'), "roundtrip.json: not the bytes"),
+}  # fmt: skip
+
+
+def put(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text("{}")
+
+
+@pytest.mark.parametrize("what", AFTERWARDS)
+def test_what_was_changed_after_its_checks_is_not_proven_and_named(tmp_path: Path, what: str) -> None:
+    folder = made(tmp_path / "c")
+    assert read_checkpoint(folder).proven
+    change, says = AFTERWARDS[what]
+    change(folder)
+    found = read_checkpoint(folder)
+    assert not found.proven and says in found.not_proven_words
+
+
+def test_a_record_that_does_not_say_which_files_it_saw_proves_nothing(tmp_path: Path) -> None:
+    folder = made(tmp_path / "c")
+    (folder / "coverage.json").write_text('{"passed": true}')
+    found = read_checkpoint(folder)
+    assert found.changed is None and not found.proven and "which files" in found.not_proven_words
 
 
 def test_one_of_ours_carries_its_proof(tmp_path: Path) -> None:

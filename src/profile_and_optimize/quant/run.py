@@ -288,7 +288,7 @@ def _made(job: Job) -> Checkpoint:
     made = read_checkpoint(job.out)
     if made.job_digest != job.digest or not made.proven or made.quant_method != job.recipe.quant_method:
         raise BrokeMidway(
-            f"it says {made.quant_method}, coverage {made.coverage}, round trip {made.roundtrip}; {made.not_proven_words}", where=str(job.out),
-            next="report this with its records",
+            f"it says {made.quant_method}, coverage {made.coverage}, round trip {made.roundtrip}; {made.not_proven_words}",
+            where=str(job.out), next="report this with its records",
         )  # fmt: skip
     return made

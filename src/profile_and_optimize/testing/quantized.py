@@ -12,6 +12,7 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.evidence.modelfolder import weights_sha256
+from profile_and_optimize.quant.pao_ptq.speaks import files_told
 from profile_and_optimize.testing.fakes import fake_ask
 from profile_and_optimize.testing.synthetic import synthetic_plan
 
@@ -34,8 +35,11 @@ def checkpoint(folder: Path, *, base: str = BASE_DIGEST, coverage: bool = True, 
                 "weights_sha256": weights_sha256(folder),
             },
         }  # fmt: skip
+    told = files.pop("coverage.json", None)
     for name, data in files.items():
         (folder / name).write_text(json.dumps(data))
+    if told is not None:
+        (folder / "coverage.json").write_text(json.dumps(told | {"files": files_told(folder)}))
     return folder
 
 

@@ -12,6 +12,8 @@ from .stop import Stop
 from .targets import Recipe, recipe_of
 
 T = TypeVar("T", bound="Asked")
+# What a job may leave unsaid.
+DEFAULTS: dict[str, Any] = {"memory": "auto"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def job_of(told: Mapping[str, Any]) -> Job:
         "base_digest": str, "backend": str, "target": str, "exclude": lambda e: tuple(map(str, e)), "device": str,
         "threads": lambda n: max(1, int(n)),
     }  # fmt: skip
-    job = _checked(Job, {"memory": "auto"} | dict(told), {**more, "memory": str})
+    job = _checked(Job, told, {**more, "memory": str})
     recipe_of(job.backend, job.target)
     return job
 
@@ -107,7 +109,7 @@ def _checked(kind: type[T], told: Mapping[str, Any], more: Mapping[str, Callable
         "seed": int, "trust_remote_code": bool, "worker_sha256": str, "job_digest": str, **more,
     }  # fmt: skip
     try:
-        job = kind(**{name: read(told[name]) for name, read in readers.items()}, told=dict(told))
+        job = kind(**{name: read((DEFAULTS | dict(told))[name]) for name, read in readers.items()}, told=dict(told))
     except (KeyError, TypeError, ValueError) as error:
         what = f"no job: {type(error).__name__} {error}"
         raise Stop("wrong_use", what, where="JOB.json", next="pao quantize writes it") from error
