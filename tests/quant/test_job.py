@@ -69,6 +69,9 @@ def test_the_digest_follows_the_result_and_not_where_things_lie(tmp_path: Path) 
             "the bf16 base",
         ),
         ({"architectures": None}, "names no architectures", "architectures"),
+        ({"architectures": "LlamaForCausalLM"}, "names no architectures", "architectures"),
+        ({"text_config": ["a"]}, "text_config is not an object", "fetch the model again"),
+        ({"quantization_config": ["a"]}, "quantized already", "the bf16 base"),
         ({"model_type": None}, "names no model_type", "layout"),
         ({"auto_map": {"AutoConfig": "x.Y"}}, "brings its own Python code", "--trust-remote-code"),
         ({"num_experts": 8, "model_type": "brand_new"}, "8 experts and no entry", "families.toml"),
@@ -101,6 +104,10 @@ def test_weights_are_the_files_that_the_index_names(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(WrongUse, match="named by the index and not there"):
         asked(base)
+    for name in ("pytorch_model.bin", "../other.safetensors", 7):
+        (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+        with pytest.raises(WrongUse, match=r"names of \.safetensors files"):
+            asked(base)
 
 
 def test_a_vendors_export_is_quantized_already_even_where_its_config_is_silent(tmp_path: Path) -> None:

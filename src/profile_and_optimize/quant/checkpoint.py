@@ -10,12 +10,12 @@ from typing import Any
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.quant.pao_ptq.folder import MARKER
 from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
 from profile_and_optimize.quant.pao_ptq.speaks import changed
 from profile_and_optimize.quant.pao_ptq.stop import Stop
 
 UNKNOWN = "unknown"
-MARKER = "NOT_A_CHECKPOINT.txt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,9 @@ def read_job(file: Path) -> Job:
     """Raises Corrupted for a file that is none, or whose digest is not that of what it says, and WrongUse for one of another
     release, which says nothing of the workers that it was written for."""
     data = read_json(file)
-    if data.get("schema") != SCHEMA:
-        told = f"a job of schema {data.get('schema')}, and this release reads {SCHEMA}"
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        told = f"a job of schema {schema}, and this release reads {SCHEMA}"
         raise WrongUse(told, where=str(file), next="pao quantize writes it anew")
     try:
         job = Job(

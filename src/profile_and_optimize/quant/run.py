@@ -25,14 +25,14 @@ from profile_and_optimize.quant.families import in_range, text_part
 from profile_and_optimize.quant.gaps import count_words
 from profile_and_optimize.quant.job import Job, base_bytes, base_config
 from profile_and_optimize.quant.pao_ptq.__main__ import STEPS
+from profile_and_optimize.quant.pao_ptq.samples import REFERENCE_BYTES
 from profile_and_optimize.quant.stops import error_of
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
 from profile_and_optimize.toolenv.specs import PTQ
 
 Say = Callable[[str], None]
 POLL_S, TOLD_EVERY_S = 0.1, 2.0
-# The log-probabilities of the held-out text, two files' worth of float16, are cut at this size.
-REFERENCE_BYTES, RECORDS_BYTES = 512_000_000, 20_000_000
+RECORDS_BYTES = 20_000_000
 KILLED = (137, 247, -9)
 
 

@@ -33,7 +33,15 @@ def config_of(base: Path) -> dict[str, Any]:
     if how is not None:
         told = f"the base is quantized already ({how})"
         raise Stop("wrong_use", told, where=str(base), next="give the bf16 base that it was made from")
-    if not config.get("architectures"):
+    if not isinstance(config.get("text_config") or {}, Mapping):
+        raise Stop(
+            "wrong_use",
+            "its text_config is not an object",
+            where=str(base / "config.json"),
+            next="fetch the model again",
+        )
+    named = config.get("architectures")
+    if not isinstance(named, list) or not named or not all(isinstance(n, str) and n for n in named):
         told = "config.json names no architectures: which class to load is unknown"
         raise Stop("wrong_use", told, where=str(base / "config.json"), next='add "architectures": ["...ForCausalLM"]')
     require_tokenizer(base)
@@ -46,7 +54,8 @@ def quantized_by(config: Mapping[str, Any], base: Path) -> str | None:
     for part in (config, config.get("text_config")):
         quantization = part.get("quantization_config") if isinstance(part, Mapping) else None
         if quantization:
-            return str(quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization)
+            method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
+            return str(method or "by a method that its config does not name")
     return "modelopt, by its hf_quant_config.json" if (base / "hf_quant_config.json").exists() else None
 
 

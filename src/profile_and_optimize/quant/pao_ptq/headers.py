@@ -52,9 +52,14 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 def weight_map(index: Path) -> dict[str, str]:
     """Tensor -> file name. Raises Stop for an index that is none, or names what lies elsewhere."""
     named = read_json(index, next="fetch or make the model again").get("weight_map")
-    if not isinstance(named, dict) or not named or not all(isinstance(f, str) and "/" not in f for f in named.values()):
-        raise Stop("wrong_use", "holds no weight_map of file names", where=str(index), next="fetch or make it again")
+    if not isinstance(named, dict) or not named or not all(_is_weight_file(f) for f in named.values()):
+        told = "holds no weight_map from tensors to names of .safetensors files"
+        raise Stop("wrong_use", told, where=str(index), next="fetch or make it again")
     return named
+
+
+def _is_weight_file(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and "/" not in name
 
 
 def unnamed_files(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .stop import Stop
 
+# The log-probabilities of the held-out text, two tables of float16 in one file, are cut at this size.
 REFERENCE_BYTES = 512_000_000
 
 
