@@ -4,81 +4,61 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from told import NoAnswer, Refused, tell
+from .ending import CUT, ended
+from .job import Job
+from .sampling import Pins, settle, wanted
+from .told import NoAnswer, Refused, tell
+from .wire import Wire
 
-MOST_BYTES = 64 << 20
-WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before each further try of a request
 GIVE_UP_AFTER = 8  # requests of a task without an answer: the server is gone
 CHAT_STOPS = 4  # the OpenAI API takes no more; the rest is cut here
 DEFAULT_TOKENS = 256  # lm-eval's own
+PROBE = "2 + 2 ="
 
 
-class Wire:
-    """POSTs to the one server of the job: past any proxy, no redirect followed, answers bounded in size and time."""
+class Said(str):
+    """The text of an answer, with how it ended. lm-eval hands answers through as they are."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
-        self.url, self.timeout_s = job["url"], job["timeout_s"]
-        self.local = threading.local()
+    finish: str
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Raises NoAnswer: at once where the server refuses the request, after every try where it is away or busy."""
-        why = ""
-        for wait in (*WAITS_S, None):
-            status, text = self._once(path, body)
-            if status == 200:
-                return as_object(text)
-            why = f"POST {path} answered {status}: {text[:200]}" if status else text
-            if wait is None or (status and status < 500 and status not in (408, 425, 429)):
-                break
-            time.sleep(wait)
-        raise NoAnswer(why)
-
-    def _once(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
-        import requests
-
-        session = getattr(self.local, "session", None)
-        if session is None:
-            session = self.local.session = requests.Session()
-            session.trust_env = False
-            session.verify = (
-                ssl.get_default_verify_paths().cafile or True
-            )  # the system's authorities, as our other calls
-        key = os.environ.get("OPENAI_API_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        try:
-            with session.post(
-                self.url + path, json=body, headers=headers, timeout=self.timeout_s, allow_redirects=False, stream=True
-            ) as answer:
-                return answer.status_code, bounded(answer, time.monotonic() + self.timeout_s)
-        except (requests.RequestException, ValueError) as e:
-            why = "it takes no connection" if isinstance(e, requests.ConnectionError) else str(e)[:200]
-            return 0, f"POST {path}: {type(e).__name__}: {why}"
+    def __new__(cls, text: str, finish: str = "") -> Said:
+        made = super().__new__(cls, text)
+        made.finish = finish
+        return made
 
 
-def bounded(answer: Any, until: float) -> str:
-    data = b""
-    for piece in answer.iter_content(1 << 16):
-        data += piece
-        if len(data) > MOST_BYTES or time.monotonic() > until:
-            raise ValueError("an answer that does not end")
-    return data.decode(errors="replace")
+class Pinning:
+    """What the job's server takes of the pinned sampling: asked once, before the first question."""
+
+    def __init__(self, job: Job, wire: Wire) -> None:
+        self.job, self.wire = job, wire
+        self.lock = threading.Lock()
+        self.found: Pins | None = None
+
+    def pins(self) -> Pins:
+        """Raises NoAnswer where the server answers nothing at all."""
+        with self.lock:
+            if self.found is None:
+                self.found = settle(self._status, wanted(self.job.temperature, self.job.seed))
+            if self.found is None:
+                raise NoAnswer(f"{self.wire.last}, asked for one token")
+            return self.found
+
+    def _status(self, more: dict[str, Any]) -> int:
+        path, asked = prompted(self.job, PROBE)
+        return self.wire.status(path, {"model": self.job.model, "max_tokens": 1, **asked, **more})
 
 
-def as_object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise NoAnswer(f"not a completion: {text[:100]}")
-    return found
+def prompted(job: Job, text: str) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request with this one text."""
+    if job.api == "chat":
+        return "/v1/chat/completions", {"messages": [{"role": "user", "content": text}]}
+    return "/v1/completions", {"prompt": text}
 
 
 class Progress:
@@ -104,12 +84,11 @@ def endpoint_class() -> Any:
     from lm_eval.api.model import LM
 
     class Endpoint(LM):
-        def __init__(self, job: dict[str, Any], name: str, sample: int) -> None:
+        def __init__(self, job: Job, pinning: Pinning, name: str, sample: int) -> None:
             super().__init__()
             self.job, self.name, self.sample = job, name, sample
-            self.chat = job["api"] == "chat"
-            self.wire, self.cut = Wire(job), 0
-            self.lock = threading.Lock()
+            self.chat = job.api == "chat"
+            self.pinning, self.wire = pinning, pinning.wire
 
         @property
         def tokenizer_name(self) -> str:
@@ -122,6 +101,10 @@ def endpoint_class() -> Any:
             return json.dumps([add_generation_prompt, chat_history], ensure_ascii=False)
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+            try:
+                self.pinning.pins()
+            except NoAnswer as e:
+                raise Refused("unanswered", str(e), "read the server's log") from e
             return self._all([r.args for r in requests], self._generate)
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -151,7 +134,7 @@ def endpoint_class() -> Any:
                 finally:
                     progress.step()
 
-            with ThreadPoolExecutor(self.job["concurrency"]) as pool:
+            with ThreadPoolExecutor(self.job.concurrency) as pool:
                 found = list(pool.map(safe, range(len(asked))))
             if missing:
                 more = f"{len(missing)} or more" if len(missing) >= GIVE_UP_AFTER else str(len(missing))
@@ -165,7 +148,8 @@ def endpoint_class() -> Any:
         def _generate(self, index: int, prompt: str, settings: dict[str, Any]) -> str:
             stops = settings.get("until") or []
             stops = [s for s in ([stops] if isinstance(stops, str) else stops) if s]
-            body = {"model": self.job["model"], "max_tokens": self._tokens(settings), **self._drawn(index)}
+            limit = self._tokens(settings)
+            body = {"model": self.job.model, "max_tokens": limit, **self._drawn(index)}
             if stops:
                 body["stop"] = stops[:CHAT_STOPS]
             if self.chat:
@@ -173,31 +157,25 @@ def endpoint_class() -> Any:
                 body["messages"] = messages
                 if not fresh:  # the task has begun the answer itself
                     body |= {"add_generation_prompt": False, "continue_final_message": True}
-                choice = first_choice(self.wire.post("/v1/chat/completions", body))
-                text = (choice.get("message") or {}).get("content") or ""
+                answer = self.wire.post("/v1/chat/completions", body)
+                text = (first_choice(answer).get("message") or {}).get("content") or ""
             else:
-                choice = first_choice(self.wire.post("/v1/completions", body | {"prompt": prompt}))
-                text = choice.get("text") or ""
-            if choice.get("finish_reason") == "length":
-                with self.lock:
-                    self.cut += 1
-            for stop in stops:
-                text = str(text).split(stop)[0]
-            return str(text)
+                answer = self.wire.post("/v1/completions", body | {"prompt": prompt})
+                text = first_choice(answer).get("text") or ""
+            return stopped(str(text), stops, answer, limit)
 
         def _tokens(self, settings: dict[str, Any]) -> int:
             own = settings.get("max_gen_toks") or settings.get("max_tokens") or DEFAULT_TOKENS
-            return int(self.job["max_tokens"] or own)
+            return int(self.job.max_tokens or own)
 
         def _drawn(self, index: int) -> dict[str, Any]:
-            """Greedy, or drawn with a seed of its own: the same one for every sample would draw the same answer."""
-            if not self.job["temperature"]:
-                return {"temperature": 0.0}
-            text = f"{self.job['seed']}/{self.name}/{index}/{self.sample}"
-            return {
-                "temperature": self.job["temperature"],
-                "seed": int(hashlib.sha256(text.encode()).hexdigest()[:7], 16),
-            }
+            """The pinned sampling; where answers are drawn, with a seed of its own: the same one for every sample would draw the
+            same answer."""
+            body: dict[str, Any] = dict(self.pinning.pins().body())
+            if self.job.temperature and "seed" in body:
+                text = f"{self.job.seed}/{self.name}/{index}/{self.sample}"
+                body["seed"] = int(hashlib.sha256(text.encode()).hexdigest()[:7], 16)
+            return body
 
         def _likelihood(self, index: int, context: str, answer: str) -> tuple[float, bool]:
             """(log probability of the answer after the context, is it the greedy one), as vLLM and SGLang tell them."""
@@ -206,7 +184,7 @@ def endpoint_class() -> Any:
                 context, answer = context[:-blanks], context[-blanks:] + answer
             whole, before = self._ids(context + answer), len(self._ids(context))
             body = {
-                "model": self.job["model"],
+                "model": self.job.model,
                 "prompt": whole,
                 "max_tokens": 1,
                 "temperature": 0.0,
@@ -225,7 +203,7 @@ def endpoint_class() -> Any:
 
         def _ids(self, text: str) -> list[int]:
             try:
-                found = self.wire.post("/tokenize", {"model": self.job["model"], "prompt": text}).get("tokens")
+                found = self.wire.post("/tokenize", {"model": self.job.model, "prompt": text}).get("tokens")
             except NoAnswer as e:
                 raise self._lacking(str(e)) from e
             if not isinstance(found, list):
@@ -239,6 +217,20 @@ def endpoint_class() -> Any:
             )  # fmt: skip
 
     return Endpoint
+
+
+def stopped(text: str, stops: list[str], answer: dict[str, Any], limit: int) -> Said:
+    """The text up to its stop. An answer that came to one was whole, whatever went on behind it."""
+    usage = answer.get("usage")
+    finish = ended(
+        first_choice(answer).get("finish_reason"),
+        usage.get("completion_tokens") if isinstance(usage, dict) else None,
+        limit,
+    )
+    whole = text
+    for stop in stops:
+        text = text.split(stop)[0]
+    return Said(text, "stop" if finish == CUT and text != whole else finish)
 
 
 def first_choice(answer: dict[str, Any]) -> dict[str, Any]:
