@@ -113,7 +113,7 @@ def _asked_differs(
     if told.get("asked_by") is not None:
         yield from _conversation_differs(told["asked_by"])
     if generated:
-        sampling = told.get("sampling") or {}
+        sampling: dict[str, Any] = told.get("sampling") or {}
         lines = wrong_pins(told.get("pins"), sampling.get("temperature"), sampling.get("seed"))
         yield from (f"{EVALUATION}: pins: {line}" for line in lines)
 

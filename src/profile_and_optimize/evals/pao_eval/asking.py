@@ -18,7 +18,6 @@ from .wire import Wire
 GIVE_UP_AFTER = 8  # requests of a task without an answer: the server is gone
 CHAT_STOPS = 4  # the OpenAI API takes no more; the rest is cut here
 DEFAULT_TOKENS = 256  # lm-eval's own
-PROBE = "2 + 2 ="
 
 
 class Said(str):
@@ -33,32 +32,28 @@ class Said(str):
 
 
 class Pinning:
-    """What the job's server takes of the pinned sampling: asked once, before the first question."""
+    """What the job's server takes of the pinned sampling: asked with its first question, before that is asked for its answer."""
 
     def __init__(self, job: Job, wire: Wire) -> None:
         self.job, self.wire = job, wire
-        self.lock = threading.Lock()
         self.found: Pins | None = None
 
-    def pins(self) -> Pins:
-        """Raises NoAnswer where the server answers nothing at all."""
-        with self.lock:
-            if self.found is None:
-                self.found = settle(self._status, wanted(self.job.temperature, self.job.seed))
-            if self.found is None:
-                raise NoAnswer(f"{self.wire.last}, asked for one token")
-            return self.found
+    def settle(self, path: str, body: dict[str, Any]) -> None:
+        """Raises NoAnswer where the server is away, or answers this request in no form."""
 
-    def _status(self, more: dict[str, Any]) -> int:
-        path, asked = prompted(self.job, PROBE)
-        return self.wire.status(path, {"model": self.job.model, "max_tokens": 1, **asked, **more})
+        def status(more: dict[str, Any]) -> int:
+            if (found := self.wire.status(path, body | {"max_tokens": 1} | more)) == 0:
+                raise NoAnswer(self.wire.last)
+            return found
 
+        if self.found is None:
+            self.found = settle(status, wanted(self.job.temperature, self.job.seed))
+        if self.found is None:
+            raise NoAnswer(self.wire.last)
 
-def prompted(job: Job, text: str) -> tuple[str, dict[str, Any]]:
-    """Path and body of a request with this one text."""
-    if job.api == "chat":
-        return "/v1/chat/completions", {"messages": [{"role": "user", "content": text}]}
-    return "/v1/completions", {"prompt": text}
+    def body(self) -> dict[str, Any]:
+        assert self.found is not None
+        return dict(self.found.body())
 
 
 class Progress:
@@ -101,11 +96,15 @@ def endpoint_class() -> Any:
             return json.dumps([add_generation_prompt, chat_history], ensure_ascii=False)
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-            try:
-                self.pinning.pins()
-            except NoAnswer as e:
-                raise Refused("unanswered", str(e), "read the server's log") from e
-            return self._all([r.args for r in requests], self._generate)
+            asked = [r.args for r in requests]
+            if asked:
+                try:
+                    self.pinning.settle(*self._request(asked[0][0]))
+                except NoAnswer as e:
+                    raise Refused(
+                        "unanswered", f"the first question got no answer: {e}", "read the server's log"
+                    ) from e
+            return self._all(asked, self._generate)
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             if self.chat:
@@ -149,20 +148,20 @@ def endpoint_class() -> Any:
             stops = settings.get("until") or []
             stops = [s for s in ([stops] if isinstance(stops, str) else stops) if s]
             limit = self._tokens(settings)
-            body = {"model": self.job.model, "max_tokens": limit, **self._drawn(index)}
-            if stops:
-                body["stop"] = stops[:CHAT_STOPS]
-            if self.chat:
-                fresh, messages = json.loads(prompt)
-                body["messages"] = messages
-                if not fresh:  # the task has begun the answer itself
-                    body |= {"add_generation_prompt": False, "continue_final_message": True}
-                answer = self.wire.post("/v1/chat/completions", body)
-                text = (first_choice(answer).get("message") or {}).get("content") or ""
-            else:
-                answer = self.wire.post("/v1/completions", body | {"prompt": prompt})
-                text = first_choice(answer).get("text") or ""
-            return stopped(str(text), stops, answer, limit)
+            path, body = self._request(prompt)
+            body |= {"max_tokens": limit, **self._drawn(index), **({"stop": stops[:CHAT_STOPS]} if stops else {})}
+            answer = self.wire.post(path, body)
+            choice = first_choice(answer)
+            text = (choice.get("message") or {}).get("content") if self.chat else choice.get("text")
+            return stopped(str(text or ""), stops, answer, limit)
+
+        def _request(self, prompt: str) -> tuple[str, dict[str, Any]]:
+            if not self.chat:
+                return "/v1/completions", {"model": self.job.model, "prompt": prompt}
+            fresh, messages = json.loads(prompt)
+            # Not fresh: the task has begun the answer itself.
+            begun = {} if fresh else {"add_generation_prompt": False, "continue_final_message": True}
+            return "/v1/chat/completions", {"model": self.job.model, "messages": messages, **begun}
 
         def _tokens(self, settings: dict[str, Any]) -> int:
             own = settings.get("max_gen_toks") or settings.get("max_tokens") or DEFAULT_TOKENS
@@ -171,7 +170,7 @@ def endpoint_class() -> Any:
         def _drawn(self, index: int) -> dict[str, Any]:
             """The pinned sampling; where answers are drawn, with a seed of its own: the same one for every sample would draw the
             same answer."""
-            body: dict[str, Any] = dict(self.pinning.pins().body())
+            body: dict[str, Any] = self.pinning.body()
             if self.job.temperature and "seed" in body:
                 text = f"{self.job.seed}/{self.name}/{index}/{self.sample}"
                 body["seed"] = int(hashlib.sha256(text.encode()).hexdigest()[:7], 16)

@@ -57,7 +57,7 @@ def settle(status: Callable[[dict[str, Any]], int], pins: Mapping[str, Value]) -
     return Pins(tuple((name, pins[name]) for name in sent), tuple(refused), tuple(ignored))
 
 
-def wrong_pins(told: Any, temperature: float, seed: int) -> list[str]:
+def wrong_pins(told: Any, temperature: Any, seed: Any) -> list[str]:
     """What of a record of pins does not pin the sampling, or says nothing of a parameter, as lines."""
     every = wanted(temperature, seed)
     try:
