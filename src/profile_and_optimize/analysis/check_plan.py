@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
 
 from profile_and_optimize.campaign.accuracy import (
     NO_SHIP,
     accuracy_of,
     asked,
     clusters,
-    conversation_in,
     no_ship,
     questions_digest,
+    wrong_asking,
 )  # fmt: skip
 from profile_and_optimize.campaign.asked import asked_by_plan
 from profile_and_optimize.campaign.checkpoints import KEPT
@@ -28,7 +27,6 @@ from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.workload import Point
-from profile_and_optimize.evals.pao_eval.sampling import wrong_pins
 from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.evidence.trialfile import is_trial_path, trial_path
 from profile_and_optimize.stats.clusters import counting_order
@@ -142,7 +140,7 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
             yield Remark(where, "a question was asked twice and counts as two")
         if [told[i] for i in counting_order(told, labels)] != told:
             yield Remark(where, "the questions were not asked in the order in which they count")
-        yield from (Remark(where, text) for text in _asked_with(found))
+        yield from (Remark(where, text) for text in wrong_asking(found))
         own = list(map(asked, found["answers"]))
         if (
             found["questions_sha256"] != base["questions_sha256"]
@@ -151,17 +149,6 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
             yield Remark(where, f"other questions than {frozen.baseline.id} was asked, or another order")
         elif cell != frozen.baseline.id:
             yield from (Remark(where, text) for text in _stopped(ev, cell))
-
-
-def _asked_with(found: Mapping[str, Any]) -> Iterator[str]:
-    """What was sent with the questions is what pins the sampling, and how every answer ended is there."""
-    if found.get("schema", 1) < 3:
-        return
-    if any(type(a.get("finish")) is not str for a in found["answers"]):
-        yield "how some answers ended is missing"
-    conversation_in(found)
-    if (pins := found.get("pins")) is not None:
-        yield from (f"pins: {text}" for text in wrong_pins(pins, 0.0, 0))
 
 
 def _unasked(ev: Evidence) -> Iterator[Remark]:

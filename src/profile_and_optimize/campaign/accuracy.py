@@ -5,15 +5,15 @@ One place: admission stops asking by it, the decision goes by it, and verify ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evals.conversation import Conversation, conversation_of, differences
 from profile_and_optimize.evals.exact_match import could_be_right, is_right, is_unfinished
+from profile_and_optimize.evals.pao_eval.sampling import wrong_pins
 from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of
 from profile_and_optimize.stats.noninferiority import Answer, Pair, Place
 from profile_and_optimize.stats.unfinished import Asked as Both
@@ -22,6 +22,7 @@ from profile_and_optimize.stats.unfinished import Known, answer_with_unfinished,
 Asked = Mapping[str, Any]
 NO_SHIP = "no ship: accuracy"
 USEFUL_BASELINE = 0.5
+BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def known_answers(found: Asked) -> list[bool | None]:
@@ -83,14 +84,23 @@ def asked_apart(base: Asked, arm: Asked) -> list[str]:
 
 
 def conversation_in(found: Asked) -> Conversation | None:
-    """Raises Corrupted for a record that holds none."""
-    raw = found.get("asked_by")
+    """None behind an endpoint, in records from before it was kept, and for one that does not hold together, which verify says."""
     try:
-        return conversation_of(raw) if raw is not None else None
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise Corrupted(
-            f"not a record of answers: asked_by: {e}", where="raw/accuracy.json", next="pao verify RUN"
-        ) from e
+        return conversation_of(found["asked_by"]) if found.get("asked_by") is not None else None
+    except BROKEN:
+        return None
+
+
+def wrong_asking(found: Asked) -> Iterator[str]:
+    """What of a record does not say how the questions were asked and how their answers ended, as lines."""
+    if found.get("schema", 1) < 3:
+        return
+    if any(type(a.get("finish")) is not str for a in found["answers"]):
+        yield "how some answers ended is missing"
+    if found.get("asked_by") is not None and conversation_in(found) is None:
+        yield "asked_by: the digests of its chat template or generation_config are not those of what it holds"
+    if (pins := found.get("pins")) is not None:
+        yield from (f"pins: {line}" for line in wrong_pins(pins, 0.0, 0))
 
 
 def accuracy_of(plan: Plan, accuracy: Mapping[str, Asked], arm: str) -> Answer | None:

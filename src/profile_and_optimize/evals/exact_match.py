@@ -79,6 +79,12 @@ def load_questions(path: Path, limit: int | None = None) -> tuple[Question, ...]
     return tuple(found[:limit])
 
 
+def questions_file(path: Path) -> str:
+    """The absolute path of a file that was read once: what is wrong with it is said before anything starts."""
+    load_questions(path)
+    return str(path.absolute())
+
+
 def _same_text(question: str) -> str:
     return unicodedata.normalize("NFC", question.strip())
 
