@@ -14,6 +14,7 @@ from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import canonical, digest_of
+from profile_and_optimize.evals.pao_eval.sampling import Pins, undecided
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.evidence.reading import strict_json
 
@@ -95,6 +96,13 @@ def read_conversation(folder: Path, template: str | None = None) -> Conversation
         ends = config.get(EOS, inner.get(EOS) if isinstance(inner, dict) else None)
         generation = {**generation, **({EOS: ends} if ends is not None else {})}
     return Conversation(*(tuple(sorted(part.items())) for part in (templates, texts, generation)))
+
+
+def left_to_server(pins: Pins, temperature: float, asked_by: Conversation | None) -> tuple[str, ...]:
+    """Sampling parameters that no request could pin and that its generation_config may have decided: of a folder those that it
+    sets, behind an endpoint all of them."""
+    loose = undecided(pins, temperature)
+    return loose if asked_by is None else tuple(name for name in loose if name in asked_by.matters)
 
 
 def differences(base: Conversation, candidate: Conversation) -> Iterator[str]:

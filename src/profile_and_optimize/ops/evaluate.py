@@ -19,8 +19,8 @@ from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError,
 from profile_and_optimize.core.opens import FLAGS, MODEL, OUT, PLACE, PYTHON, URL
 from profile_and_optimize.evals.base import Asking, Outcome, Wanted
 from profile_and_optimize.evals.coherence import Blame
+from profile_and_optimize.evals.conversation import left_to_server
 from profile_and_optimize.evals.lm_eval import LmEval
-from profile_and_optimize.evals.pao_eval.sampling import undecided
 from profile_and_optimize.evals.tasks import TASK_FILES, TASKS, wanted_tasks
 from profile_and_optimize.evidence.folder import RunFolder, new_run_id, workspace
 from profile_and_optimize.evidence.redact import known_secrets, redact
@@ -231,7 +231,8 @@ def _warnings(req: EvaluateRequest, wanted: tuple[Wanted, ...], done: _Done) -> 
                 f"{r.task}: {r.cut} of {total} answers were cut at the limit of tokens and are neither right nor wrong: raise "
                 "--max-tokens"
             )
-    if (pins := done.outcome.pins) and (loose := undecided(pins, _asking(req, done.target).temperature)):
+    t, pins = done.target, done.outcome.pins
+    if pins and (loose := left_to_server(pins, _asking(req, t).temperature, t.asked_by)):
         found.append(
             f"the server does not take {', '.join(loose)} from a request: what its generation_config says of them decides"
         )

@@ -10,10 +10,9 @@ from typing import Any
 from profile_and_optimize.core.argv import last_value
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.names import digest_of
-from profile_and_optimize.evals.conversation import Conversation, conversation_of
+from profile_and_optimize.evals.conversation import Conversation, conversation_of, left_to_server
 from profile_and_optimize.evals.conversation import differences as conversation_differences
 from profile_and_optimize.evals.lm_eval import pins_of
-from profile_and_optimize.evals.pao_eval.sampling import undecided
 from profile_and_optimize.evals.samples import Sample, by_task, questions_digest, read_samples
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.ops.evaluation.keep import SCHEMAS
@@ -82,10 +81,8 @@ class Side:
         raw = self.told.get("pins")
         if raw is None:
             return ()
-        found = undecided(pins_of(raw), (self.told.get("sampling") or {}).get("temperature", 0.0))
-        if (asked_by := self.conversation) is None:
-            return found
-        return tuple(name for name in found if name in asked_by.matters)
+        temperature = (self.told.get("sampling") or {}).get("temperature", 0.0)
+        return left_to_server(pins_of(raw), temperature, self.conversation)
 
     @property
     def asking_flags(self) -> dict[str, str]:
