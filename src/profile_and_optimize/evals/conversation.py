@@ -126,7 +126,10 @@ def _sides(base: str, candidate: str) -> str:
 
 
 def _shown(side: Mapping[str, Any], name: str) -> str:
-    return repr(side[name])[:60] if name in side else "not set"
+    if name not in side:
+        return "not set"
+    value = side[name]
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)[:60]
 
 
 def _size(template: str | None) -> str:

@@ -94,7 +94,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     two readers could take different ones."""
     for number, line in enumerate(read_given(path).splitlines(), start=1):
         try:
-            row = strict_json(line)
+            row = strict_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             if not isinstance(row, dict):
                 raise ValueError(f"not an object: {str(row)[:40]!r}")
             json.dumps(row, ensure_ascii=False).encode()  # half surrogates are no text

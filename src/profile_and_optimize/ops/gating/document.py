@@ -134,7 +134,7 @@ def _asking_doubts(base: Side, candidate: Side) -> Iterator[str]:
         yield f"the chat template and generation_config of the {' and the '.join(unknown)} are unknown"
     for name, side in sides.items():
         if side.loose:
-            yield f"{', '.join(side.loose)} of the {name} are its server's own: it does not take them from a request"
+            yield f"the server of the {name} decides itself on {', '.join(side.loose)}: no request could"
 
 
 def _numbers(found: Answer, schema: int) -> dict[str, Any]:
