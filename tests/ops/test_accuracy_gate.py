@@ -276,11 +276,11 @@ def test_nothing_but_cut_answers_has_no_score_and_no_crash(desk: Desk) -> None:
 
 
 def test_a_candidate_that_is_cut_more_often_does_not_pass(desk: Desk) -> None:
-    """12 of 3,000 that the base ends: 0.4%, within two points, and 2 / 2^12 = 0.05% by chance."""
-    base, other = (desk.made(n, most, tasks={"sums": 3000}, cut=cut_of(c)) for n, c in (("b", 0), ("c", 4)))
+    """8 of 1,500 that the base ends: 0.5%, within two points, and 2 / 2^8 = 0.8% by chance."""
+    base, other = (desk.made(n, most, tasks={"sums": 1500}, cut=cut_of(c)) for n, c in (("b", 0), ("c", 4)))
     code, said = desk.gate(other, "--tolerance-points", "2", base=base)
     assert (code, said["result"]["call"]) == (0, "unknown") and "cut unlike" in said["result"]["reason"]
-    few = desk.made("few", most, tasks={"sums": 3000}, cut=cut_of(1))
+    few = desk.made("few", most, tasks={"sums": 1500}, cut=cut_of(1))
     assert desk.gate(few, "--tolerance-points", "2", base=base)[1]["result"]["call"] == "pass"
 
 
