@@ -289,6 +289,14 @@ def test_a_checkpoint_with_another_generation_config_keeps_the_gate_open_by_name
     assert accuracy_gate(same).passed is True
 
 
+def test_a_checkpoint_whose_generation_config_cannot_be_read_takes_no_part(tmp_path: Path) -> None:
+    plan = quantized_plan(tmp_path, vendor=True)
+    broken = next(a.checkpoint for a in plan.arms if a.checkpoint)
+    (Path(broken) / "generation_config.json").write_text("{")
+    run = living_run(tmp_path / "20261121T090000Z-q", plan, speeds=SAME, noise=0.002)
+    assert "not JSON" in load_evidence(run).failed_arms["ours"] and "vendor" in load_evidence(run).accuracy
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -22,11 +22,11 @@ from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calib
 from profile_and_optimize.core.argv import last_value
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.context import UNKNOWN
-from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable
+from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import EngineFailed, Server
-from profile_and_optimize.evals.conversation import read_conversation
+from profile_and_optimize.evals.conversation import Conversation, read_conversation
 from profile_and_optimize.evals.exact_match import Answered, Question, answer_all, load_questions
 from profile_and_optimize.evals.pao_eval.sampling import Pins
 from profile_and_optimize.evidence.folder import RunFolder
@@ -213,7 +213,8 @@ class Answers:
     """The answers of one arm, asked for in their order, some now and some later."""
 
     def __init__(self, seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
-        self._seat, self._server, self._arm, self._questions = seat, server, arm, questions
+        self._seat, self._server, self._questions = seat, server, questions
+        self._asked_by = _conversation(seat.plan, arm)
         self._pins: Pins | None = None
         self.answered: tuple[Answered, ...] = ()
 
@@ -233,14 +234,21 @@ class Answers:
             {"task": q.task, "question": q.question, "expected": q.answer, "cluster": q.cluster}
             for q in self._questions
         ]
-        plan, arm = self._seat.plan, self._arm
-        template = last_value((*plan.common_flags, *arm.flags), "chat-template")
-        asked_by = read_conversation(Path(plan.model_of(arm)), template)
         return {
             "schema": 3, "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
             "max_tokens": ANSWER_TOKENS, "pins": self._pins.to_json() if self._pins else None,
-            "asked_by": asked_by.to_json() if asked_by else None, "answers": [asdict(a) for a in self.answered],
+            "asked_by": self._asked_by.to_json() if self._asked_by else None, "answers": [asdict(a) for a in self.answered],
         }  # fmt: skip
+
+
+def _conversation(plan: Plan, arm: Arm) -> Conversation | None:
+    """What the folder that the arm serves says of how it is asked. Raises EngineFailed where it cannot be read."""
+    try:
+        return read_conversation(
+            Path(plan.model_of(arm)), last_value((*plan.common_flags, *arm.flags), "chat-template")
+        )
+    except WrongUse as e:
+        raise EngineFailed(e.message, where=f"cell {arm.id}: {e.where}", next=e.next) from e
 
 
 def session_seconds(folder: RunFolder, plan: Plan) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import canonical, digest_of
+from profile_and_optimize.evals.pao_eval.sampling import NEUTRAL as PLAIN
 from profile_and_optimize.evals.pao_eval.sampling import Pins, undecided
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.evidence.reading import strict_json
@@ -29,12 +30,11 @@ BOOKKEEPING = {
 }  # fmt: skip
 # What a field means where it is left out. `top_k` is not among them: left out it is 50 for one engine and none for another.
 NEUTRAL: dict[str, Any] = {
-    "do_sample": False, "temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
-    "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "encoder_repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "diversity_penalty": 0.0, "length_penalty": 1.0,
-    "num_beams": 1, "num_beam_groups": 1, "num_return_sequences": 1, "early_stopping": False, "min_length": 0,
-    "min_new_tokens": 0, "max_length": 20, "penalty_alpha": 0.0, "guidance_scale": 1.0, "renormalize_logits": False,
-    "remove_invalid_values": False, "is_assistant": False,
+    **{name: value for name, value in PLAIN.items() if name != "top_k"}, "do_sample": False, "temperature": 1.0, "typical_p": 1.0,
+    "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0, "diversity_penalty": 0.0, "length_penalty": 1.0, "num_beams": 1, "num_beam_groups": 1,
+    "num_return_sequences": 1, "early_stopping": False, "min_length": 0, "min_new_tokens": 0, "max_length": 20,
+    "penalty_alpha": 0.0, "guidance_scale": 1.0, "renormalize_logits": False, "remove_invalid_values": False, "is_assistant": False,
 }  # fmt: skip
 EOS = "eos_token_id"
 _TOKEN = re.compile(r"\b((?:bos|eos|pad|unk|sep|cls|mask)_token)\b")
