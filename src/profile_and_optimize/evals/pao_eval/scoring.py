@@ -8,7 +8,7 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .asking import Pinning, Said, endpoint_class
+from .asking import Pinning, Said, served
 from .job import Entry, Job
 from .tasks import hold_still, load, need_answers, need_own_examples, need_single_question, shots_of
 from .told import Refused
@@ -71,7 +71,7 @@ def one_round(job: Job, pinning: Pinning, task: Any, name: str, sample: int) -> 
     if task.get_config("num_fewshot") == 0:
         shots = None
     found = simple_evaluate(
-        model=endpoint_class()(job, pinning, name, sample), tasks=[task], num_fewshot=shots, limit=job.limit, log_samples=True,
+        model=served(job, pinning, name, sample), tasks=[task], num_fewshot=shots, limit=job.limit, log_samples=True,
         bootstrap_iters=0, apply_chat_template=job.api == "chat", fewshot_as_multiturn=True, random_seed=job.seed,
         numpy_random_seed=job.seed, torch_random_seed=job.seed, fewshot_random_seed=job.seed,
         task_manager=TaskManager(include_defaults=False),
