@@ -98,7 +98,10 @@ def live(runs: list[Path], gates: int, rng: np.random.Generator) -> Iterator[dic
 
 def _scores(run: Path) -> dict[tuple[str, str], float]:
     samples: tuple[Sample, ...] = read_samples(run / "raw/samples.jsonl" if run.is_dir() else run)
-    return {(s.task, s.id): s.mean for s in samples}
+    found = {(s.task, s.id): s.mean for s in samples if s.mean is not None}
+    if len(found) < len(samples):
+        raise SystemExit(f"{run}: {len(samples) - len(found)} questions have no finished answer")
+    return found
 
 
 def _live(d: np.ndarray, tolerance: float, again: bool, gates: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -18,7 +18,7 @@ KINDS = set(ROOMS[4])
 OPEN = {
     "engines.base", "engines.calls", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls",
     "engines.formats", "engines.kernels",
-    "clients.arrivals", "clients.base", "clients.prompts", "evals.exact_match", "quant.checkpoint", "quant.pao_ptq.speaks",
+    "clients.arrivals", "clients.base", "clients.prompts", "evals.conversation", "evals.exact_match", "evals.pao_eval", "quant.checkpoint",
 }  # fmt: skip
 
 

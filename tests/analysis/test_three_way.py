@@ -223,3 +223,97 @@ def test_a_campaign_counts_clusters_says_so_and_verify_finds_them_again(tmp_path
         data["answers"] = [{**a, "cluster": ""} for a in data["answers"]]
         path.write_text(json.dumps({**data, "questions_sha256": questions_digest(data)}))
     assert any("order in which they count" in str(p) for p in look_at(run).problems)
+
+
+# --- cut answers, and folders that are asked in another way ------------------------------------------------------------------
+
+
+def cut(arms: dict[str, range], reason: str = "length") -> Callable[..., Any]:
+    """As `fake_ask`, but these arms' answers to these questions are cut."""
+
+    def ask(url: str, model: str, prompt: str, **more: Any) -> Any:
+        said, last = fake_ask(url, model, prompt, **more), prompt.split()[-1]
+        cut = last.startswith("w") and last[1:].isdigit() and int(last[1:]) in arms.get(url.split("/")[3], ())
+        return replace(said, finish=reason if cut else "stop")
+
+    return ask
+
+
+def accuracy_gate(run: Path) -> Any:
+    return next(g for g in decide(load_evidence(run)).gates if g.name == "accuracy")
+
+
+def problems(run: Path) -> list[str]:
+    ev = load_evidence(run)
+    publish(ev, decide(ev))
+    return list(look_at(run).problems)
+
+
+def test_answers_that_were_cut_on_both_sides_pass_nothing_and_the_run_verifies(tmp_path: Path) -> None:
+    sides = dict.fromkeys(("baseline", "aa", "ours"), range(0, 600, 10))
+    run = campaign(tmp_path, {**SAME, "ours": 5.0}, vendor=False, ask=cut(sides))
+    gate = accuracy_gate(run)
+    assert gate.passed is None and "60 of the base, 10.0%, and 60 of the candidate" in gate.reason
+    assert len(load_evidence(run).accuracy["ours"]["answers"]) == 600 and problems(run) == []
+    assert "540 of 540, 60 cut" in " ".join((run / "report.txt").read_text().split())
+
+
+def test_a_loss_is_shown_whatever_a_few_cut_answers_would_have_been(tmp_path: Path) -> None:
+    forgets, cuts = forgetful({"ours": range(0, 600, 5)}), cut({"ours": range(1, 600, 200)})
+
+    def ask(url: str, model: str, prompt: str, **more: Any) -> Any:
+        return replace(forgets(url, model, prompt, **more), finish=cuts(url, model, prompt, **more).finish)
+
+    run = campaign(tmp_path, SAME, vendor=False, ask=ask)
+    assert "no ship: accuracy" in load_evidence(run).failed_arms["ours"] and problems(run) == []
+
+
+def run_of_folders(tmp_path: Path, **generation: Any) -> Path:
+    """The base has a generation_config without anything in it, ours has this one."""
+    plan = quantized_plan(tmp_path, vendor=False)
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "generation_config.json").write_text("{}")
+    (Path(next(a.checkpoint for a in plan.arms if a.checkpoint)) / "generation_config.json").write_text(
+        json.dumps(generation)
+    )
+    return living_run(tmp_path / "20261121T090000Z-q", replace(plan, model=str(base)), speeds=SAME, noise=0.002)
+
+
+def test_a_checkpoint_with_another_generation_config_keeps_the_gate_open_by_name(tmp_path: Path) -> None:
+    run = run_of_folders(tmp_path, repetition_penalty=1.05)
+    gate = accuracy_gate(run)
+    assert gate.passed is None and "not asked alike: generation_config: repetition_penalty not set" in gate.reason
+    assert problems(run) == []
+    same = run_of_folders(tmp_path / "same", repetition_penalty=1.0, transformers_version="5.14.1")
+    assert accuracy_gate(same).passed is True
+
+
+def test_a_checkpoint_whose_generation_config_cannot_be_read_takes_no_part(tmp_path: Path) -> None:
+    plan = quantized_plan(tmp_path, vendor=True)
+    broken = next(a.checkpoint for a in plan.arms if a.checkpoint)
+    (Path(broken) / "generation_config.json").write_text("{")
+    run = living_run(tmp_path / "20261121T090000Z-q", plan, speeds=SAME, noise=0.002)
+    assert "not JSON" in load_evidence(run).failed_arms["ours"] and "vendor" in load_evidence(run).accuracy
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"finish": ""', '"ended": ""', "how some answers ended is missing"),
+        ('"generation": {}', '"generation": {"top_p": 0.5}', "asked_by"),
+        (
+            '"pins": null',
+            '"pins": {"sent": {"temperature": 0.7}, "refused": [], "ignored": []}',
+            "pins: temperature is 0.7",
+        ),
+    ],
+)
+def test_how_a_campaign_asked_is_part_of_its_evidence(tmp_path: Path, old: str, new: str, said: str) -> None:
+    run = run_of_folders(tmp_path)
+    assert problems(run) == []
+    path = run / "cells/baseline/raw/accuracy.json"
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert any(said in p for p in look_at(run).problems)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from profile_and_optimize.evals.pao_eval.sampling import NEUTRAL
 
 
 class Answering:
@@ -22,6 +24,8 @@ class Answering:
         self.fail_first = 0
         self.location = ""
         self.answer = sums
+        self.finish: Callable[[str], str | None] = lambda said: "stop"
+        self.unknown: tuple[str, ...] = ()
 
     def reply(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.fail_first > 0:
@@ -29,15 +33,23 @@ class Answering:
             return 503, {"error": "busy"}
         if self.status != 200:
             return self.status, {"error": "no"}
+        sampling = {k: v for k, v in body.items() if k in (*NEUTRAL, "temperature", "seed")}
+        if set(sampling) & set(self.unknown) or not all(isinstance(v, int | float) for v in sampling.values()):
+            return 400, {"error": "not a parameter of this server, or not a number"}
         if path == "/tokenize":
             return 200, {"tokens": [ord(c) for c in body["prompt"]]}
         if path == "/v1/chat/completions":
             said = self.answer(body["messages"][-1]["content"], chat=True)
-            return 200, {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": "stop"}]}
+            return 200, {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": self.finish(said)}]}
         if body.get("echo"):
             return 200, {"choices": [{"index": 0, "text": "", "logprobs": likelihoods(body["prompt"])}]}
         said = self.answer(body["prompt"], chat=False)
-        return 200, {"choices": [{"index": 0, "text": said, "finish_reason": "stop"}]}
+        return 200, {"choices": [{"index": 0, "text": said, "finish_reason": self.finish(said)}]}
+
+
+def is_probe(body: dict[str, Any]) -> bool:
+    """One of the small requests by which a server is asked what it takes."""
+    return body.get("max_tokens") == 1 and "echo" not in body
 
 
 def sums(prompt: str, *, chat: bool) -> str:

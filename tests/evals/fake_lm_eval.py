@@ -26,13 +26,26 @@ def main():
     if behaviour == "crash":
         print("ModuleNotFoundError: No module named 'datasets'", file=sys.stderr)
         return 1
+    (Path(job["out"]) / "asked.json").write_text(json.dumps(pins(job)))
     for number, entry in enumerate(job["tasks"]):
         if behaviour == "die" and number:
             print("MemoryError: no memory left", file=sys.stderr)
             return 1
-        told = asked(job, entry) if "rows" in entry else unreachable(entry)
+        told = asked(job, entry) if entry["rows"] else unreachable(entry)
         (Path(job["out"]) / f"{number}.json").write_text(json.dumps({"name": entry["name"], **told}))
     return 0
+
+
+def pins(job):
+    plain = {
+        "top_p": 1.0,
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+    }
+    return {"sent": {"temperature": job["temperature"], **plain, "seed": job["seed"]}, "refused": [], "ignored": []}
 
 
 def unreachable(entry):
@@ -44,7 +57,7 @@ def asked(job, entry):
     rows = []
     for row in entry["rows"][: job["limit"]]:
         text = entry["format"].replace("{question}", row["question"])
-        said = [ask(job, text) for _ in range(job["samples"])]
+        said, finish = zip(*(ask(job, text) for _ in range(job["samples"])), strict=True)
         number = hashlib.sha256((row["question"] + "\0" + row["answer"]).encode()).hexdigest()[:16]
         scores = [float(s.strip() == row["answer"].strip()) for s in said]
         rows.append(
@@ -53,6 +66,7 @@ def asked(job, entry):
                 "scores": scores,
                 "expected": row["answer"],
                 "said": said,
+                "finish": finish,
                 "asked": text,
                 "answers": said,
                 "question": row["question"],
@@ -60,7 +74,7 @@ def asked(job, entry):
             }
         )
     name = entry["name"]
-    about = {"metric": "exact_match", "kind": "generate_until", "fewshot": 0, "cut": 0, "version": "1"}
+    about = {"metric": "exact_match", "kind": "generate_until", "fewshot": 0, "version": "1", "of": len(entry["rows"])}
     return {"tasks": [{"task": name, "rows": rows, **about}]}
 
 
@@ -71,7 +85,7 @@ def ask(job, text):
     data = json.dumps({"model": job["model"], "max_tokens": 8, **body}).encode()
     request = urllib.request.Request(job["url"] + path, data, {"content-type": "application/json"})
     choice = json.loads(urllib.request.urlopen(request, timeout=20).read())["choices"][0]
-    return choice["message"]["content"] if chat else choice["text"]
+    return (choice["message"]["content"] if chat else choice["text"]), choice["finish_reason"]
 
 
 sys.exit(main())

@@ -12,7 +12,7 @@ from profile_and_optimize.evals.samples import Sample
 def run(answers: list[str], *, right: int, kind: str = "generate_until") -> TaskRun:
     samples = tuple(Sample("t", f"q{i}", (float(i < right),), str(i), (a,)) for i, a in enumerate(answers))
     shown = tuple(Shown("t", f"q{i}", f"{i}?", (a,), f"{i}?") for i, a in enumerate(answers))
-    return TaskRun("t", "exact_match", kind, 0, 0, "1", samples, shown)
+    return TaskRun("t", "exact_match", kind, 0, "1", len(answers), samples, shown)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,15 @@ def test_the_control_tells_whose_fault_it_is() -> None:
     assert blame(["gsm8k"], []) is Blame.MODEL
     assert blame(["gsm8k"], ["gsm8k"]) is Blame.GATE
     assert blame(["gsm8k"], ["another"]) is Blame.MODEL
+
+
+def test_answers_that_were_all_cut_say_nothing_and_some_of_them_are_not_counted_as_wrong() -> None:
+    def cut(n: int, of: int) -> TaskRun:
+        samples = tuple(
+            Sample("t", f"q{i}", (0.0,), str(i), (f"no {i}",), "", ("length" if i < n else "stop",)) for i in range(of)
+        )
+        return TaskRun("t", "exact_match", "generate_until", 0, "1", of, samples, ())
+
+    assert incoherent(cut(20, 20)) == "t: every answer was cut at the limit of tokens"
+    assert incoherent(cut(5, 20)) == ""  # 15 known ones are too few to conclude from
+    assert incoherent(cut(4, 20)) == "t: 0 of 16 right"

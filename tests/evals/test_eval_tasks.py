@@ -68,7 +68,16 @@ def test_what_cannot_be_meant_is_said(tasks: str, data: dict[str, str], said: st
 
 
 def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
-    (tmp_path / "d.jsonl").write_text('{"a": 1}\n[2]\n')
-    with pytest.raises(WrongUse) as e:
-        wanted_tasks("gsm8k", {"gsm8k": str(tmp_path / "d.jsonl")}, chat=False)
-    assert e.value.where.endswith("d.jsonl:2")
+    for line in (
+        "[2]",
+        "",
+        '{"a": 1}',
+        '{"a": 2, "a": 3}',
+        '{"question": "q", "answer": null}',
+        '{"answer": " "}',
+        '{"target": ""}',
+    ):
+        (tmp_path / "d.jsonl").write_text(f'{{"a": 1}}\n{line}\n')
+        with pytest.raises(WrongUse) as e:
+            wanted_tasks("gsm8k", {"gsm8k": str(tmp_path / "d.jsonl")}, chat=False)
+        assert e.value.where.endswith("d.jsonl:2"), line

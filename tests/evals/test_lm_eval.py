@@ -13,11 +13,13 @@ import pytest
 
 from profile_and_optimize.evals.base import Asking, Outcome, TaskRun
 from profile_and_optimize.evals.lm_eval import LmEval
+from profile_and_optimize.evals.pao_eval.identity import worker_sha256
+from profile_and_optimize.evals.pao_eval.sampling import NEUTRAL
 from profile_and_optimize.evals.tasks import wanted_tasks
 from profile_and_optimize.toolenv.find import find
 
 sys.path.insert(0, str(Path(__file__).parent))
-from answering import Answering, answering
+from answering import Answering, answering, is_probe
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -49,7 +51,7 @@ class Place:
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        return [body for path, body, _ in self.server.seen if path != "/tokenize"]
+        return [body for path, body, _ in self.server.seen if path != "/tokenize" and not is_probe(body)]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,10 @@ def test_a_known_task_on_local_data_keeps_its_examples_and_its_extraction(
     assert (run.metric, run.fewshot, run.kind) == ("exact_match,flexible-extract", 5, "generate_until")
     assert [s.mean for s in run.samples] == [1.0] * 5
     assert run.shown[0].asked.count("Question:") == 6 and "+ 90" in run.shown[0].asked
-    assert all(b["temperature"] == 0.0 and "seed" not in b for b in asked[1])
+    assert all(
+        b["temperature"] == 0.0 and b.items() >= NEUTRAL.items() and b["seed"] == 0 for b in asked[1] if "echo" not in b
+    )
+    assert all(s.finish == ("stop",) for s in run.samples) and (run.of, run.cut) == (5, 0)
 
 
 def test_a_file_of_questions_is_scored_by_equality(asked: tuple[dict[str, TaskRun], list[dict[str, Any]]]) -> None:
@@ -181,3 +186,27 @@ def test_the_servers_name_stands_for_the_judged_address_whatever_a_look_up_would
     asking = Asking(url, "m", "completions", limit=2, addresses=("127.0.0.1",))
     found = place.evaluator.run(wanted, asking, place.folder / "judged", lambda text: None)
     assert [s.mean for s in found.runs[0].samples] == [1.0, 1.0] and len(place.bodies) == 2
+
+
+def test_cut_answers_are_marked_and_what_the_server_refuses_is_not_sent(place: Place) -> None:
+    place.server.finish = lambda said: "length" if said == "4" else "stop"
+    place.server.unknown = ("top_k", "min_p")
+    try:
+        found = place.ask(str(place.folder / "sums.jsonl"), limit=4)
+    finally:
+        place.server.finish, place.server.unknown = (lambda said: "stop"), ()
+    (run,) = found.runs
+    assert [s.finish for s in run.samples] == [("stop",), ("stop",), ("length",), ("stop",)]
+    assert [s.mean for s in run.samples] == [1.0, 1.0, None, 1.0] and (run.cut, run.of) == (1, 5)
+    assert found.pins is not None and found.pins.refused == ("top_k", "min_p") and found.pins.ignored == ()
+    assert all("top_k" not in b and b["repetition_penalty"] == 1.0 for b in place.bodies) and len(place.bodies) == 4
+    assert found.worker_sha256 == worker_sha256() and len(found.job_sha256) == 64
+
+
+def test_local_data_without_an_expected_answer_is_refused_before_anything_is_asked(place: Place) -> None:
+    lines(place.folder / "silent.jsonl", [{"q": "one", "a": "1"}, {"q": "two", "a": ""}])
+    own = CHOICES.split("doc_to_text")[0].replace("own_choices", "silent").replace("multiple_choice", "generate_until")
+    config = f'{own}doc_to_text: "{{{{q}}}}"\ndoc_to_target: "{{{{a}}}}"\nmetric_list: [{{metric: exact_match}}]\n'
+    (place.folder / "silent.yaml").write_text(config.replace("PATH", str(place.folder / "silent.jsonl")))
+    (refused,) = place.ask(str(place.folder / "silent.yaml")).failed
+    assert refused.code == "answer" and "question 2" in refused.message and place.bodies == []

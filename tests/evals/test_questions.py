@@ -9,7 +9,7 @@ import pytest
 
 from profile_and_optimize.campaign.admit import drawn, labels_of
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.evals.exact_match import Question, load_questions
+from profile_and_optimize.evals.exact_match import Question, could_be_right, is_unfinished, load_questions
 
 ONE = {"question": "What is 90 + 7?", "answer": "97"}
 
@@ -42,6 +42,8 @@ def test_a_cluster_that_is_no_name_is_refused_with_its_line(tmp_path: Path, clus
         ({**ONE, "answer": "98"}, "the question of line 1 again, with another answer"),
         ({**ONE, "answer": "98", "kind": "other"}, "another answer"),
         ({**ONE, "cluster": "b"}, "another cluster"),
+        (ONE, "which would count as two"),
+        ({**ONE, "question": f" {ONE['question']}\n", "kind": "other"}, "count as two"),
     ],
 )
 def test_a_question_twice_that_contradicts_itself_is_refused(
@@ -51,7 +53,66 @@ def test_a_question_twice_that_contradicts_itself_is_refused(
     with pytest.raises(WrongUse, match=message) as e:
         load_questions(path)
     assert e.value.where == f"{path}:3"
-    assert len(load_questions(write(tmp_path / "same.jsonl", ONE, ONE))) == 2
+
+
+BAD = {
+    '{"question": "Who?", "answer": ""}': "the answer is empty",
+    '{"question": "Who?", "answer": " \\n\\u00a0"}': "the answer is empty",
+    '{"question": "Who?", "answer": null}': "the answer must be a text, got null",
+    '{"question": "Who?", "answer": ["Ann", "Anna"]}': "the answer must be a text, got \\[",
+    '{"question": "Who?", "answer": {"text": "Ann"}}': "must be a text",
+    '{"question": "How many?", "answer": 4}': "the answer must be a text, got 4",
+    '{"question": "Really?", "answer": true}': "must be a text, got true",
+    '{"question": "Who?", "answer": "..."}': "no letter, digit or symbol",
+    '{"question": "Who?", "answer": "\\u200b\\ufeff"}': "no letter, digit or symbol",
+    '{"question": "Who?", "answer": "\\u3164"}': "no letter, digit or symbol",
+    '{"question": "Who?", "answer": "\\u0000"}': "no letter, digit or symbol",
+    '{"question": "Who?", "answer": "\\u2013 \\u2014"}': "no letter, digit or symbol",
+    '{"question": "Who?", "answer": "\\ud800"}': "not a JSON object",
+    '{"question": "", "answer": "Ann"}': "the question is empty",
+    '{"question": "???", "answer": "Ann"}': "the question has no letter",
+    '{"question": ["Who?"], "answer": "Ann"}': "the question must be a text",
+    '{"question": "Who?", "answer": "Ann", "answer": "Bob"}': "'answer' stands twice",
+    '{"question": "Who?", "anwser": "Ann"}': "it has no 'answer'",
+    '{"answer": "Ann"}': "it has no 'question'",
+    '{"question": "Who?", "answer": "Ann", "kind": 7}': "kind must be a name",
+    '{"question": "Who?", "answer": "Ann", "task": "a", "kind": "b"}': "gives both",
+    '["Who?", "Ann"]': "not an object",
+    '{"question": "Who?", "answer": NaN}': "not a JSON object",
+    "": "an empty line",
+    "Who?": "not a JSON object",
+}
+
+
+@pytest.mark.parametrize("line", BAD, ids=[line[:60] for line in BAD])
+def test_a_line_that_cannot_be_asked_or_judged_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(f"{json.dumps(ONE)}\n{line}\n{json.dumps({'question': 'Where?', 'answer': 'here'})}\n")
+    with pytest.raises(WrongUse, match=BAD[line]) as e:
+        load_questions(path)
+    assert e.value.where == f"{path}:2"
+
+
+@pytest.mark.parametrize("answer", ["+", "$5", "-1", "\u03c0", "\u2203", "No.", "\u5317\u4eac", "\U0001f642", " x "])
+def test_an_answer_of_a_letter_a_digit_or_a_symbol_is_one(tmp_path: Path, answer: str) -> None:
+    assert load_questions(write(tmp_path / "q.jsonl", {"question": "Which?", "answer": answer}))[0].answer == answer
+
+
+def test_two_questions_may_have_the_same_answer(tmp_path: Path) -> None:
+    assert len(load_questions(write(tmp_path / "q.jsonl", ONE, {"question": "What is 96 + 1?", "answer": "97"}))) == 2
+
+
+def test_a_cut_answer_may_become_right_only_if_it_begins_like_the_expected_one() -> None:
+    assert could_be_right(" 9", "97") and could_be_right("", "97") and could_be_right("97", "97")
+    assert not could_be_right("The sum of", "97") and not could_be_right("970", "97")
+
+
+@pytest.mark.parametrize(
+    ("finish", "unfinished"),
+    [("stop", False), ("length", True), ("", False), ("abort", True), ("content_filter", True)],
+)
+def test_an_answer_that_the_model_did_not_end_is_unfinished(finish: str, unfinished: bool) -> None:
+    assert is_unfinished(finish) is unfinished
 
 
 def questions(clusters: int, size: int) -> list[Question]:

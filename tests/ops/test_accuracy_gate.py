@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profile_and_optimize.cli.main import run as pao
+from profile_and_optimize.evals.pao_eval.sampling import wanted
 
 sys.path.insert(0, str(Path(__file__).parent))
-from made_evaluations import losing, made, most
+from made_evaluations import PLAIN, losing, made, most
 
 
 class Desk:
@@ -139,7 +141,7 @@ def test_questions_that_show_no_loss_pass_nothing(desk: Desk) -> None:
 
 
 def test_an_unknown_model_keeps_it_a_draft_and_an_evaluation_at_fault_is_refused(desk: Desk) -> None:
-    where = {"model_digest": "unknown", "model": "unknown", "endpoint": "http://127.0.0.1:9"}
+    where = {"model_digest": "unknown", "model": "unknown", "endpoint": "http://127.0.0.1:9", "asked_by": None}
     _, said = desk.gate(desk.made("remote", most, **where))
     assert (said["result"]["call"], said["result"]["tier"]) == ("pass", "DRAFT") and "endpoint" in said["result"][
         "doubts"
@@ -230,12 +232,135 @@ def test_a_question_text_that_was_changed_does_not_verify(desk: Desk) -> None:
     assert code == 1 and any("the texts of the questions" in p for p in said["result"]["problems"])
 
 
-def test_a_gate_from_before_clusters_still_verifies_and_says_what_it_took_for_granted(desk: Desk) -> None:
-    stored = next((Path(__file__).parents[1] / "data/gate_schema_1").iterdir())
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_gate_of_an_older_format_still_verifies_with_what_it_knew(desk: Desk, schema: int) -> None:
+    """1 is from before clusters, 2 from before unfinished answers and chat templates."""
+    stored = next((Path(__file__).parents[1] / f"data/gate_schema_{schema}").iterdir())
     run = desk.space / stored.name
     shutil.copytree(stored, run)
     code, said = desk.ask("verify", str(run))
     assert (code, said["result"]["problems"]) == (0, [])
     gate = run / "gate.json"
-    gate.write_text(gate.read_text().replace('"schema": 1', '"schema": 2'))
+    gate.write_text(gate.read_text().replace(f'"schema": {schema}', '"schema": 3'))
     assert desk.ask("verify", str(run))[0] == 1
+
+
+# --- cut answers, how both were asked, which questions ---------------------------------------------------------------------------
+
+
+def cut_of(share: int, per: int = 1000) -> Any:
+    return lambda task, i: i % per < share
+
+
+def test_907_of_1000_cut_on_both_sides_keep_the_gate_open_and_say_so(desk: Desk) -> None:
+    base, other = (desk.made(n, most, tasks={"sums": 1000}, cut=cut_of(907)) for n in ("b", "c"))
+    code, said = desk.gate(other, base=base)
+    told = said["result"]
+    assert (code, told["call"], told["tier"]) == (0, "unknown", "DRAFT")
+    assert told["unfinished"] == {"base": 907, "candidate": 907, "n": 1000, "most": 0.01}
+    assert "907 of the base, 90.7%" in told["reason"] and told["all_questions"][0]["n"] == 93
+    assert desk.ask("verify", told["run"])[0] == 0
+    row = json.loads((desk.space / base / "evaluation.json").read_text())["tasks"][0]
+    assert (row["n"], row["cut"], row["unknown"]) == (1000, 907, 907) and row["score"] == pytest.approx(84 / 93)
+    pao(["accuracy_gate", "--base", base, "--candidate", other, "--campaigns-dir", str(desk.space), "--name", "text"])
+    assert "unfinished answers, neither right nor wrong: 907 of 1000 questions (90.7%)" in desk.capsys.readouterr().out
+
+
+def test_nothing_but_cut_answers_has_no_score_and_no_crash(desk: Desk) -> None:
+    base, other = (desk.made(n, most, tasks={"sums": 40}, cut=cut_of(40)) for n in ("b", "c"))
+    code, said = desk.gate(
+        other, "--floor", desk.made("f", most, tasks={"sums": 40}, model_digest="sha256:b"), base=base
+    )
+    assert (code, said["result"]["call"]) == (0, "unknown") and said["result"]["all_questions"][0]["base"] is None
+    assert desk.ask("verify", said["result"]["run"])[0] == 0
+
+
+def test_a_candidate_that_is_cut_more_often_does_not_pass(desk: Desk) -> None:
+    """8 of 1,500 that the base ends: 0.5%, within two points, and 2 / 2^8 = 0.8% by chance."""
+    base, other = (desk.made(n, most, tasks={"sums": 1500}, cut=cut_of(c)) for n, c in (("b", 0), ("c", 4)))
+    code, said = desk.gate(other, "--tolerance-points", "2", base=base)
+    assert (code, said["result"]["call"]) == (0, "unknown") and "cut unlike" in said["result"]["reason"]
+    few = desk.made("few", most, tasks={"sums": 1500}, cut=cut_of(1))
+    assert desk.gate(few, "--tolerance-points", "2", base=base)[1]["result"]["call"] == "pass"
+
+
+def test_the_end_of_an_answer_cannot_be_taken_out_of_the_evidence(desk: Desk) -> None:
+    run = desk.space / desk.made("b", most, tasks={"sums": 100}, cut=cut_of(50))
+    path = run / "raw/samples.jsonl"
+    for old, new, said in (
+        ('"finish": ["length"]', '"finish": ["stop"]', "cut is 50, the samples give 49"),
+        (', "finish": ["length"]', "", "how 1 answers ended is missing"),
+    ):
+        kept = path.read_text()
+        path.write_text(kept.replace(old, new, 1))
+        code, told = desk.ask("verify", str(run))
+        assert code == 1 and any(said in p for p in told["result"]["problems"])
+        path.write_text(kept)
+
+
+def other(**generation: Any) -> dict[str, Any]:
+    return replace(PLAIN, generation=tuple(sorted({"eos_token_id": 2, **generation}.items()))).to_json()
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({"asked_by": replace(PLAIN, templates=(("default", "{{ other }}"),)).to_json()}, "chat template 'default'"),
+        ({"asked_by": replace(PLAIN, templates=()).to_json()}, "none in the candidate"),
+        ({"asked_by": other(repetition_penalty=1.1)}, "generation_config: repetition_penalty not set in the base, 1.1"),
+        ({"asked_by": other(eos_token_id=[2, 7])}, "eos_token_id [2] in the base, [2, 7]"),
+        (
+            {"engine": {"name": "vllm", "engine_version": "0.32.0", "flags": "--generation_config vllm"}},
+            "--generation-config: not given for the base, vllm",
+        ),
+    ],
+)
+def test_what_was_not_asked_alike_is_named_and_keeps_the_gate_open(
+    desk: Desk, told: dict[str, Any], named: str
+) -> None:
+    code, said = desk.gate(desk.made("int8", most, **told))
+    assert (code, said["result"]["call"], said["result"]["tier"]) == (0, "unknown", "DRAFT")
+    assert named in said["result"]["reason"] and any(named in w for w in said["warnings"])
+    run = Path(said["result"]["run"])
+    assert desk.ask("verify", str(run))[0] == 0
+    code, worse = desk.gate(desk.made("nvfp4", losing(0.25), **told))
+    assert (code, worse["result"]["call"]) == (1, "fail")  # a loss that is shown is one
+
+
+def test_the_same_said_otherwise_passes(desk: Desk) -> None:
+    again = {"asked_by": other(eos_token_id=[2], temperature=1.0, transformers_version="5.14.1")}
+    assert desk.gate(desk.made("int8", most, **again))[1]["result"]["call"] == "pass"
+
+
+def test_a_chat_template_in_the_record_is_the_one_of_its_digest(desk: Desk) -> None:
+    name = desk.made("int8", most)
+    path = desk.space / name / "evaluation.json"
+    path.write_text(path.read_text().replace("{{ messages }}", "{{ others }}"))
+    code, said = desk.ask("verify", str(desk.space / name))
+    assert code == 1 and any("asked_by: the digests" in p for p in said["result"]["problems"])
+    assert desk.gate(name)[0] == 2
+
+
+def test_what_no_request_could_pin_is_a_doubt_where_a_generation_config_sets_it(desk: Desk) -> None:
+    loose = {"sent": wanted(0.0, 0), "refused": [], "ignored": ["presence_penalty", "top_k"]}
+    _, said = desk.gate(desk.made("int8", most, pins=loose))
+    assert (said["result"]["call"], said["result"]["tier"]) == ("pass", "VERDICT")
+    set_there = {"asked_by": other(presence_penalty=0.5, top_k=20), "pins": loose}
+    base = desk.made("b2", most, **set_there)
+    _, said = desk.gate(desk.made("c2", most, **set_there), base=base)
+    assert (said["result"]["call"], said["result"]["tier"]) == ("pass", "DRAFT")
+    assert any("the server of the base decides itself on presence_penalty" in d for d in said["result"]["doubts"])
+    assert not any("top_k" in d for d in said["result"]["doubts"])  # nothing is drawn at temperature 0
+
+
+def test_a_gate_on_some_of_the_questions_says_which(desk: Desk) -> None:
+    base, other_side = (desk.made(n, most, tasks={"sums": 480}, of=1319) for n in ("b", "c"))
+    _, said = desk.gate(other_side, base=base)
+    line = "sums: the first 480 of 1319 questions, in the order of its data"
+    assert said["result"]["limited"] == [line] and any(line in w for w in said["warnings"])
+    assert desk.gate(desk.made("whole", most))[1]["result"]["limited"] == []
+
+
+def test_a_run_by_another_worker_was_not_asked_the_same(desk: Desk) -> None:
+    code, said = desk.gate(desk.made("int8", most, worker_sha256="00" * 32))
+    assert code == 2 and "worker_sha256" in said["error"]["message"]

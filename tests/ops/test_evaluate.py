@@ -100,6 +100,8 @@ def test_eleven_of_twelve_right_is_what_the_run_says_and_what_verify_finds_again
     (row,) = told["tasks"]
     assert (row["n"], row["score"], row["scored_by"]) == (12, pytest.approx(11 / 12), "equality")
     assert 0.6 < row["lower"] < row["score"] < row["upper"] < 1.0
+    assert told["pins"]["sent"]["top_k"] == -1 and len(told["worker_sha256"]) == len(told["job_sha256"]) == 64
+    assert (row["cut"], row["unknown"], row["of"], row["own_questions"], told["asked_by"]) == (0, 0, 12, True, None)
     assert told["served_model"] == "sums" and told["model"] == "unknown" and told["chat"] and told["gate"]["passed"]
     assert result.refusal is None and "91.7%" in result.text and f"--candidate {run.name}" in result.text
     samples = [json.loads(line) for line in (run / "raw/samples.jsonl").read_text().splitlines()]
@@ -365,3 +367,44 @@ def test_a_cluster_field_for_files_of_questions_alone_is_refused(
 ) -> None:
     with pytest.raises(WrongUse, match="name their clusters themselves"):
         ask(server, python, tmp_path, questions, cluster_field="passage")
+
+
+def test_a_cut_answer_is_neither_right_nor_wrong_and_a_limit_says_what_it_took(
+    server: Answering, python: Path, questions: Path, tmp_path: Path
+) -> None:
+    """Of the first eight sums two are cut, and the other six are right."""
+    server.finish = lambda said: "length" if said in ("2", "3") else "stop"
+    result = ask(server, python, tmp_path, questions, limit=8)
+    (row,) = result.data["tasks"]
+    assert (row["n"], row["cut"], row["unknown"], row["score"], row["of"]) == (8, 2, 2, 1.0, 12)
+    assert "asked: sums: the first 8 of 12 questions, in the order of its data" in result.text
+    assert "2 (2 unknown)" in result.text and any("neither right nor wrong" in w for w in result.warnings)
+    assert check(the_run(tmp_path))[0] == []
+
+
+def test_a_folder_whose_generation_config_cannot_be_read_is_refused_before_a_server_starts(
+    python: Path, questions: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/generation_config.json").write_text("{")
+    with pytest.raises(WrongUse, match="not JSON"):
+        request = EvaluateRequest(
+            tasks=str(questions), model=str(tmp_path / "model"), engine="mock", python=str(python), campaigns_dir=str(tmp_path / "runs"),
+        )  # fmt: skip
+        evaluate(request, lambda text: None)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_folder_is_asked_by_its_own_template_and_generation_config(
+    python: Path, questions: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "model/generation_config.json").write_text('{"temperature": 0.6}')
+    request = EvaluateRequest(
+        tasks=str(questions), model=str(tmp_path / "model"), engine="mock", python=str(python), campaigns_dir=str(tmp_path / "runs"),
+    )  # fmt: skip
+    told = evaluate(request, lambda text: None).data["asked_by"]
+    assert told["templates"] == {"default": "{{ messages }}"} and told["generation"] == {"temperature": 0.6}
+    assert check(the_run(tmp_path))[0] == []

@@ -43,8 +43,10 @@ class HostileClient(FakeClient):
         return replace(found, records=records)
 
 
-def hostile_ask(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
-    return Answer(HOSTILE, len(prompt.split()) + 4, 1)
+def hostile_ask(
+    url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16, pinned: bool = False
+) -> Answer:
+    return Answer(HOSTILE, len(prompt.split()) + 4, 1, HOSTILE)
 
 
 @pytest.fixture(scope="session")

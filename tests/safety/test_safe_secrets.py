@@ -129,7 +129,9 @@ def test_a_campaign_on_servers_that_echo_and_log_keeps_no_piece(tmp_path: Path) 
     questions.write_text("".join(f'{{"question": "say {i}", "answer": "{i}"}}\n' for i in range(5)))
     engine = Leaky(SPEEDS, {"broken": f"ValueError: {ECHO}"})
 
-    def ask(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Said:
+    def ask(
+        url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16, pinned: bool = False
+    ) -> Said:
         return Said(" ".join(PLANTED.values()), len(prompt.split()) + 4, 1)
 
     world = replace(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, asked, clusters, no_ship, questions_digest
+from profile_and_optimize.campaign.accuracy import (
+    NO_SHIP,
+    accuracy_of,
+    asked,
+    clusters,
+    no_ship,
+    questions_digest,
+    wrong_asking,
+)  # fmt: skip
 from profile_and_optimize.campaign.asked import asked_by_plan
 from profile_and_optimize.campaign.checkpoints import KEPT
 from profile_and_optimize.campaign.evidence_of import CALIBRATION, DRAFT, FINALISTS, Evidence
@@ -127,11 +135,12 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
             yield Remark(where, "the baseline's questions and expected answers are not those of its digest")
             return
         told = [a["question"] for a in base["answers"]]
-        labels = clusters(base).labels if base.get("schema") == 2 else ()  # before, clusters did not stay together
+        labels = clusters(base).labels if base.get("schema", 1) >= 2 else ()  # before, clusters did not stay together
         if len({(a["task"], a["question"]) for a in base["answers"]}) < len(told):
             yield Remark(where, "a question was asked twice and counts as two")
         if [told[i] for i in counting_order(told, labels)] != told:
             yield Remark(where, "the questions were not asked in the order in which they count")
+        yield from (Remark(where, text) for text in wrong_asking(found))
         own = list(map(asked, found["answers"]))
         if (
             found["questions_sha256"] != base["questions_sha256"]

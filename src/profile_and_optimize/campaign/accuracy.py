@@ -5,23 +5,43 @@ One place: admission stops asking by it, the decision goes by it, and verify ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from profile_and_optimize.core.names import digest
 from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.evals.conversation import Conversation, conversation_of, differences
+from profile_and_optimize.evals.exact_match import could_be_right, is_right, is_unfinished
+from profile_and_optimize.evals.pao_eval.sampling import wrong_pins
 from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of
-from profile_and_optimize.stats.noninferiority import Answer, Pair, Place, answer
+from profile_and_optimize.stats.noninferiority import Answer, Pair, Place
+from profile_and_optimize.stats.unfinished import Asked as Both
+from profile_and_optimize.stats.unfinished import Known, answer_with_unfinished, seen_pairs, too_many
 
 Asked = Mapping[str, Any]
 NO_SHIP = "no ship: accuracy"
 USEFUL_BASELINE = 0.5
+BROKEN = (ValueError, KeyError, TypeError, AttributeError)
+
+
+def known_answers(found: Asked) -> list[bool | None]:
+    """Is it right, answer by answer, in the order of the questions; None for one that is unfinished, and so neither."""
+    return [
+        None if is_unfinished(a.get("finish", "")) else is_right(a["said"], a["expected"]) for a in found["answers"]
+    ]
 
 
 def right_answers(found: Asked) -> list[bool]:
-    """Answer by answer, in the order of the questions."""
-    return [a["said"].strip() == a["expected"].strip() for a in found["answers"]]
+    """The same of those that are finished."""
+    return [right for right in known_answers(found) if right is not None]
+
+
+def _known(a: Asked) -> Known:
+    if is_unfinished(a.get("finish", "")):
+        return Known(None, 0.0, float(could_be_right(a["said"], a["expected"])), True)
+    right = float(is_right(a["said"], a["expected"]))
+    return Known(right, right, right, False)
 
 
 def questions_digest(found: Asked) -> str:
@@ -46,10 +66,41 @@ def places(base: Asked) -> tuple[Place, ...]:
     return tuple((a["task"], label) for a, label in zip(base["answers"], clusters(base).labels, strict=True))
 
 
+def both(base: Asked, arm: Asked) -> tuple[Both, ...]:
+    """As many questions as the arm was asked."""
+    sides = zip(places(base), base["answers"], arm["answers"], strict=False)
+    return tuple(Both(task, _known(b), _known(c), cluster) for (task, cluster), b, c in sides)
+
+
 def pairs(base: Asked, arm: Asked) -> tuple[Pair, ...]:
-    """As many as the arm has answered."""
-    sides = zip(places(base), right_answers(base), right_answers(arm), strict=False)
-    return tuple(Pair(task, float(b), float(c), cluster) for (task, cluster), b, c in sides)
+    """Those that both answered to their end."""
+    return seen_pairs(both(base, arm))
+
+
+def asked_apart(base: Asked, arm: Asked) -> list[str]:
+    """How the folders of the two differ in their chat template or generation_config, as lines; none where one is unknown."""
+    one, two = conversation_in(base), conversation_in(arm)
+    return list(differences(one, two)) if one is not None and two is not None else []
+
+
+def conversation_in(found: Asked) -> Conversation | None:
+    """None behind an endpoint, in records from before it was kept, and for one that does not hold together, which verify says."""
+    try:
+        return conversation_of(found["asked_by"]) if found.get("asked_by") is not None else None
+    except BROKEN:
+        return None
+
+
+def wrong_asking(found: Asked) -> Iterator[str]:
+    """What of a record does not say how the questions were asked and how their answers ended, as lines."""
+    if found.get("schema", 1) < 3:
+        return
+    if any(type(a.get("finish")) is not str for a in found["answers"]):
+        yield "how some answers ended is missing"
+    if found.get("asked_by") is not None and conversation_in(found) is None:
+        yield "asked_by: the digests of its chat template or generation_config are not those of what it holds"
+    if (pins := found.get("pins")) is not None:
+        yield from (f"pins: {line}" for line in wrong_pins(pins, 0.0, 0))
 
 
 def accuracy_of(plan: Plan, accuracy: Mapping[str, Asked], arm: str) -> Answer | None:
@@ -59,11 +110,17 @@ def accuracy_of(plan: Plan, accuracy: Mapping[str, Asked], arm: str) -> Answer |
         return None
     twin = accuracy.get(plan.twin.id) if plan.twin else None
     floor = pairs(base, twin) if twin is not None else None
-    found = answer(
-        pairs(base, own), tolerance=plan.accuracy_margin, planned=len(base["answers"]), floor=floor, plan=places(base)
+    asked_both = both(base, own)
+    found = answer_with_unfinished(
+        asked_both, tolerance=plan.accuracy_margin, planned=len(base["answers"]), floor=floor, plan=places(base)
     )
-    nothing = useless(base)
-    return replace(found, call="unknown", decided_at=None, needed=None, reason=nothing) if nothing else found
+    apart = "" if found.call == "fail" else "; ".join(asked_apart(base, own))
+    why = (
+        f"not asked alike: {apart}"
+        if apart
+        else useless(base) and (too_many(asked_both, plan.accuracy_margin) or useless(base))
+    )
+    return replace(found, call="unknown", decided_at=None, needed=None, reason=why) if why else found
 
 
 def useless(base: Asked) -> str:

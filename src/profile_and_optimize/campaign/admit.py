@@ -19,13 +19,16 @@ from profile_and_optimize.campaign.starts import refuse_again, require_alive
 from profile_and_optimize.campaign.timing import seconds_per_session
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
+from profile_and_optimize.core.argv import last_value
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.context import UNKNOWN
-from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable
+from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import EngineFailed, Server
+from profile_and_optimize.evals.conversation import Conversation, read_conversation
 from profile_and_optimize.evals.exact_match import Answered, Question, answer_all, load_questions
+from profile_and_optimize.evals.pao_eval.sampling import Pins
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import redact, without
 from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of, counting_order, whole_end
@@ -211,17 +214,20 @@ class Answers:
 
     def __init__(self, seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
         self._seat, self._server, self._questions = seat, server, questions
+        self._asked_by = _conversation(seat.plan, arm)
+        self._pins: Pins | None = None
         self.answered: tuple[Answered, ...] = ()
 
     def ask(self, n: int) -> None:
         """Up to the n-th question."""
         self.answered += answer_all(self._questions[len(self.answered) : n], self._one)
 
-    def _one(self, question: str) -> str:
+    def _one(self, question: str) -> tuple[str, str]:
         world, api = self._seat.world, self._seat.plan.points[0].workload.api
-        said = world.ask(self._server.url, self._server.model, question, api=api, max_tokens=ANSWER_TOKENS).text
+        said = world.ask(self._server.url, self._server.model, question, api=api, max_tokens=ANSWER_TOKENS, pinned=True)
+        self._pins = said.pins
         # Nothing but our own credentials: a right answer may well look like one of somebody else.
-        return without(said, world.secrets)
+        return without(said.text, world.secrets), without(said.finish, world.secrets)
 
     def data(self) -> dict[str, Any]:
         every = [
@@ -229,9 +235,20 @@ class Answers:
             for q in self._questions
         ]
         return {
-            "schema": 2, "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
-            "answers": [asdict(a) for a in self.answered],
+            "schema": 3, "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
+            "max_tokens": ANSWER_TOKENS, "pins": self._pins.to_json() if self._pins else None,
+            "asked_by": self._asked_by.to_json() if self._asked_by else None, "answers": [asdict(a) for a in self.answered],
         }  # fmt: skip
+
+
+def _conversation(plan: Plan, arm: Arm) -> Conversation | None:
+    """What the folder that the arm serves says of how it is asked. Raises EngineFailed where it cannot be read."""
+    try:
+        return read_conversation(
+            Path(plan.model_of(arm)), last_value((*plan.common_flags, *arm.flags), "chat-template")
+        )
+    except WrongUse as e:
+        raise EngineFailed(e.message, where=f"cell {arm.id}: {e.where}", next=e.next) from e
 
 
 def session_seconds(folder: RunFolder, plan: Plan) -> dict[str, float]:

@@ -16,8 +16,7 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder, read_json
 from profile_and_optimize.evidence.modelfolder import model_digest, weights_sha256
-from profile_and_optimize.quant.checkpoint import read_checkpoint, weights_of
-from profile_and_optimize.quant.pao_ptq.speaks import changed, files_told
+from profile_and_optimize.quant.checkpoint import changed, files_told, read_checkpoint, weights_of
 
 KEPT = "raw/checkpoint.json"
 # How the checkpoints of ours were asked for: what a run that goes on makes them by.

@@ -20,9 +20,11 @@ from profile_and_optimize.stats.client_error import ClientError
 
 
 class Asker(Protocol):
-    """One greedy completion, off the timed path."""
+    """One greedy completion, off the timed path; `pinned`: with the sampling that no generation_config decides."""
 
-    def __call__(self, url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer: ...
+    def __call__(
+        self, url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16, pinned: bool = False
+    ) -> Answer: ...
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ def given(flags: Sequence[str]) -> Iterator[Given]:
         yield _given(name, values)
 
 
+def last_value(flags: Sequence[str], option: str) -> str | None:
+    """What the last option of this name (without dashes) was given, its words joined; None where it is not there."""
+    return next((" ".join(g.values) for g in reversed(tuple(given(flags))) if g.option == option), None)
+
+
 def option_name(text: str) -> str:
     """One spelling of an option: no dashes in front, none of its underscores, small letters."""
     return text.strip().lstrip("-").replace("_", "-").casefold()

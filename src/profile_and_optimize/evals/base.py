@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from profile_and_optimize.evals.exact_match import Question
+from profile_and_optimize.evals.pao_eval.sampling import Pins
 from profile_and_optimize.evals.samples import Sample
 
 APIS = ("chat", "completions")
@@ -84,18 +85,23 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """One task, asked. `kind` is lm-eval's (`generate_until`, `multiple_choice`), `cut` how many answers hit the limit of
-    tokens, `version` the task's own."""
+    """One task, asked. `kind` is lm-eval's (`generate_until`, `multiple_choice`), `version` the task's own, `of` how many questions
+    it has, of which the first were asked."""
 
     task: str
     metric: str
     kind: str
     fewshot: int
-    cut: int
     version: str
+    of: int
     samples: tuple[Sample, ...]
     shown: tuple[Shown, ...]
     wanted: str = ""
+
+    @property
+    def cut(self) -> int:
+        """How many answers are unfinished."""
+        return sum(s.cut for s in self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """`pins` is what was sent with every question, None where no answer was generated; `worker_sha256` who asked, `job_sha256` what
+    any model asked in this way is asked."""
+
     runs: tuple[TaskRun, ...]
     failed: tuple[Failed, ...]
+    pins: Pins | None = None
+    worker_sha256: str = ""
+    job_sha256: str = ""
 
 
 class Evaluator(Protocol):

@@ -32,7 +32,9 @@ def degenerate(text: str) -> bool:
 
 def incoherent(run: TaskRun) -> str:
     """Why this task's answers are no ground to judge a model by; "" when they are."""
-    n = len(run.samples)
+    n, answered = len(run.samples), [s for s in run.samples if s.mean is not None]
+    if n and not answered:
+        return f"{run.task}: every answer was cut at the limit of tokens"
     if run.kind == "generate_until" and run.shown:
         bad = sum(degenerate(a) for s in run.shown for a in s.answers)
         total = sum(len(s.answers) for s in run.shown)
@@ -40,8 +42,8 @@ def incoherent(run: TaskRun) -> str:
             return f"{run.task}: {bad} of {total} answers are empty or one word over and over"
         if n >= FEWEST and _all_the_same(run):
             return f"{run.task}: all {total} answers are the same, {run.shown[0].answers[0][:40]!r}"
-    if n >= FEWEST and not any(s.mean for s in run.samples):
-        return f"{run.task}: 0 of {n} right"
+    if len(answered) >= FEWEST and not any(s.mean for s in answered):
+        return f"{run.task}: 0 of {len(answered)} right"
     return ""
 
 

@@ -6,24 +6,28 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.core.errors import BrokeMidway
+from profile_and_optimize.core.names import digest_of
 from profile_and_optimize.core.urls import parse_url
 from profile_and_optimize.engines.base import Command
 from profile_and_optimize.engines.process import Managed, real_error
 from profile_and_optimize.evals.base import Asking, Failed, Outcome, Shown, TaskRun, Wanted
+from profile_and_optimize.evals.pao_eval.identity import worker_sha256
+from profile_and_optimize.evals.pao_eval.job import SCHEMA, Asked, Entry, Job
+from profile_and_optimize.evals.pao_eval.sampling import Pins
 from profile_and_optimize.evals.samples import Sample
 from profile_and_optimize.evidence.redact import redact, without
 from profile_and_optimize.toolenv.find import ToolEnv
 
-WORKER = Path(__file__).with_name("worker")
+WORKER = Path(__file__).with_name("pao_eval")
 HUB = "https://huggingface.co"
 LOG = "lm-eval.log"
 POLL_S, SAY_EVERY_S = 0.2, 10.0
-TRIES, STALL_S = 6, 300.0  # of a request (see worker/asking.py); beyond them, what reading a task may take
+TRIES, STALL_S = 6, 300.0  # of a request (see pao_eval/wire.py); beyond them, what reading a task may take
 PASSED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 KEY = "OPENAI_API_KEY"
 # Only for tasks whose data is not here.
@@ -49,11 +53,15 @@ class LmEval:
         """Raises BrokeMidway when the process hangs, or dies before any task was asked."""
         out = workdir / "out"
         out.mkdir(parents=True)
-        job = workdir / "job.json"
-        job.write_text(json.dumps(job_of(wanted, asking, out)))
-        command = Command((str(self.env.python), "-I", str(WORKER), str(job)), self._environment(wanted, workdir))
+        job, path = job_of(wanted, asking, out), workdir / "job.json"
+        path.write_text(json.dumps(job.to_json()))
+        copy_worker(workdir / "worker")
+        command = Command(
+            (str(self.env.python), "-m", WORKER.name, "evaluate", str(path)), self._environment(wanted, workdir)
+        )
         ended = self._wait(command, workdir / LOG, asking.timeout_s * TRIES + self.stall_s, say)
-        return self._outcome(wanted, out, workdir / LOG, ended)
+        found = self._outcome(wanted, out, workdir / LOG, ended)
+        return replace(found, worker_sha256=job.worker_sha256, job_sha256=digest_of(job.same_for_all))
 
     def log(self, workdir: Path) -> str:
         path = workdir / LOG
@@ -61,7 +69,12 @@ class LmEval:
 
     def _environment(self, wanted: Sequence[Wanted], workdir: Path) -> tuple[tuple[str, str], ...]:
         """A home and caches of its own and no hub, unless a task's data has to come from there."""
-        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+        quiet = {
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "DO_NOT_TRACK": "1",
+            "OMP_NUM_THREADS": "1",
+            **_alone(workdir / "worker"),
+        }
         quiet |= {KEY: os.environ[KEY]} if KEY in os.environ else {}
         if any(w.needs_hub for w in wanted):
             return tuple({**{k: os.environ[k] for k in FOR_THE_HUB if k in os.environ}, **quiet}.items())
@@ -100,14 +113,15 @@ class LmEval:
                 runs += [self._task(w, one) for one in told["tasks"]]
         if ended and not runs and all(f.code == "broke" for f in failed):
             raise BrokeMidway(failed[0].message, next="pao tools install eval")
-        return Outcome(tuple(runs), tuple(failed))
+        pins = out / "asked.json"
+        return Outcome(tuple(runs), tuple(failed), pins_of(json.loads(pins.read_text())) if pins.exists() else None)
 
     def _task(self, w: Wanted, told: dict[str, Any]) -> TaskRun:
         name, rows = str(told["task"]), told["rows"]
         samples = tuple(
             Sample(
                 name, r["id"], tuple(r["scores"]), self._text(r["expected"]), tuple(map(self._text, r["said"])),
-                self._text(r["cluster"]),
+                self._text(r["cluster"]), tuple(map(self._text, r["finish"])) if told["kind"] == "generate_until" else (),
             )
             for r in rows
         )  # fmt: skip
@@ -118,7 +132,7 @@ class LmEval:
             for r in rows
         )
         return TaskRun(
-            name, told["metric"], told["kind"], told["fewshot"], told["cut"], told["version"], samples, shown, w.name
+            name, told["metric"], told["kind"], told["fewshot"], told["version"], told["of"], samples, shown, w.name
         )
 
     def _text(self, text: str) -> str:
@@ -126,24 +140,39 @@ class LmEval:
         return without(text.encode("utf-8", "replace").decode(), self.secrets)
 
 
-def job_of(wanted: Sequence[Wanted], asking: Asking, out: Path) -> dict[str, Any]:
+def job_of(wanted: Sequence[Wanted], asking: Asking, out: Path) -> Job:
     """What the worker reads. Hosts are taken from URLs here: the worker, which imports nothing of ours, reads none."""
     hub = parse_url(os.environ.get("HF_ENDPOINT") or HUB)
-    return {
-        "schema": 1, "out": str(out), "url": asking.url, "model": asking.model, "api": asking.api, "limit": asking.limit,
-        "fewshot": asking.fewshot, "samples": asking.samples, "temperature": asking.temperature, "max_tokens": asking.max_tokens,
-        "host": parse_url(asking.url).host, "addresses": list(asking.addresses), "hub": [hub.host, hub.port],
-        "cluster_field": asking.cluster_field,
-        "metric": asking.metric, "concurrency": asking.concurrency, "timeout_s": asking.timeout_s, "seed": asking.seed,
-        "tasks": [_entry(w) for w in wanted],
-    }  # fmt: skip
+    return Job(
+        schema=SCHEMA, worker_sha256=worker_sha256(), out=str(out), url=asking.url, model=asking.model, api=asking.api,
+        host=parse_url(asking.url).host, addresses=asking.addresses, hub=(hub.host, hub.port), tasks=tuple(map(_entry, wanted)),
+        limit=asking.limit, fewshot=asking.fewshot, samples=asking.samples, temperature=asking.temperature,
+        max_tokens=asking.max_tokens, seed=asking.seed, cluster_field=asking.cluster_field, metric=asking.metric,
+        concurrency=asking.concurrency, timeout_s=asking.timeout_s,
+    )  # fmt: skip
 
 
-def _entry(w: Wanted) -> dict[str, Any]:
-    if w.questions:
-        rows = [{"question": q.question, "answer": q.answer, "cluster": q.cluster} for q in w.questions]
-        return {"name": w.name, "rows": rows, "format": w.format, "until": list(w.until), "max_tokens": w.max_tokens}
-    return {"name": w.name, "load": w.load, "splits": {split: str(path) for split, path in w.splits}}
+def _entry(w: Wanted) -> Entry:
+    rows = tuple(Asked(q.question, q.answer, q.cluster) for q in w.questions)
+    splits = tuple((split, str(path)) for split, path in w.splits)
+    return Entry(w.name, w.load, rows, splits, w.format, w.until, w.max_tokens)
+
+
+def copy_worker(place: Path) -> None:
+    """The worker's folder into `place`: run from our own, modules beside it would shadow those of its environment."""
+    folder = place / WORKER.name
+    folder.mkdir(parents=True)
+    for path in WORKER.glob("*.py"):
+        (folder / path.name).write_bytes(path.read_bytes())
+
+
+def _alone(place: Path) -> dict[str, str]:
+    """The worker is found in its folder, and nothing else but its own environment is."""
+    return {"PYTHONPATH": str(place), "PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def pins_of(raw: dict[str, Any]) -> Pins:
+    return Pins(tuple(raw["sent"].items()), tuple(raw["refused"]), tuple(raw["ignored"]))
 
 
 class _Progress:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-import orjson
-
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.evals.base import Wanted
-from profile_and_optimize.evals.exact_match import load_questions
+from profile_and_optimize.evals.exact_match import json_lines, load_questions
 from profile_and_optimize.evidence.given import read_given
 
 DEMO = "demo"
@@ -25,6 +24,8 @@ DEMO_FORMAT, DEMO_END, DEMO_TOKENS = "<|user|>{question}<|end|><|assistant|>", "
 DEMO_FILES = ("heldout.jsonl", "heldout_more.jsonl")
 # lm-eval has several forms of a data set; this one is meant where its plain name is given.
 ALIASES = {"gpqa_diamond": "gpqa_diamond_cot_zeroshot", "gpqa": "gpqa_main_cot_zeroshot"}
+# What data sets call a question and its answer.
+FIELDS = ("question", "answer", "target", "problem", "solution")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,119}")
 
 
@@ -113,13 +114,15 @@ def _with_data(w: Wanted, place: str | None) -> Wanted:
 
 
 def _require_rows(path: Path) -> None:
-    """Raises WrongUse naming the line that is no JSON object, and for a file without any."""
-    lines = [(n, line) for n, line in enumerate(read_given(path).splitlines(), start=1) if line.strip()]
-    for number, line in lines:
-        try:
-            if not isinstance(orjson.loads(line), dict):
-                raise ValueError("no object")
-        except ValueError as e:
-            raise WrongUse(f"not a JSON object: {e}", where=f"{path}:{number}", next="one JSON object a line") from e
-    if not lines:
+    """Raises WrongUse naming the line that is no JSON object, asks or expects nothing, or was there before, and for a file without
+    any. The fields are the task's own; what it expects by other names is judged where it is read."""
+    first: dict[str, int] = {}
+    for number, row in json_lines(path):
+        where = f"{path}:{number}"
+        for name in FIELDS:
+            if name in row and (row[name] is None or (isinstance(row[name], str) and not row[name].strip())):
+                raise WrongUse(f"its {name!r} is empty", where=where, next="correct it, or remove the line")
+        if (before := first.setdefault(json.dumps(row, sort_keys=True), number)) != number:
+            raise WrongUse(f"line {before} again, which would count as two", where=where, next="remove one of the two")
+    if not first:
         raise WrongUse("no lines", where=str(path), next="one JSON object a line")

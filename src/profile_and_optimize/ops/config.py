@@ -19,6 +19,7 @@ from profile_and_optimize.core.opens import FLAGS, MODEL, PATH, URL
 from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import LEAST_OPEN, WARMUP_SLOTS, Point, Workload
 from profile_and_optimize.engines.urls import checked_url
+from profile_and_optimize.evals.exact_match import questions_file
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.fits import max_length, require_fit
@@ -174,7 +175,7 @@ def plan_of(config: CampaignConfig, *, at: float, say: Callable[[str], None] = l
             )
     return Plan(**{
         "model": model, "seed": fresh_seed(at), "tokenizer": config.tokenizer or (model if real else ""),
-        "questions": str(Path(config.questions).absolute()) if config.questions else "",
+        "questions": questions_file(Path(config.questions)) if config.questions else "",
         "model_digest": model_digest(model) if real else "unknown", **fixed,
         "points": found_points(fixed["points"], say),
     })  # fmt: skip

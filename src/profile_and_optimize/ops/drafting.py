@@ -18,6 +18,7 @@ from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.opens import MODEL, OUT, PATH
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
+from profile_and_optimize.evals.exact_match import questions_file
 from profile_and_optimize.evidence.folder import RunFolder, workspace
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.acts import SERVING, Act, Acts, fetches, long_if
@@ -172,8 +173,8 @@ def _questions(req: MeasureRequest, model: str) -> str:
             raise WrongUse(
                 "no such file", where=f"--questions {req.questions}", next='a line is {"question": "...", "answer": "..."}'
             )  # fmt: skip
-        return str(Path(req.questions).absolute())
-    return str(own.absolute()) if own.is_file() else ""
+        return questions_file(Path(req.questions))
+    return questions_file(own) if own.is_file() else ""
 
 
 def measure(

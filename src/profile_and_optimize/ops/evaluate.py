@@ -19,6 +19,7 @@ from profile_and_optimize.core.errors import BrokeMidway, GateRefused, PaoError,
 from profile_and_optimize.core.opens import FLAGS, MODEL, OUT, PLACE, PYTHON, URL
 from profile_and_optimize.evals.base import Asking, Outcome, Wanted
 from profile_and_optimize.evals.coherence import Blame
+from profile_and_optimize.evals.conversation import left_to_server
 from profile_and_optimize.evals.lm_eval import LmEval
 from profile_and_optimize.evals.tasks import TASK_FILES, TASKS, wanted_tasks
 from profile_and_optimize.evidence.folder import RunFolder, new_run_id, workspace
@@ -27,7 +28,7 @@ from profile_and_optimize.ops.acts import Act, Acts
 from profile_and_optimize.ops.base import AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.evaluation.control import Judged, judge
-from profile_and_optimize.ops.evaluation.keep import failed_row, keep, keep_log, read_text, task_row
+from profile_and_optimize.ops.evaluation.keep import SCHEMA, failed_row, keep, keep_log, limited, read_text, task_row
 from profile_and_optimize.ops.evaluation.target import How, Target, flags_of, is_url, target
 from profile_and_optimize.ops.started import Started
 from profile_and_optimize.workloads.data import FILES, given_files
@@ -46,7 +47,7 @@ class EvaluateRequest(AllowsCode):
         default=None, description="a model folder, served for as long as it takes"
     )
     served_model: str | None = Field(default=None, description="the endpoint's name for the model; default its first")
-    limit: int | None = Field(default=None, ge=1, description="questions of each task at most; default all")
+    limit: int | None = Field(default=None, ge=1, description="the first so many questions of each task; default all")
     chat: bool = Field(default=False, description="with the model's chat template, as instruct models need it")
     fewshot: int | None = Field(
         default=None, ge=0, le=64, description="examples before each question; default the task's"
@@ -187,12 +188,14 @@ def _ask(
 def _record(req: EvaluateRequest, wanted: tuple[Wanted, ...], evaluator: LmEval, done: _Done) -> dict[str, Any]:
     t, judged, asking = done.target, done.judged, _asking(req, done.target)
     return {
-        "schema": 2, "tasks": [task_row(r, wanted) for r in done.outcome.runs],
+        "schema": SCHEMA, "tasks": [task_row(r, wanted) for r in done.outcome.runs],
         "failed": [failed_row(f) for f in done.outcome.failed], "cluster_field": req.cluster_field,
         "limit": req.limit, "chat": req.chat, "fewshot": req.fewshot,
         "model": t.model, "model_digest": t.model_digest, "served_model": t.served, "endpoint": t.endpoint, "engine": t.engine,
         **({"code": [f"{s.words} ({req.allowed_by})" for s in code]} if (code := _code(req, wanted)) else {}),
         "lm_eval": evaluator.version, "lm_eval_source": evaluator.env.delivery,
+        "worker_sha256": done.outcome.worker_sha256, "job_sha256": done.outcome.job_sha256,
+        "asked_by": t.asked_by.to_json() if t.asked_by else None, "pins": pins.to_json() if (pins := done.outcome.pins) else None,
         "sampling": {
             "samples": asking.samples, "temperature": asking.temperature, "max_tokens": asking.max_tokens, "seed": asking.seed,
             "concurrency": asking.concurrency,
@@ -224,7 +227,15 @@ def _warnings(req: EvaluateRequest, wanted: tuple[Wanted, ...], done: _Done) -> 
             found.append(f"{r.task}: shows {r.fewshot} examples, whatever --fewshot says: it is made so")
         if r.cut:
             total = sum(len(s.scores) for s in r.samples)
-            found.append(f"{r.task}: {r.cut} of {total} answers were cut at the limit of tokens: raise --max-tokens")
+            found.append(
+                f"{r.task}: {r.cut} of {total} answers were cut at the limit of tokens and are neither right nor wrong: raise "
+                "--max-tokens"
+            )
+    t, pins = done.target, done.outcome.pins
+    if pins and (loose := left_to_server(pins, _asking(req, t).temperature, t.asked_by)):
+        found.append(
+            f"the server does not take {', '.join(loose)} from a request: what its generation_config says of them decides"
+        )
     return tuple(found)
 
 
@@ -233,7 +244,7 @@ def _result(data: dict[str, Any], path: Path, done: _Done) -> Result:
     return closed(Result(shown, text_of(data, path), tuple(data["warnings"]), _refusal(data, path, done)), path)
 
 
-COLUMNS = ("task", "metric", "n", "score", "95% interval")
+COLUMNS = ("task", "metric", "n", "score", "95% interval", "cut")
 
 
 def text_of(data: dict[str, Any], path: Path) -> str:
@@ -241,6 +252,7 @@ def text_of(data: dict[str, Any], path: Path) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"no score: {f['task']}: {f['message']} -- next: {f['next']}" for f in data["failed"]]
+    lines += [f"asked: {line}" for line in limited(data["tasks"])]
     lines += [f"runs code of its own: {line}" for line in data.get("code", ())]
     return "\n".join([
         *(lines if data["tasks"] else lines[1:]),
@@ -252,7 +264,8 @@ def text_of(data: dict[str, Any], path: Path) -> str:
 
 def _cells(r: dict[str, Any]) -> tuple[str, ...]:
     share = [("unknown" if r[k] is None else f"{r[k]:.1%}") for k in ("score", "lower", "upper")]
-    return (r["task"], r["metric"], str(r["n"]), share[0], f"{share[1]} .. {share[2]}")
+    cut = f"{r['cut']}" + (f" ({r['unknown']} unknown)" if r["unknown"] else "")
+    return (r["task"], r["metric"], str(r["n"]), share[0], f"{share[1]} .. {share[2]}", cut)
 
 
 _WORDS = {

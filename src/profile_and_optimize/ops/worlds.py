@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -19,9 +20,11 @@ from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.engines.base import Engine
+from profile_and_optimize.engines.calls import Headers
 from profile_and_optimize.engines.endpoint import EndpointEngine
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
-from profile_and_optimize.engines.smoke import Answer, ask
+from profile_and_optimize.engines.smoke import Answer, ask, pins_of
+from profile_and_optimize.evals.pao_eval.sampling import Pins
 from profile_and_optimize.evidence.redact import known_secrets
 from profile_and_optimize.ops.base import Say
 from profile_and_optimize.ops.plugins import SWITCH, used
@@ -140,17 +143,35 @@ def make_world(
     ours, its = split_cores(available_cores())
     headers = auth_headers()
 
-    def asker(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
-        return ask(url, model, prompt, api=api, max_tokens=max_tokens, headers=headers)
-
     made = make_client(client)
     return World(
-        engines={name: make_engine(name, own.get(name)) for name in engines}, client=made, now=time.time, ask=asker,
+        engines={name: make_engine(name, own.get(name)) for name in engines}, client=made, now=time.time, ask=_Asker(headers),
         host=host_facts, say=say, pick_port=free_port, engine_cores=ours,
         client_cores=its, headers=headers, secrets=known_secrets(os.environ), guard=Guard(LinuxMachine(), time.sleep, quiet_limit_s()),
         client_errors=Store(default_root()).all_of(this_node(), made.name, made.version),
         allow_code=allowed,
     )  # fmt: skip
+
+
+class _Asker:
+    """Remembers what each server takes of the pinned sampling; another question, such as the smoke test of a server that starts at
+    the address of an earlier one, has it asked anew."""
+
+    def __init__(self, headers: Headers) -> None:
+        self._headers, self._pins = headers, dict[tuple[str, str, str], Pins]()
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16, pinned: bool = False
+    ) -> Answer:
+        key = (url, model, api)
+        with self._lock:
+            if pinned and key not in self._pins:
+                self._pins[key] = pins_of(url, model, api=api, headers=self._headers)
+            if not pinned:
+                self._pins.pop(key, None)
+            pins = self._pins.get(key)
+        return ask(url, model, prompt, api=api, max_tokens=max_tokens, headers=self._headers, pins=pins)
 
 
 def quiet_limit_s() -> float:

@@ -12,8 +12,20 @@ from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.quant.pao_ptq.folder import MARKER
 from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
-from profile_and_optimize.quant.pao_ptq.speaks import changed
+from profile_and_optimize.quant.pao_ptq.speaks import changed, files_told
 from profile_and_optimize.quant.pao_ptq.stop import Stop
+
+# What a campaign asks of a checkpoint without knowing its workers.
+__all__ = [
+    "MARKER",
+    "UNKNOWN",
+    "Checkpoint",
+    "changed",
+    "files_told",
+    "quantization_of",
+    "read_checkpoint",
+    "weights_of",
+]
 
 UNKNOWN = "unknown"
 

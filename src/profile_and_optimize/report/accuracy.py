@@ -44,7 +44,8 @@ def _row(ev: Evidence, arm: str, found: Mapping[str, Any]) -> AccuracyRow:
     own, source = score(right_answers(found)), f"cells/{arm}/raw/accuracy.json"
     if own is None:
         return AccuracyRow(arm, UNKNOWN, UNKNOWN, "", UNKNOWN, UNKNOWN, "", "", source)
-    right, share = f"{own.right} of {own.n}", f"{own.share:.1%}"
+    cut = len(found["answers"]) - own.n
+    right, share = f"{own.right} of {own.n}" + (f", {cut} cut" if cut else ""), f"{own.share:.1%}"
     interval = f"{own.lower:.1%} to {own.upper:.1%}"
     if arm == ev.plan.baseline.id:
         return AccuracyRow(arm, right, share, interval, "is the baseline", "", "", "", source)

@@ -225,7 +225,9 @@ class FakeMachine:
         return self.clocks
 
 
-def fake_ask(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
+def fake_ask(
+    url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16, pinned: bool = False
+) -> Answer:
     """Echoes the last word, and counts words plus four as prompt tokens."""
     return Answer(prompt.split()[-1], len(prompt.split()) + 4, 1)
 

@@ -13,6 +13,8 @@ from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.manifest import write_manifest
 
 PRODUCER = "evaluate"
+SCHEMA = 3
+SCHEMAS = (1, 2, 3)
 EVALUATION, SAMPLES, ANSWERS = "evaluation.json", "raw/samples.jsonl", "raw/answers.jsonl"
 CONTROL_SAMPLES = "raw/control_samples.jsonl"
 LOG_BYTES = 200_000
@@ -25,14 +27,17 @@ def task_row(run: TaskRun, wanted: Sequence[Wanted]) -> dict[str, Any]:
     mine = next((w for w in wanted if w.name == run.wanted), None)
     return {
         "task": run.task, "metric": run.metric, **numbers(run.samples), "scored_by": scored_by(run.samples),
-        "kind": run.kind, "fewshot": run.fewshot, "cut": run.cut, "version": run.version, "source": mine.source if mine else None,
+        "kind": run.kind, "fewshot": run.fewshot, "version": run.version, "source": mine.source if mine else None,
+        "own_questions": bool(mine and mine.questions), "of": run.of,
     }  # fmt: skip
 
 
-def numbers(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What follows from the samples alone; verify computes it again."""
+def numbers(samples: Sequence[Sample], schema: int = SCHEMA) -> dict[str, Any]:
+    """What follows from the samples alone; verify computes it again. Before schema 3 nobody kept how an answer ended."""
     found = scored(samples)
+    unfinished = {"cut": sum(s.cut for s in samples), "unknown": sum(s.mean is None for s in samples)}
     return {
+        **(unfinished if schema >= 3 else {}),
         "n": len(samples), "score": found.score if found else None, "lower": found.lower if found else None,
         "upper": found.upper if found else None, "questions_sha256": questions_digest(samples),
     }  # fmt: skip
@@ -44,6 +49,15 @@ def scored_by(samples: Sequence[Sample]) -> str:
 
 def control_rows(samples: Iterable[Sample]) -> list[dict[str, Any]]:
     return [{"task": task, **numbers(those)} for task, those in by_task(samples).items()]
+
+
+def limited(tasks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Which questions were asked of the tasks that were not asked whole."""
+    return [
+        f"{r['task']}: the first {r['n']} of {r['of']} questions, in the order of its data"
+        for r in tasks
+        if type(r.get("of")) is int and r["n"] < r["of"]
+    ]
 
 
 def failed_row(f: Failed) -> dict[str, str]:

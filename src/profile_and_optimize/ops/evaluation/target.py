@@ -7,9 +7,10 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from profile_and_optimize.core.argv import last_value
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.urls import parse_url
@@ -17,6 +18,7 @@ from profile_and_optimize.engines.base import Engine, Server, ServeSpec, refuse_
 from profile_and_optimize.engines.endpoint import EndpointEngine, served_model
 from profile_and_optimize.engines.process import available_cores, free_port, split_cores
 from profile_and_optimize.engines.urls import addresses, checked_url
+from profile_and_optimize.evals.conversation import Conversation, read_conversation
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.base import Say
 from profile_and_optimize.ops.model import check_model
@@ -41,7 +43,8 @@ class How:
 @dataclass(frozen=True, slots=True)
 class Target:
     """A server that answers. `model` is the folder or the hub's name, "unknown" behind somebody else's endpoint; `engine` are
-    context fields; `instruct` says in words why the model wants a chat template, "" where nothing tells so."""
+    context fields; `instruct` says in words why the model wants a chat template, "" where nothing tells so; `asked_by` is what its
+    folder says of how it is asked, None behind an endpoint."""
 
     url: str
     served: str
@@ -51,6 +54,7 @@ class Target:
     engine: dict[str, str] = field(default_factory=dict)
     instruct: str = ""
     addresses: tuple[str, ...] = ()
+    asked_by: Conversation | None = None
 
 
 def is_url(text: str) -> bool:
@@ -66,6 +70,7 @@ def target(place: str, how: How, log: Path, say: Say) -> Iterator[Target]:
     model = place if how.engine == MOCK else check_model(place)
     engine = make_engine(how.engine, how.python)
     refuse_unknown_flags(engine, how.flags, "--engine-flags")
+    asked_by = read_conversation(Path(model), last_value(how.flags, "chat-template"))
     spec = ServeSpec(
         arm=Arm("model", how.engine, Role.BASELINE, how.flags), model=model, served_name="model", port=free_port(), log=log,
         cores=split_cores(available_cores())[0], allow_code=how.allowed,
@@ -74,7 +79,7 @@ def target(place: str, how: How, log: Path, say: Say) -> Iterator[Target]:
     server = engine.start(spec)
     try:
         say(f"{how.engine} is ready after {server.start_s:.0f} s")
-        yield _served(model, engine, server, how)
+        yield replace(_served(model, engine, server, how), asked_by=asked_by)
     finally:
         engine.stop(server)
 

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from profile_and_optimize.evals.samples import Sample, by_task, scored
-from profile_and_optimize.ops.gating.sides import Side, pair_id
+from profile_and_optimize.ops.evaluation.keep import limited
+from profile_and_optimize.ops.gating.sides import Side, asked_apart, pair_id
 from profile_and_optimize.stats.clusters import Clusters, counting_order
-from profile_and_optimize.stats.noninferiority import OPEN, PASS, Answer, Pair, answer
+from profile_and_optimize.stats.noninferiority import FAIL, OPEN, PASS, Answer, Pair, answer
+from profile_and_optimize.stats.unfinished import Asked, answer_with_unfinished, seen_pairs
 
-SCHEMA = 2
+SCHEMA = 3
 TIGHT = 400
 MOST_CHOICES = 26
 
@@ -43,19 +45,24 @@ def terms_of(raw: dict[str, Any]) -> Terms:
 def gate_document(
     terms: Terms, base: Side, candidate: Side, floor: Side | None, schema: int = SCHEMA
 ) -> dict[str, Any]:
-    """Everything that gate.json says. Of schema 1, from before clusters, with what that had."""
+    """Everything that gate.json says. Of schema 1, from before clusters, and 2, from before unfinished answers and chat templates,
+    with what those had."""
     if schema == 1:
         base, candidate = replace(base, texts=None), replace(candidate, texts=None)
-    found = answer(
-        pairs_of(base, candidate), tolerance=terms.tolerance, planned=terms.planned, alpha=terms.alpha,
+    asked = asked_of(base, candidate)
+    found = answer_with_unfinished(
+        asked, tolerance=terms.tolerance, planned=terms.planned, alpha=terms.alpha,
         floor=pairs_of(base, floor) if floor else None,
     )  # fmt: skip
     guessing = {t: why for t, s in by_task(base.samples).items() if (why := cannot_show(s, terms.tolerance))}
     if found.call == PASS and len(guessing) == len(base.tasks):
         why = f"{next(iter(guessing.values()))}: these questions cannot show a loss"
         found = replace(found, call=OPEN, decided_at=None, reason=why)
+    apart = asked_apart(base, candidate) if schema >= 3 else []
+    if schema >= 3:
+        found = held_open(found, apart, base, candidate)
     twice = floor_of(base, floor, terms) if floor else None
-    doubts = [*_doubts(terms, base, candidate)]
+    doubts = [*_doubts(terms, base, candidate), *(_asking_doubts(base, candidate) if schema >= 3 else ())]
     document = {
         "schema": schema, "call": found.call, "tier": "DRAFT" if found.call == OPEN or doubts else "VERDICT", "reason": found.reason,
         "doubts": doubts,
@@ -63,6 +70,12 @@ def gate_document(
         "warnings": [*doubts, *_warnings(terms, base, candidate, found, guessing, schema), *_floor_warnings(twice, terms)],
         "pair": pair_id(base, candidate), "sides": _sides(base, candidate, floor), "asked": terms.to_json(),
     }  # fmt: skip
+    if schema >= 3:
+        document |= {
+            "unfinished": _unfinished(asked, terms.tolerance),
+            "asked_apart": apart,
+            "limited": limited(base.told["tasks"]),
+        }
     return document if schema == 1 else {**document, "clusters": base.clusters.to_json()}
 
 
@@ -71,13 +84,57 @@ def encoded(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def pairs_of(one: Side, two: Side) -> tuple[Pair, ...]:
+def asked_of(one: Side, two: Side) -> tuple[Asked, ...]:
     """In the order in which they count, whatever order they were asked in."""
-    other = {(s.task, s.id): s.mean for s in two.samples}
-    labels = one.clusters.labels
+    mine, other, labels = one.scores, two.scores, one.clusters.labels
     order = counting_order([f"{s.task}\0{s.id}" for s in one.samples], labels)
-    mine = [(one.samples[i], labels[i]) for i in order]
-    return tuple(Pair(s.task, s.mean, other[s.task, s.id], label) for s, label in mine)
+    keys = [((one.samples[i].task, one.samples[i].id), labels[i]) for i in order]
+    return tuple(Asked(key[0], mine[key], other[key], label) for key, label in keys)
+
+
+def pairs_of(one: Side, two: Side) -> tuple[Pair, ...]:
+    """The questions that both sides answered to their end, in the same order."""
+    return seen_pairs(asked_of(one, two))
+
+
+def held_open(found: Answer, apart: Sequence[str], base: Side, candidate: Side) -> Answer:
+    """A pass is not given where the two sides were not asked alike, or where nobody kept which answers were cut. A loss that was
+    shown is no less one."""
+    if found.call == FAIL:
+        return found
+    old = [
+        name for name, side in (("base", base), ("candidate", candidate)) if side.told["schema"] < 3 and _was_cut(side)
+    ]
+    why = f"not asked alike: {'; '.join(apart)}" if apart else ""
+    if not why and old:
+        why = f"answers of the {' and the '.join(old)} were cut, and its record does not say which: evaluate again"
+    return (
+        replace(found, call=OPEN, decided_at=None, needed=None, needed_clusters=None, samples=None, reason=why)
+        if why
+        else found
+    )
+
+
+def _was_cut(side: Side) -> bool:
+    return any(r.get("cut") for r in side.told["tasks"])
+
+
+def _unfinished(asked: Sequence[Asked], tolerance: float) -> dict[str, Any]:
+    """How many questions have an unfinished answer, and the share that a pass allows."""
+    return {
+        "base": sum(a.base.cut for a in asked), "candidate": sum(a.candidate.cut for a in asked), "n": len(asked), "most": tolerance,
+    }  # fmt: skip
+
+
+def _asking_doubts(base: Side, candidate: Side) -> Iterator[str]:
+    """What of the asking nobody can tell."""
+    sides = {"base": base, "candidate": candidate}
+    unknown = [name for name, side in sides.items() if side.conversation is None]
+    if unknown:
+        yield f"the chat template and generation_config of the {' and the '.join(unknown)} are unknown"
+    for name, side in sides.items():
+        if side.loose:
+            yield f"the server of the {name} decides itself on {', '.join(side.loose)}: no request could"
 
 
 def _numbers(found: Answer, schema: int) -> dict[str, Any]:
@@ -100,7 +157,9 @@ def whole(base: Side, candidate: Side) -> list[dict[str, Any]]:
 
 
 def _whole(task: str, pairs: Sequence[Pair]) -> dict[str, Any]:
-    n = len(pairs)
+    if not (n := len(pairs)):
+        nothing = dict.fromkeys(("base", "candidate", "loss", "flips"))
+        return {"task": task or "all tasks", "n": 0, "lost": 0, "won": 0, **nothing}
     lost, won = sum(p.candidate < p.base for p in pairs), sum(p.candidate > p.base for p in pairs)
     base, candidate = sum(p.base for p in pairs) / n, sum(p.candidate for p in pairs) / n
     return {
@@ -112,6 +171,8 @@ def _whole(task: str, pairs: Sequence[Pair]) -> dict[str, Any]:
 def floor_of(base: Side, floor: Side, terms: Terms) -> dict[str, Any]:
     """The base against itself: how many questions flip by themselves, and is one run worse than the other?"""
     pairs = pairs_of(base, floor)
+    if not pairs:
+        return {**_whole("", pairs), "task": "base twice", "itself": "unknown"}
     there = answer(pairs, tolerance=terms.tolerance, planned=len(pairs), alpha=terms.alpha)
     back = answer(
         [Pair(p.task, p.candidate, p.base) for p in pairs],
@@ -178,6 +239,9 @@ def _warnings(
     terms: Terms, base: Side, candidate: Side, found: Answer, guessing: dict[str, str], schema: int
 ) -> Iterator[str]:
     yield from guessing.values()
+    if schema >= 3:
+        yield from (f"only {line}: nothing is said of the rest" for line in limited(base.told["tasks"]))
+        yield from (f"not asked alike: {line}" for line in asked_apart(base, candidate))
     yield from cluster_warnings(base.clusters) if schema != 1 else ()
     for name, side in (("base", base), ("candidate", candidate)):
         yield from (f"{name}: {line}" for line in side.told.get("warnings") or ())

@@ -23,7 +23,7 @@ def gates_in(space: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             found = read_json(run / GATE) if (run / GATE).is_file() else None
         except Corrupted:
             continue
-        if isinstance(found, dict) and found.get("schema") in (1, 2):
+        if isinstance(found, dict) and found.get("schema") in (1, 2, 3):
             yield run.name, found
 
 

@@ -7,17 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from profile_and_optimize.core.argv import last_value
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.core.names import digest_of
+from profile_and_optimize.evals.conversation import Conversation, conversation_of, left_to_server
+from profile_and_optimize.evals.conversation import differences as conversation_differences
+from profile_and_optimize.evals.lm_eval import pins_of
 from profile_and_optimize.evals.samples import Sample, by_task, questions_digest, read_samples
 from profile_and_optimize.evidence.reading import read_json
+from profile_and_optimize.ops.evaluation.keep import SCHEMAS
 from profile_and_optimize.ops.gating.texts import Texts, read_texts
 from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of, declared_clusters
+from profile_and_optimize.stats.unfinished import Known
 
 UNKNOWN = "unknown"
 # How a question was put, per task and for the whole run: where these differ, the scores answer different questions.
 OF_TASK = ("metric", "n", "questions_sha256", "fewshot", "version", "kind")
-OF_RUN = ("chat", "lm_eval")
+OF_RUN = ("chat", "lm_eval", "worker_sha256")
+# Of the engines' flags those that choose the template, what is sent in it, or what a generation_config says. A folder's own template
+# and one given by --chat-template are compared by their text.
+ASKING_FLAGS = (
+    "chat-template-content-format", "default-chat-template-kwargs", "hf-chat-template-name", "completion-template",
+    "generation-config", "override-generation-config", "sampling-defaults", "preferred-sampling-params",
+    "reasoning-parser", "tokenizer", "tokenizer-path", "tokenizer-mode",
+)  # fmt: skip
 OF_SAMPLING = ("samples", "temperature", "max_tokens")
 
 
@@ -36,6 +49,7 @@ class Side:
         said = {r["task"]: (r["n"], r["questions_sha256"]) for r in self.told["tasks"]}
         if found != said:
             raise ValueError("its samples are not those of its evaluation.json")
+        _ = self.loose, self.asking_flags  # its conversation and its pins are what they should be
 
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
@@ -46,6 +60,36 @@ class Side:
         """A digest where there is one, else the name behind its endpoint, which is no proof of anything."""
         known = self.told.get("model_digest", UNKNOWN)
         return str(known if known != UNKNOWN else f"{self.told.get('served_model')} at {self.told.get('endpoint')}")
+
+    @property
+    def scores(self) -> dict[tuple[str, str], Known]:
+        """Task and id of every question to its score, as far as it is known."""
+        own = {task for task, row in self.tasks.items() if row.get("own_questions") is True}
+        return {
+            (s.task, s.id): Known(s.mean, *s.bounds(by_equality=s.task in own), cut=s.cut > 0) for s in self.samples
+        }
+
+    @property
+    def conversation(self) -> Conversation | None:
+        """What its folder says of how it is asked; None behind an endpoint, and in records from before it was kept."""
+        raw = self.told.get("asked_by")
+        return conversation_of(raw) if raw is not None else None
+
+    @property
+    def loose(self) -> tuple[str, ...]:
+        """Sampling parameters that a request of ours did not decide: its generation_config may have."""
+        raw = self.told.get("pins")
+        if raw is None:
+            return ()
+        temperature = (self.told.get("sampling") or {}).get("temperature", 0.0)
+        return left_to_server(pins_of(raw), temperature, self.conversation)
+
+    @property
+    def asking_flags(self) -> dict[str, str]:
+        """The engine's flags that choose how a question is asked."""
+        flags = tuple(str(self.serving.get("flags", "")).split())
+        found = {name: last_value(flags, name) for name in ASKING_FLAGS}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def clusters(self) -> Clusters:
@@ -72,11 +116,11 @@ def read_side(evaluation: Path, samples: Path, answers: Path) -> Side:
     """Raises Corrupted naming the file."""
     told = read_json(evaluation)
     try:
-        if told["schema"] not in (1, 2) or not told["tasks"]:
-            raise ValueError("not an evaluation of schema 1 or 2 with a task that has a score")
+        if told["schema"] not in SCHEMAS or not told["tasks"]:
+            raise ValueError("not an evaluation of schema 1, 2 or 3 with a task that has a score")
         read = read_samples(samples)
         return Side(told, read, read_texts(told, read, answers))
-    except (ValueError, TypeError, KeyError) as e:
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise Corrupted(f"not an evaluation: {e}", where=str(evaluation), next="pao evaluate") from e
 
 
@@ -95,6 +139,18 @@ def differences(one: Side, two: Side) -> Iterator[str]:
 
 def _differ(one: dict[str, Any], two: dict[str, Any], names: tuple[str, ...], where: str) -> Iterator[str]:
     yield from (f"{where}{n} {one.get(n)!r} against {two.get(n)!r}"[:200] for n in names if one.get(n) != two.get(n))
+
+
+def asked_apart(base: Side, candidate: Side) -> list[str]:
+    """Every difference between chat templates, generation_configs and flags that choose them, as a line."""
+    one, two = base.conversation, candidate.conversation
+    lines = list(conversation_differences(one, two)) if one is not None and two is not None else []
+    flags = sorted({*base.asking_flags, *candidate.asking_flags})
+    sides = [
+        (name, base.asking_flags.get(name, "not given"), candidate.asking_flags.get(name, "not given"))
+        for name in flags
+    ]
+    return [*lines, *(f"--{name}: {b} for the base, {c} for the candidate" for name, b, c in sides if b != c)]
 
 
 def same_served(one: Side, two: Side) -> bool:

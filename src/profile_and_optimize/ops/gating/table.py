@@ -40,13 +40,21 @@ def _pooled_row(told: dict[str, Any]) -> tuple[str, ...]:
 
 def _row(name: str, t: dict[str, Any], interval: str) -> tuple[str, ...]:
     return (
-        name, str(t["n"]), f"{t['base']:.1%}", f"{t['candidate']:.1%}", _points(t["loss"]), interval, str(t["lost"]), str(t["won"]),
-        f"{t['flips']:.1%}",
+        name, str(t["n"]), _percent(t["base"]), _percent(t["candidate"]), _points(t["loss"]), interval, str(t["lost"]), str(t["won"]),
+        _percent(t["flips"]),
     )  # fmt: skip
 
 
-def _points(share: float) -> str:
-    return f"{round(100 * share, 2) + 0.0:+.2f}"
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def _points(share: float | None) -> str:
+    return "unknown" if share is None else f"{round(100 * share, 2) + 0.0:+.2f}"
+
+
+def _share(cut: dict[str, Any], side: str) -> str:
+    return f"{cut[side]} of {cut['n']} questions ({cut[side] / cut['n']:.1%})"
 
 
 def _words(gate: dict[str, Any]) -> list[str]:
@@ -60,6 +68,12 @@ def _words(gate: dict[str, Any]) -> list[str]:
         f"{told['n']} of {told['planned']} planned questions asked; looked after {looks}",
     ]
     lines.append(gate["clusters"]["assumes"])
+    if (cut := gate["unfinished"])["base"] or cut["candidate"]:
+        lines.append(
+            f"unfinished answers, neither right nor wrong: {_share(cut, 'base')} of the base, {_share(cut, 'candidate')} of the "
+            f"candidate; a pass allows {cut['most']:.2%}"
+        )
+    lines += [f"asked only {line}" for line in gate["limited"]]
     if told["decided_at"] is not None and told["decided_at"] < told["n"]:
         every = gate["all_questions"][-1]
         lines.append(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from profile_and_optimize.analysis.decide import percent
-from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, pairs, right_answers
+from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, known_answers, pairs, right_answers
 from profile_and_optimize.campaign.race import Race
 from profile_and_optimize.campaign.selection import first_usable
 from profile_and_optimize.core.names import slug
@@ -63,9 +63,11 @@ def _accuracy_story(case: Case, row: AccuracyRow) -> Story:
 
 def _wrong(found: Mapping[str, Any]) -> tuple[Table, ...]:
     """The first wrong answers; what a model said is data, whatever it says."""
-    told = zip(found["answers"], right_answers(found), strict=True)
+    told = zip(found["answers"], known_answers(found), strict=True)
     rows = [
-        (i, plain(a["expected"])[:60], plain(a["said"])[:60]) for i, (a, right) in enumerate(told, start=1) if not right
+        (i, plain(a["expected"])[:60], plain(a["said"])[:60])
+        for i, (a, right) in enumerate(told, start=1)
+        if right is False
     ]
     title = f"Wrong answers ({len(rows)}), the first ones, as the model gave them"
     return (Table(title, ("question", "expected", "said"), tuple(rows[:MOST_WRONG])),) if rows else ()
