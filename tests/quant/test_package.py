@@ -115,7 +115,10 @@ def test_which_workers_made_a_checkpoint_is_part_of_its_job_and_of_its_record(tm
     assert replace(job, worker_sha256="0" * 64).digest != job.digest
     write_base(tmp_path / "base")
     model = SimpleNamespace(config=SimpleNamespace(model_type="llama"))
-    told = record(Work(job_of(worker_job(tmp_path))), Loaded(model, False, "cpu"))
+    work = Work(job_of(worker_job(tmp_path)))
+    work.work.mkdir(parents=True)
+    (work.work / "facts.json").write_text("{}")
+    told = record(work, Loaded(model, False, "cpu"))
     assert told["job"]["worker_sha256"] == worker_sha256()
 
 

@@ -28,9 +28,10 @@ from packed import (
 from small import worker_job
 
 from profile_and_optimize.quant.pao_ptq.__main__ import main
+from profile_and_optimize.quant.pao_ptq.checks import by_bytes, coverage
+from profile_and_optimize.quant.pao_ptq.checks_config import round_trip
 from profile_and_optimize.quant.pao_ptq.evidence import gather
 from profile_and_optimize.quant.pao_ptq.files import worker_sha256
-from profile_and_optimize.quant.pao_ptq.guard import coverage
 from profile_and_optimize.quant.pao_ptq.job import read_job
 
 
@@ -111,7 +112,7 @@ class Made:
             (folder / "tokenizer.json").write_text('{"model": {}}')
         asked = {"backend": self.backend, "target": self.facts["target"], "exclude": self.exclude, "job_digest": "abc"}
         job = worker_job(self.root, **asked, out=str(self.out))
-        self.put("OUT.partial/work/facts.json", self.facts)
+        self.put(work / "facts.json", self.facts)
         for name, rows in (("calib.jsonl", [1, 2]), ("heldout.jsonl", [3])):
             (work / name).write_text(json.dumps({"input_ids": rows}) + "\n")
         samples = {
@@ -124,14 +125,14 @@ class Made:
         files = {"roundtrip.json": trip, "quantize.json": record | self.record, "calibration.json": samples}
         for name, value in (files | ({"hf_quant_config.json": self.hf_quant} if self.hf_quant else {})).items():
             self.put(f"OUT.partial/export/{name}", value)
-        self.put("OUT.partial/work/calibration.json", samples)
+        self.put(work / "calibration.json", samples)
         (partial / "NOT_A_CHECKPOINT.txt").write_text("half made")
         self.put("OUT.partial/STATE.json", STATE)
         for change in self.after:
             change(self.root)
         return self.put("JOB.json", job)
 
-    def put(self, name: str, value: Any) -> Path:
+    def put(self, name: str | Path, value: Any) -> Path:
         file = self.root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(value))
@@ -139,9 +140,15 @@ class Made:
 
     def failing(self) -> dict[str, dict[str, Any]]:
         """The checks that do not pass, by name."""
-        answer = coverage(gather(read_job(self.write())))
+        answer = answer_of(self.write())
         assert answer["passed"] == all(c["passed"] is True for c in answer["checks"])
         return {c["name"]: c for c in answer["checks"] if c["passed"] is not True}
+
+
+def answer_of(job: Path) -> dict[str, Any]:
+    """coverage.json of a job's export as it lies there."""
+    ev = gather(read_job(job))
+    return coverage(ev, [*by_bytes(ev), round_trip(ev)])
 
 
 def made(root: Path, layout: str = "nvfp4 modelopt") -> Made:
@@ -261,7 +268,7 @@ def test_a_clean_export_passes_every_check_and_gets_its_name(tmp_path: Path, lay
 def test_the_size_is_what_the_format_says(tmp_path: Path) -> None:
     """NVFP4: half a byte a weight and a byte for 16; two scalars of 4 bytes a matrix. 26 matrices of 69,632 weights."""
     given = made(tmp_path)
-    answer = coverage(gather(read_job(given.write())))
+    answer = answer_of(given.write())
     covered = 2 * (4 * HIDDEN * HIDDEN + 9 * HIDDEN * INNER)
     kept = sum(len(raw) for name, (_, _, raw) in given.base.items() if not is_covered(name))
     assert answer["bytes"]["expected"] == answer["bytes"]["actual"] == kept + covered * 9 // 16 + 26 * 8
@@ -522,9 +529,9 @@ def test_a_global_scale_of_the_other_layout_is_looked_at_too(tmp_path: Path) -> 
 
 def test_a_missing_round_trip_is_not_told_and_fails(tmp_path: Path) -> None:
     given = made(tmp_path)
-    job = read_job(given.write())
+    job = given.write()
     (tmp_path / "OUT.partial/export/roundtrip.json").unlink()
-    checks = {c["name"]: c for c in coverage(gather(job))["checks"]}
+    checks = {c["name"]: c for c in answer_of(job)["checks"]}
     assert checks["roundtrip"]["passed"] is None
 
 
@@ -619,7 +626,7 @@ def test_a_base_in_float32_is_compared_as_it_is_loaded(tmp_path: Path) -> None:
 def test_layers_for_prediction_that_are_not_loaded_are_named_and_no_fault(tmp_path: Path) -> None:
     given = made(tmp_path)
     given.base["model.layers.2.eh_proj.weight"] = bf16((HIDDEN, 2 * HIDDEN), 7)
-    answer = coverage(gather(read_job(given.write())))
+    answer = answer_of(given.write())
     said = next(c for c in answer["checks"] if c["name"] == "dtypes-and-size")
     assert said["passed"] and "1 tensors of extra prediction layers left out" in said["reason"]
     assert said["examples"] == ["model.layers.2.eh_proj.weight"]

@@ -67,7 +67,7 @@ def test_a_result_that_did_not_pass_is_not_reused(tmp_path: Path) -> None:
     job, player = small_job(tmp_path), Player(tmp_path / "env")
     quantized(job, print, player.python)
     (job.out / "roundtrip.json").write_text('{"passed": false}')
-    with pytest.raises(WrongUse, match="roundtrip.json: not the bytes"):
+    with pytest.raises(WrongUse, match=r"roundtrip\.json: not the bytes"):
         quantized(job, print, player.python)
 
 

@@ -12,7 +12,7 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.evidence.modelfolder import weights_sha256
-from profile_and_optimize.quant.pao_ptq.speaks import files_told
+from profile_and_optimize.quant.checkpoint import files_told
 from profile_and_optimize.testing.fakes import fake_ask
 from profile_and_optimize.testing.synthetic import synthetic_plan
 

@@ -12,7 +12,7 @@ import numpy as np
 from .dequantize import opened, scales_of
 from .evidence import Check, Evidence, fail
 from .finite import not_finite
-from .fitted import Scaled, fit, moved_faults
+from .fitted import Scaled, fit, layer_of, moved_faults
 from .layouts import Weight, quantized_weights
 from .names import EXPERT, FUSED
 from .rounded import GRIDS, Grid, beyond, largest, scale_off
@@ -108,8 +108,29 @@ def compared(ev: Evidence) -> tuple[Tally, dict[str, Scaled]]:
                 scaled[pair.weight.name] = moved
         elif (one := _judged(pair, grid, tally, _searched if ev.job.recipe.method == "gptq" else beyond)) is not None:
             whole[pair.weight.name] = (grid, *one)
-    tally.faults += _whole_faults(whole) + moved_faults(scaled)
+    tally.faults += _whole_faults(whole) + (moved_faults(scaled, _stored(ev), _vectors(ev)) if scaled else [])
     return tally, scaled
+
+
+def _stored(ev: Evidence) -> dict[str, np.ndarray]:
+    """Factors on the inputs of weights, by the weight's name."""
+    held = {n: p.scales["pre_quant_scale"] for n, p in ev.packed.items() if "pre_quant_scale" in p.scales}
+    return {n: np.asarray(t.values(), np.float64).reshape(-1) for n, t in held.items()}
+
+
+def _vectors(ev: Evidence) -> dict[str, list[np.ndarray]]:
+    """What each vector that is not the base's was divided by, by layer; a norm may store its distance from one."""
+    found: dict[str, list[np.ndarray]] = {}
+    for n, t in ev.plain.items():
+        base = ev.base.get(n)
+        if base is None or len(t.shape) != 1 or base.shape != t.shape:
+            continue
+        there, mine = (np.asarray(x.values(), np.float64) for x in (base, t))
+        for more in (0.0, 1.0):
+            if np.isfinite(mine).all() and (mine + more != 0).all() and (there != mine).any():
+                ratio = (there + more) / (mine + more)
+                found.setdefault(layer_of(n), []).extend([ratio] if (ratio > 0).all() else [])
+    return found
 
 
 def _judged(pair: Pair, grid: Grid, tally: Tally, far: Far) -> tuple[float, float] | None:

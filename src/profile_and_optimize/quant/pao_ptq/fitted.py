@@ -6,6 +6,7 @@ back: by the norm before, by the rows of the matrix before, or by a factor on th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,9 +46,14 @@ def _least_squares(base: np.ndarray, values: np.ndarray, axis: int) -> np.ndarra
     return np.where(size > 0, (base * values).sum(axis=axis) / np.where(size > 0, size, 1), 1.0)
 
 
-def moved_faults(found: Mapping[str, Scaled]) -> list[str]:
-    """Scales that nothing takes back: rows that no consumer was multiplied for, and columns that differ among matrices of
-    one input."""
+def moved_faults(
+    found: Mapping[str, Scaled], stored: Mapping[str, np.ndarray], vectors: Mapping[str, list[np.ndarray]]
+) -> list[str]:
+    """Scales that nothing takes back: rows that no consumer was multiplied for, columns that no norm, no matrix before and no
+    factor on the input makes up for, and columns that differ among matrices of one input.
+
+    `stored` are factors on inputs by weight, `vectors` what each changed norm was divided by, by layer.
+    """
     faults = []
     for name, scaled in found.items():
         stem, _, last = name.removesuffix(".weight").rpartition(".")
@@ -56,6 +62,11 @@ def moved_faults(found: Mapping[str, Scaled]) -> list[str]:
             worst = int(np.argmax(np.abs(np.log(scaled.rows))))
             faults.append(
                 f"{name}: row {worst} is the base's times {scaled.rows[worst]:.3f}, and nothing takes that back"
+            )
+        if not _made_up_for(name, scaled, found, stored.get(name), vectors.get(layer_of(name), [])):
+            worst = int(np.argmax(np.abs(np.log(scaled.columns / np.median(scaled.columns)))))
+            faults.append(
+                f"{name}: column {worst} is the base's times {scaled.columns[worst]:.3f}, and nothing before makes up for it"
             )
         for group in FUSED:
             mate = found.get(f"{stem}.{group[0]}.weight") if last in group[1:] else None
@@ -68,6 +79,32 @@ def moved_faults(found: Mapping[str, Scaled]) -> list[str]:
                     f"{name}: its columns are scaled otherwise than those of {group[0]}, which has the same input"
                 )
     return faults
+
+
+def layer_of(name: str) -> str:
+    """All that comes before and the number of the layer: `model.layers.3`."""
+    match = re.match(r"^(.*?\.\d+)\.", name)
+    return match[1] if match is not None else ""
+
+
+def _made_up_for(
+    name: str, scaled: Scaled, found: Mapping[str, Scaled], stored: np.ndarray | None, vectors: list[np.ndarray]
+) -> bool:
+    columns = scaled.columns
+    if _near(columns / np.median(columns), np.ones_like(columns)):
+        return True
+    if stored is not None:
+        return len(stored) == len(columns) and alike(1 / stored, columns)
+    stem, _, last = name.removesuffix(".weight").rpartition(".")
+    for feeder, consumer in FEEDS.items():
+        before = found.get(f"{stem}.{feeder}.weight") if last == consumer else None
+        if (
+            before is not None
+            and _taken_back(before.rows, scaled)
+            and not _near(before.rows, np.ones_like(before.rows))
+        ):
+            return True
+    return any(len(v) == len(columns) and alike(v, columns) for v in vectors)
 
 
 def _taken_back(rows: np.ndarray, consumer: Scaled | None) -> bool:

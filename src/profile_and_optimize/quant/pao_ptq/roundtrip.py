@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .checks import BYTES, by_bytes, require_passed, shown
 from .compare import Compared, Sums, compare, kept_rows, log_probabilities
+from .evidence import gather
 from .files import read_json, write_json
 from .headers import weights_digest
 from .hooks import Placed, jitter
@@ -29,8 +31,6 @@ def say(done: int, of: int, says: str) -> None:
 
 def run(job: Job) -> None:
     """Raises Stop where the export does not hold."""
-    import torch
-
     work, export = job.work, job.export
     for needed in (work / "reference.safetensors", work / "facts.json", work / "heldout.jsonl", export / "config.json"):
         if not needed.exists():
@@ -51,6 +51,13 @@ def run(job: Job) -> None:
         ):
             say(1, 1, "read back before, with these weights")
             return
+    # A fault that the bytes show is named by its tensor; read back, it would be a divergence of unknown cause.
+    checks = by_bytes(gather(job), lambda done, what: say(done, len(BYTES), what))
+    if not all(c.passed is True for c in checks):
+        shown(checks)
+    require_passed(checks, work / "checked.json", job.out)
+    import torch
+
     torch.set_num_threads(job.threads)
     given = roundings(job, inputs_of(json.loads((export / "config.json").read_text())))
     rows = [json.loads(line)["input_ids"] for line in (work / "heldout.jsonl").read_text().splitlines() if line.strip()]
