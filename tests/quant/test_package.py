@@ -28,7 +28,7 @@ PACKAGE = Path(pao_ptq.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
 # What writer and checker may share: names, files, the loading of models. No number of a weight is computed in any of them.
 SHARED = {
-    "stop", "files", "folder", "headers", "job", "loading", "memory", "names", "progress", "samples", "targets",
+    "stop", "files", "folder", "headers", "job", "loading", "memory", "names", "progress", "recorded", "samples", "targets",
 }  # fmt: skip
 
 

@@ -168,6 +168,7 @@ def made(root: Path, layout: str = "nvfp4 modelopt") -> Made:
     quantizers = [quantizer(m["name"], of, form == "fp8") for m in modules if m["quantized"] for of in parts]
     facts = {
         "schema": 1, "backend": backend, "target": "w4a16" if form == "int4" else form, "modules": modules,
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "base_bytes": 1, "base_params": 1,
         "quantizers": quantizers, "tied": [], "unquantized": [*plain, "visual.blocks.0.qkv"],
         "experts": [{"name": n, "layout": "modulelist", "count": EXPERTS, "projections": 3, "weight_quantizers": 9,
                      "tokens": [5, 6, 7]} for n in experts],

@@ -8,6 +8,7 @@ from typing import Any
 
 from .calibration import Calibration
 from .loading import Loaded
+from .recorded import QuantizerFact
 from .work import Work
 
 SHARD = "1GB"  # held in memory while it fills, and once more while it is written
@@ -21,6 +22,6 @@ class Backend:
     quantize: Callable[[Work, Loaded, Calibration], dict[str, bool]]
     join: Callable[[Any], None]
     answering: Callable[[Loaded], Any]
-    quantizers: Callable[[Any, dict[str, bool]], list[dict[str, Any]]]
+    quantizers: Callable[[Any, dict[str, bool]], list[QuantizerFact]]
     weight_quantizers: Callable[[Any, str], int]
     export: Callable[[Work, Loaded], None]

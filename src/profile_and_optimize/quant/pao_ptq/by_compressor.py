@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from .backend import SHARD
@@ -11,7 +12,8 @@ from .calibration import Calibration
 from .excludes import clean_excludes
 from .loading import Loaded
 from .names import excluded
-from .seen import amax_facts, refuse_unknown
+from .recorded import QuantizerFact
+from .seen import range_of, refuse_unknown
 from .stop import Stop
 from .structure import experts_in, file_names
 from .work import Work
@@ -142,21 +144,22 @@ def compressor_arguments() -> Any:
     return DatasetArguments(pipeline="sequential")
 
 
-def compressor_quantizer_facts(model: Any, saw: dict[str, bool]) -> list[dict[str, Any]]:
+def compressor_quantizer_facts(model: Any, saw: dict[str, bool]) -> list[QuantizerFact]:
     """Quantizers as ModelOpt would name them. A weight's amax is that of its stored scales; unknown where there is none."""
-    out: list[dict[str, Any]] = []
+    out: list[QuantizerFact] = []
     for name, module in model.named_modules():
         scheme = getattr(module, "quantization_scheme", None)
         if scheme is None or getattr(module, "weight", None) is None:
             continue
-        out.append({"name": f"{name}.weight_quantizer", "of": "weight", "enabled": scheme.weights is not None,
-                    "dynamic": False, **amax_facts(getattr(module, "weight_scale", None)), "saw_tokens": None})  # fmt: skip
+        kept = asdict(range_of(getattr(module, "weight_scale", None)))
+        on = scheme.weights is not None
+        out.append(QuantizerFact(f"{name}.weight_quantizer", "weight", on, False, **kept, saw_tokens=None))
         if scheme.input_activations is not None:
             out.append(compressor_input_fact(name, module, scheme.input_activations, saw))
     return out
 
 
-def compressor_input_fact(name: str, module: Any, arguments: Any, saw: dict[str, bool]) -> dict[str, Any]:
+def compressor_input_fact(name: str, module: Any, arguments: Any, saw: dict[str, bool]) -> QuantizerFact:
     """Per token: dynamic, and nothing was calibrated. Otherwise the largest value that its stored scale reaches."""
     dynamic = arguments.dynamic is True
     scale, whole = getattr(module, "input_scale", None), getattr(module, "input_global_scale", None)
@@ -167,8 +170,10 @@ def compressor_input_fact(name: str, module: Any, arguments: Any, saw: dict[str,
         else (6.0 * 448.0 / whole.float() if whole is not None else scale.float() * top if scale is not None else None)
     )
     seen = saw.get(f"{name}.input_observer", False) if saw else None
-    facts = {"name": f"{name}.input_quantizer", "of": "input", "enabled": True, "dynamic": dynamic}
-    return {**facts, **amax_facts(amax), "saw_tokens": None if dynamic else seen}
+    kept = asdict(range_of(amax))
+    return QuantizerFact(
+        f"{name}.input_quantizer", "input", True, dynamic, **kept, saw_tokens=None if dynamic else seen
+    )
 
 
 def compressor_weight_quantizers(model: Any, experts: str) -> int:

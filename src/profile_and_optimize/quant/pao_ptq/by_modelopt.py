@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from .backend import SHARD
@@ -13,7 +14,8 @@ from .excludes import clean_excludes
 from .loading import Loaded
 from .modelopt_cpu import leave_weights_on_disk, patch_modelopt
 from .names import cleaned, excluded
-from .seen import amax_facts, refuse_unknown
+from .recorded import QuantizerFact
+from .seen import range_of, refuse_unknown
 from .structure import Experts, experts_in, file_names, stacked
 from .targets import Recipe
 from .work import Work
@@ -131,17 +133,17 @@ def modelopt_join(model: Any) -> None:
             quantizer._amax = quantizer._amax.float()
 
 
-def modelopt_quantizer_facts(model: Any, saw: dict[str, bool]) -> list[dict[str, Any]]:
+def modelopt_quantizer_facts(model: Any, saw: dict[str, bool]) -> list[QuantizerFact]:
     return [modelopt_fact(name, quantizer, saw) for name, quantizer in quantizers_in(model).items()]
 
 
-def modelopt_fact(name: str, quantizer: Any, saw: dict[str, bool]) -> dict[str, Any]:
+def modelopt_fact(name: str, quantizer: Any, saw: dict[str, bool]) -> QuantizerFact:
     amax, part = getattr(quantizer, "_amax", None), part_of(name)
     enabled = bool(quantizer.is_enabled)
     # A block format without a per-tensor amax (MX) takes its scales from each block as it comes.
     dynamic = bool(getattr(quantizer, "_dynamic", False) or getattr(quantizer, "is_mx_format", False))
     seen = saw.get(name, False) if enabled and part != "weight" and not dynamic and saw else None
-    return {"name": name, "of": part, "enabled": enabled, "dynamic": dynamic, **amax_facts(amax), "saw_tokens": seen}
+    return QuantizerFact(name, part, enabled, dynamic, **asdict(range_of(amax)), saw_tokens=seen)
 
 
 def modelopt_weight_quantizers(model: Any, experts: str) -> int:

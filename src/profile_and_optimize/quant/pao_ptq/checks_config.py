@@ -33,7 +33,7 @@ def exclude_exact(ev: Evidence) -> Check:
 
 def _list_faults(ev: Evidence, entries: list[str]) -> list[str]:
     plain = {module_of(n) for n, t in ev.plain.items()}
-    plain |= {a for pair in ev.facts["tied"] for a in (pair[0], pair[1], module_of(pair[0]), module_of(pair[1]))}
+    plain |= {a for pair in ev.facts.tied for a in (pair[0], pair[1], module_of(pair[0]), module_of(pair[1]))}
     quantized = {module_of(n) for n in ev.packed}
     exact = (ev.config.get("quantization_config") or {}).get("quant_method") == "compressed-tensors"
     faults = []
@@ -56,12 +56,12 @@ def _list_faults(ev: Evidence, entries: list[str]) -> list[str]:
 
 def must_be_listed(ev: Evidence) -> set[str]:
     """Matrices that an engine would take for quantized: unquantized modules recorded as such, by their names in the file."""
-    recorded = {key(n) for n in ev.facts["unquantized"]} | {
-        key(m["name"]) for m in ev.facts["modules"] if m["kind"] in ("linear", "lm_head") and not m["quantized"]
+    recorded = {key(n) for n in ev.facts.unquantized} | {
+        key(m.name) for m in ev.facts.modules if m.kind in ("linear", "lm_head") and not m.quantized
     }
     there = {module_of(n) for n, t in ev.plain.items() if len(t.shape) == 2 and n.endswith(".weight")}
     tied = {
-        n for pair in ev.facts["tied"] for n in map(module_of, pair)
+        n for pair in ev.facts.tied for n in map(module_of, pair)
     }  # without a tensor of its own, it is run all the same
     return {module for module in there if key(module) in recorded} | {n for n in tied if key(n) in recorded}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 
@@ -11,15 +10,16 @@ from .checks_file import protected
 from .evidence import EXAMPLES, Check, Evidence, fail, pair_experts
 from .headers import FLOATS
 from .names import EXPERT, key, module_of
+from .recorded import QuantizerFact
 
 
 def experts_quantized(ev: Evidence) -> Check:
     """Each expert's each projection has its weight quantizer, and its packed tensor in the file."""
     name, there = "experts-quantized", pair_experts(ev)
     bad = [
-        f"{e['name']}: {e['weight_quantizers']} weight quantizers for {e['count']} experts x {e['projections']} projections"
+        f"{e.name}: {e.weight_quantizers} weight quantizers for {e.count} experts x {e.projections} projections"
         for e, _ in there.asked
-        if e["weight_quantizers"] != e["count"] * e["projections"]
+        if e.weight_quantizers != e.count * e.projections
     ]
     if bad:
         return fail(name, "experts without a weight quantizer", bad)
@@ -33,9 +33,9 @@ def experts_quantized(ev: Evidence) -> Check:
     ]
     # Two or three tensors with all experts in each, or two or three for every expert.
     bad += [
-        f"{e['name']}: {len(weights)} weights in the file for {e['count']} experts"
+        f"{e.name}: {len(weights)} weights in the file for {e.count} experts"
         for e, weights in there.asked
-        if len(weights) not in (2, 3, 2 * e["count"], 3 * e["count"])
+        if len(weights) not in (2, 3, 2 * e.count, 3 * e.count)
     ]
     if bad:
         return fail(name, "experts in the file that are not quantized", bad)
@@ -43,23 +43,19 @@ def experts_quantized(ev: Evidence) -> Check:
         return Check(
             name, True, "the recipe leaves every expert as it is" if there.alone else "no experts in this model"
         )
-    total, count = (sum(f(e) for e, _ in there.asked) for f in (lambda e: e["weight_quantizers"], lambda e: e["count"]))
+    total, count = (sum(f(e) for e, _ in there.asked) for f in (lambda e: e.weight_quantizers, lambda e: e.count))
     return Check(name, True, f"{total} weight quantizers on {count} experts of {len(there.asked)} layers")
 
 
 def amax_finite(ev: Evidence) -> Check:
     """Every enabled quantizer that keeps a range has a finite one over zero."""
     name = "amax-finite"
-    enabled = [q for q in ev.facts["quantizers"] if q["enabled"]]
-    if not any(q["of"] == "weight" for q in enabled):
+    enabled = [q for q in ev.facts.quantizers if q.enabled]
+    if not any(q.of == "weight" for q in enabled):
         return fail(name, "no weight quantizer is enabled", [])
-    static = [q for q in enabled if not q["dynamic"]]
-    untold = [q["name"] for q in static if q["amax_finite"] is None or q["amax_max"] is None]
-    bad = [
-        f"{q['name']}: {q['amax_min']} to {q['amax_max']}"
-        for q in static
-        if q["name"] not in set(untold) and _no_range(q)
-    ]
+    static = [q for q in enabled if not q.dynamic]
+    untold = [q.name for q in static if q.amax_finite is None or q.amax_max is None]
+    bad = [f"{q.name}: {q.amax_min} to {q.amax_max}" for q in static if q.name not in set(untold) and _no_range(q)]
     if bad:
         return fail(name, "enabled quantizers without a usable range", bad)
     if untold:
@@ -71,34 +67,34 @@ def amax_finite(ev: Evidence) -> Check:
     )
 
 
-def _no_range(q: dict[str, Any]) -> bool:
-    low, high = q["amax_min"], q["amax_max"]
-    if q["amax_finite"] is False or not np.isfinite(high) or high <= 0:
+def _no_range(q: QuantizerFact) -> bool:
+    low, high = q.amax_min, q.amax_max
+    if q.amax_finite is False or high is None or not np.isfinite(high) or high <= 0:
         return True
     # A row of zeros in a weight is no fault of calibration; its scale in the file is looked at in `no-zero-scale`.
-    return q["of"] != "weight" and (low is None or not np.isfinite(low) or low <= 0)
+    return q.of != "weight" and (low is None or not np.isfinite(low) or low <= 0)
 
 
 def inputs_calibrated(ev: Evidence) -> Check:
     """Every input range was taken from tokens; an expert that no token reached is named."""
     name = "inputs-calibrated"
-    static = [q for q in ev.facts["quantizers"] if q["enabled"] and q["of"] == "input" and not q["dynamic"]]
+    static = [q for q in ev.facts.quantizers if q.enabled and q.of == "input" and not q.dynamic]
     if not static:
         return Check(name, True, "the recipe takes no input range from the calibration text")
-    blind = [q["name"] for q in static if q["saw_tokens"] is False]
-    idle, untold = [], [q["name"] for q in static if q["saw_tokens"] is None]
+    blind = [q.name for q in static if q.saw_tokens is False]
+    idle, untold = [], [q.name for q in static if q.saw_tokens is None]
     for e, _ in pair_experts(ev).asked:
-        if e["tokens"] is None or len(e["tokens"]) != e["count"]:
-            untold.append(e["name"])
+        if e.tokens is None or len(e.tokens) != e.count:
+            untold.append(e.name)
         else:
-            idle += [f"expert {i} of {e['name']}" for i, n in enumerate(e["tokens"]) if not n]
+            idle += [f"expert {i} of {e.name}" for i, n in enumerate(e.tokens) if not n]
     if blind or idle:
         return fail(
             name, "input ranges without tokens: calibrate with more or other text (--samples, --calib)", idle + blind
         )
     if untold:
         return Check(name, None, "tokens were not counted for all", tuple(untold[:EXAMPLES]))
-    few = min((min(e["tokens"]) for e, _ in pair_experts(ev).asked), default=None)
+    few = min((n for e, _ in pair_experts(ev).asked for n in e.tokens or ()), default=None)
     return Check(
         name, True, f"{len(static)} input ranges saw tokens" + (f"; the fewest of an expert: {few}" if few else "")
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .checks_plain import same_values
@@ -11,6 +9,7 @@ from .evidence import EXAMPLES, Check, Evidence, fail, spare
 from .headers import BYTES, FLOATS
 from .names import EXPERT, FUSED, ROUTER, VISION, is_buffer, key, module_of
 from .packed import FORMATS, SUFFIXES, Packed
+from .recorded import ModuleFact
 from .tensors import Tensor
 
 SIZE_TOLERANCE = 0.02
@@ -68,7 +67,7 @@ def dtypes_and_size(ev: Evidence) -> Check:
 def other_formats(ev: Evidence) -> list[str]:
     """Modules quantized on one side only, the record or the file, or in another format. Experts are counted elsewhere;
     of theirs, the format alone is compared."""
-    recorded = {key(m["name"]): m["weight_format"] for m in ev.facts["modules"] if m["quantized"] and not is_expert(m)}
+    recorded = {key(m.name): m.weight_format for m in ev.facts.modules if m.quantized and not is_expert(m)}
     written = {key(module_of(p.name)): p.format for p in ev.packed.values() if not EXPERT.match(p.name)}
     there = {key(module_of(n)) for n in ev.base}
     # A module that goes by another name in the files altogether: only that as many are on either side can be said.
@@ -78,15 +77,15 @@ def other_formats(ev: Evidence) -> list[str]:
         written = {k: f for k, f in written.items() if k not in renamed[1]}
     out = [f"{k}: {recorded.get(k, 'nothing')} recorded, {written.get(k, 'not quantized')} in the file"
            for k in sorted({*recorded, *written}) if recorded.get(k) != written.get(k)]  # fmt: skip
-    formats = {m["weight_format"] for m in ev.facts["modules"] if m["quantized"] and is_expert(m)}
+    formats = {str(m.weight_format) for m in ev.facts.modules if m.quantized and is_expert(m)}
     found = {p.format for p in ev.packed.values() if EXPERT.match(p.name)}
     if formats and formats != found:
         out.append(f"experts: {', '.join(sorted(formats))} recorded, {', '.join(sorted(found)) or 'none'} in the file")
     return out
 
 
-def is_expert(m: dict[str, Any]) -> bool:
-    return m["kind"] == "experts" or EXPERT.match(m["name"]) is not None
+def is_expert(m: ModuleFact) -> bool:
+    return m.kind == "experts" or EXPERT.match(m.name) is not None
 
 
 def _scale_fits(p: Packed) -> bool:
@@ -111,7 +110,7 @@ def _other_dtype(ev: Evidence, name: str) -> bool:
 
 def missing(ev: Evidence) -> list[str]:
     """Tensors of the base that the export has in no form, ties and spare layers apart."""
-    tied = {n for pair in ev.facts["tied"] for n in pair}
+    tied = {n for pair in ev.facts.tied for n in pair}
     gone = [n for n in ev.base if n not in ev.packed and n not in ev.plain and n not in ev.apart]
     drop = set(spare(ev))
     return sorted(n for n in gone if n not in drop and not is_buffer(n) and n not in tied and module_of(n) not in tied)
@@ -181,7 +180,7 @@ def untouched(ev: Evidence) -> Check:
     bad += [f"{n}: changed" for n in mine if n in ev.plain and not same_values(ev.base[n], ev.plain[n])]
     if bad:
         return fail(name, "parts that no recipe may touch", bad)
-    recorded = [m["name"] for m in ev.facts["modules"] if m["kind"] in ("router", "vision")]
+    recorded = [m.name for m in ev.facts.modules if m.kind in ("router", "vision")]
     if len({module_of(n) for n in mine}) < len(recorded):
         return Check(name, None, f"{len(recorded)} routers and vision modules are recorded, the base's files show fewer",
                      tuple(recorded[:EXAMPLES]))  # fmt: skip

@@ -14,9 +14,9 @@ def input_scales(ev: Evidence) -> Check:
     """Stored scales of inputs beside recorded ranges, by module; one without the other is a fault."""
     name = "input-scales"
     recorded = {
-        key(q["name"].replace("_input_quantizer", "").split(".input_quantizer")[0]): q
-        for q in ev.facts["quantizers"]
-        if q["of"] == "input" and q["enabled"] and not q["dynamic"]
+        key(q.name.replace("_input_quantizer", "").split(".input_quantizer")[0]): q
+        for q in ev.facts.quantizers
+        if q.of == "input" and q.enabled and not q.dynamic
     }
     compared, bad = 0, []
     for p in ev.packed.values():
@@ -30,10 +30,10 @@ def input_scales(ev: Evidence) -> Check:
             continue
         stored = float(held.values().reshape(-1)[0])
         peak = TOPS[p.format] / stored if "input_global_scale" in p.scales and stored else stored * TOPS[p.format]
-        if quantizer is not None and quantizer["amax_max"] is not None:
+        if quantizer is not None and quantizer.amax_max is not None:
             compared += 1
-            if not abs(peak - quantizer["amax_max"]) <= NEAR * quantizer["amax_max"]:
-                bad.append(f"{held.name}: reaches {peak:.4g}, recorded is {quantizer['amax_max']:.4g}")
+            if not abs(peak - quantizer.amax_max) <= NEAR * quantizer.amax_max:
+                bad.append(f"{held.name}: reaches {peak:.4g}, recorded is {quantizer.amax_max:.4g}")
     if bad:
         return fail(name, "scales of inputs that are not the recorded ranges", bad)
     return Check(

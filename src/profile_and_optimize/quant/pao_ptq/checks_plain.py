@@ -43,7 +43,7 @@ def _of_base(ev: Evidence, name: str) -> Tensor | None:
         return ev.base[name]
     if not ev.tied:
         return None
-    for one, other in ev.facts["tied"]:
+    for one, other in ev.facts.tied:
         pair = {f"{one}.weight", f"{other}.weight", one, other}
         if name in pair:
             return next((ev.base[m] for m in sorted(pair) if m in ev.base), None)

@@ -15,6 +15,7 @@ from .headers import FLOATS
 from .job import Job
 from .names import APART, EXPERT, VISION, is_spare, key
 from .packed import Packed, packed_weights
+from .recorded import ExpertsFact, Facts, facts_from
 from .stop import Stop
 from .tensors import Tensor, read_folder
 
@@ -24,7 +25,7 @@ class Evidence:
     """Both checkpoints, the recorded facts and the configuration as written."""
 
     job: Job
-    facts: dict[str, Any]
+    facts: Facts
     base: dict[str, Tensor]
     export: dict[str, Tensor]
     packed: dict[str, Packed]
@@ -38,7 +39,7 @@ class Evidence:
     @cached_property
     def known(self) -> dict[str, str]:
         """Kind of each recorded module, by `key`."""
-        return {key(m["name"]): m["kind"] for m in self.facts["modules"]}
+        return {key(m.name): m.kind for m in self.facts.modules}
 
     @cached_property
     def apart(self) -> dict[str, tuple[str, ...]]:
@@ -105,7 +106,7 @@ def gather(job: Job) -> Evidence:
     mine = {t.name for p in packed.values() for t in (p.weight, *p.scales.values())}
     plain = {n: t for n, t in tensors.items() if n not in mine}
     return Evidence(
-        job, json.loads((partial / "work" / "facts.json").read_text()), read_folder(job.base), tensors, packed,
+        job, facts_from(read_json(partial / "work" / "facts.json")), read_folder(job.base), tensors, packed,
         read_json(job.base / "config.json"), read_json(export / "config.json"), _json(export / "hf_quant_config.json"),
         _json(export / "roundtrip.json"), export, plain,
     )  # fmt: skip
@@ -145,7 +146,7 @@ class Paired:
     """Recorded modules of routed experts beside their weights in the base's files (name -> quantized in the export).
     `alone`: those that the recipe leaves as they are; `odd`: those found on one side only."""
 
-    asked: tuple[tuple[dict[str, Any], dict[str, bool]], ...]
+    asked: tuple[tuple[ExpertsFact, dict[str, bool]], ...]
     alone: frozenset[str]
     odd: tuple[str, ...]
 
@@ -173,12 +174,12 @@ def pair_experts(ev: Evidence) -> Paired:
 
     files = {numbers(n): (n, weights) for n, weights in expert_weights(ev).items()}
     asked, alone, odd = [], set(), []
-    for e in ev.facts["experts"]:
-        stem, weights = files.pop(numbers(e["name"]), (None, None))
-        if ev.excluded(e["name"]) or (stem and ev.excluded(stem)):
-            alone |= {stem or e["name"]}
+    for e in ev.facts.experts:
+        stem, weights = files.pop(numbers(e.name), (None, None))
+        if ev.excluded(e.name) or (stem and ev.excluded(stem)):
+            alone |= {stem or e.name}
         elif weights is None:
-            odd.append(f"{e['name']}: recorded, not in the base's files")
+            odd.append(f"{e.name}: recorded, not in the base's files")
         else:
             asked.append((e, weights))
     for stem, _ in files.values():

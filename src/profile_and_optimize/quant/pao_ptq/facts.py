@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from .backend import Backend
 from .calibration import TokenCount
-from .files import SCHEMA
 from .headers import weights_bytes
 from .loading import Loaded
-from .structure import Experts, experts_in, file_names, kind_of, tied_names
+from .recorded import ExpertsFact, Facts, ModuleFact, QuantizerFact
+from .structure import experts_in, file_names, kind_of, tied_names
 from .work import Work
 
+Named = TypeVar("Named", ModuleFact, QuantizerFact)
 
-def facts_of(work: Work, loaded: Loaded, saw: dict[str, bool], tokens: TokenCount, backend: Backend) -> dict[str, Any]:
-    """facts.json: what the backend did, read from the model before the export takes it apart."""
+
+def facts_of(work: Work, loaded: Loaded, saw: dict[str, bool], tokens: TokenCount, backend: Backend) -> Facts:
+    """What is true of the model now, by the names of the files."""
     model, named = loaded.model, file_names(loaded.model)
     quantizers = backend.quantizers(model, saw)
-    quantized = {q["name"].split(".weight_quantizer")[0] for q in quantizers if q["of"] == "weight" and q["enabled"]}
+    quantized = {q.name.split(".weight_quantizer")[0] for q in quantizers if q.of == "weight" and q.enabled}
     experts = experts_in(model)
-    modules = [m for e in experts for m in [experts_fact(work, model, e, backend)]]
-    modules += plain_modules(work, model, [e.name for e in experts], quantized)
-    for told in (*modules, *quantizers):
-        told["name"] = named(told["name"])
+    made = {e.name: backend.weight_quantizers(model, e.name) for e in experts}
+    modules = [module_fact(work, e.name, "experts", e.parameters, made[e.name] > 0) for e in experts]
+    modules = [renamed(m, named) for m in (*modules, *plain_modules(work, model, [e.name for e in experts], quantized))]
+    counted = {name: tuple(int(n) for n in value.tolist()) for name, value in tokens.counts.items()}
     could = ("linear", "experts", "lm_head")
-    counted = {name: [int(n) for n in value.tolist()] for name, value in tokens.counts.items()}
-    return {
-        "schema": SCHEMA, "backend": work.job.backend, "target": work.job.target,
-        "model_type": model.config.model_type, "architectures": list(model.config.architectures),
-        "modules": modules, "quantizers": quantizers,
-        "experts": [{"name": named(e.name), "layout": e.layout, "count": e.count, "projections": e.projections,
-                     "weight_quantizers": backend.weight_quantizers(model, e.name), "tokens": counted.get(e.name)} for e in experts],
-        "unquantized": [m["name"] for m in modules if m["kind"] in could and not m["quantized"]],
-        "tied": tied_names(model, named), "base_bytes": weights_bytes(work.base),
-        "base_params": sum(p.numel() for p in model.parameters()),
-    }  # fmt: skip
+    return Facts(
+        backend=work.job.backend, target=work.job.target, model_type=model.config.model_type,
+        architectures=tuple(model.config.architectures), modules=tuple(modules),
+        quantizers=tuple(renamed(q, named) for q in quantizers),
+        experts=tuple(
+            ExpertsFact(named(e.name), e.layout, e.count, e.projections, made[e.name], counted.get(e.name)) for e in experts
+        ),
+        unquantized=tuple(m.name for m in modules if m.kind in could and not m.quantized),
+        tied=tied_names(model, named), base_bytes=weights_bytes(work.base),
+        base_params=sum(p.numel() for p in model.parameters()),
+    )  # fmt: skip
 
 
-def experts_fact(work: Work, model: Any, e: Experts, backend: Backend) -> dict[str, Any]:
-    done = backend.weight_quantizers(model, e.name) > 0
-    return module_fact(work, e.name, "experts", e.parameters, done)
+def renamed(fact: Named, named: Callable[[str], str]) -> Named:
+    return replace(fact, name=named(fact.name))
 
 
-def module_fact(work: Work, name: str, kind: str, params: int, quantized: bool) -> dict[str, Any]:
-    how = {"weight_format": work.recipe.weight_format, "group_size": work.recipe.group}
-    return {"name": name, "kind": kind, "params": params, "quantized": quantized,
-            **(how if quantized else {"weight_format": None, "group_size": None})}  # fmt: skip
+def module_fact(work: Work, name: str, kind: str, params: int, quantized: bool) -> ModuleFact:
+    if not quantized:
+        return ModuleFact(name, kind, params, False, None, None)
+    return ModuleFact(name, kind, params, True, work.recipe.weight_format, work.recipe.group)
 
 
-def plain_modules(work: Work, model: Any, experts: list[str], quantized: set[str]) -> list[dict[str, Any]]:
+def plain_modules(work: Work, model: Any, experts: list[str], quantized: set[str]) -> list[ModuleFact]:
     """Every other module with weights of its own; the linears inside experts are counted there."""
-    out: list[dict[str, Any]] = []
+    out: list[ModuleFact] = []
     for name, module in model.named_modules():
         if name in experts or any(name.startswith(e + ".") for e in experts):
             continue

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from .dequantize import dequantize
+from .files import read_json
 from .headers import BYTES, CHUNK
 from .job import Job
 from .layouts import Weight, quantized_weights
 from .names import is_buffer, is_spare
 from .recode import Neighbours, recoded
+from .recorded import facts_from
 from .stacks import stacks_apart
 from .stop import Stop
 from .tensors import Tensor, numbers, read_folder
@@ -116,8 +118,8 @@ def _write_as_it_is(out: Any, tensor: Tensor) -> None:
 def absent_tensors(job: Job, base: dict[str, Tensor], names: list[str]) -> None:
     """Raises Stop for what is in the base and not in the export: else the loader would fill it with noise."""
     there = set(names)
-    facts = json.loads((job.work / "facts.json").read_text())
-    tied = {f"{n}.weight" for pair in facts["tied"] for n in pair}
+    facts = facts_from(read_json(job.work / "facts.json"))
+    tied = {f"{n}.weight" for pair in facts.tied for n in pair}
     config = json.loads((job.export / "config.json").read_text())
     layers = config.get("text_config", config).get("num_hidden_layers")
 

@@ -95,7 +95,7 @@ def quantize(work: Work, calib: list[list[int]], held: list[list[int]]) -> None:
         with backend.answering(loaded):
             quantized = answers(loaded.model, held)
         keep_tensors(work.work / "reference.safetensors", {"base": base, "quantized": quantized})
-    write_json(work.work / "facts.json", facts_of(work, loaded, saw, tokens, backend))
+    write_json(work.work / "facts.json", facts_of(work, loaded, saw, tokens, backend).to_json())
     with work.timed("export"):
         export(work, loaded, backend)
     shutil.rmtree(work.work / "offload", ignore_errors=True)

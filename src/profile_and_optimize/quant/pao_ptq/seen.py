@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from .recorded import Range
 from .stop import Stop
 
 
-def amax_facts(amax: Any) -> dict[str, Any]:
+def range_of(amax: Any) -> Range:
     import torch
 
     if amax is None or amax.numel() == 0 or amax.is_meta:
-        return {"amax_finite": None, "amax_min": None, "amax_max": None}
+        return Range()
     amax = amax.detach().float()
     finite = bool(torch.isfinite(amax).all())
-    ends = (
-        {"amax_min": float(amax.min()), "amax_max": float(amax.max())}
-        if finite
-        else {"amax_min": None, "amax_max": None}
-    )
-    return {"amax_finite": finite, **ends}
+    return Range(True, float(amax.min()), float(amax.max())) if finite else Range(False)
 
 
 def refuse_unknown(names: list[str]) -> None:

@@ -65,9 +65,10 @@ def kind_of(name: str, module: Any, model: Any) -> str | None:
     return "linear" if isinstance(module, torch.nn.Linear) else "other"
 
 
-def tied_names(model: Any, named: Callable[[str], str]) -> list[list[str]]:
+def tied_names(model: Any, named: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
     keys = getattr(model, "all_tied_weights_keys", None) or {}
-    return [[named(name.removesuffix(".weight")) for name in pair] for pair in dict(keys).items()]
+    bare = {one.removesuffix(".weight"): other.removesuffix(".weight") for one, other in dict(keys).items()}
+    return tuple((named(one), named(other)) for one, other in bare.items())
 
 
 def file_names(model: Any) -> Callable[[str], str]:
