@@ -26,13 +26,12 @@ from profile_and_optimize.evidence.modelfolder import weights_sha256
 from profile_and_optimize.quant import pad_answers
 from profile_and_optimize.quant.experts import Experts, experts
 from profile_and_optimize.quant.families import text_part
-from profile_and_optimize.quant.gaps import padded_width
+from profile_and_optimize.quant.gaps import ALIGN, padded_width
 from profile_and_optimize.quant.pad_check import Checked, Tensor, compare, tensors_in
 from profile_and_optimize.quant.pad_growth import PLAIN, Growth, Stored, grow, growth_of, stored_as
 from profile_and_optimize.quant.run import Step, run_worker, worker_env
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
 
-ALIGN = 64
 SCHEMA = 2
 ROWS, TOKENS = 4, 32
 RECORD, INDEX, MARK = "padding.json", "model.safetensors.index.json", "pad_experts.json"
