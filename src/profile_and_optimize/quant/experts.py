@@ -13,7 +13,7 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.quant.families import experts_of, text_part
 
 TABLE = "experts.toml"
-SHARED, STACKED = ("none", "own", "same", "times"), ("rows", "columns")
+SHARED, STACKED = ("none", "own", "same", "times"), ("rows", "columns", "either")
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,12 +184,20 @@ def _in_one(
     """Experts in one plain tensor [experts, rows, columns]."""
     if what or dtype not in PLAIN or len(shape) != 3:
         raise WrongUse(f"experts in one tensor of {dtype} {list(shape)}", where=name, next="pad the base, then quantize it")  # fmt: skip
-    first = found.layout.stacked == "rows"
-    axis = (1 if first else 2) if part != "down_proj" else (2 if first else 1)
     parts = 2 if part == "gate_up_proj" else 1
+    in_rows = {"rows": 1, "columns": 2}.get(found.layout.stacked) or _seen(name, shape, parts * found.width, part)
+    axis = in_rows if part != "down_proj" else 3 - in_rows
     if shape[axis] != parts * found.width:
         raise WrongUse(f"{list(shape)} is not {parts * found.width} wide in axis {axis}, as the config implies", where=name, next="check config.json against the tensors")  # fmt: skip
     return Growth(axis, found.width, after, b"\0" * WIDTH[dtype], parts)
+
+
+def _seen(name: str, shape: tuple[int, ...], width: int, part: str) -> int:
+    """The axis of gate and up, where sizes tell: that of down is the other."""
+    axes = [a for a in (1, 2) if shape[a] == width]
+    if len(axes) != 1:
+        raise WrongUse(f"{list(shape)} does not show which axis is {width} wide", where=name, next="pad another layout")
+    return axes[0] if part != "down_proj" else 3 - axes[0]
 
 
 def _few(shape: tuple[int, ...]) -> bool:
