@@ -61,7 +61,15 @@ NESTED: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_vl_moe": ("vision_config", BY_KEY | {"mlp_only_layers": []} | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}),
     "qwen3_5_moe": ("vision_config", BY_KEY | LINEAR | {"shared_expert_intermediate_size": OWN}),
 }  # fmt: skip
-VISION = {"hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "depth": 1, "out_hidden_size": HIDDEN, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}  # fmt: skip
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "depth": 1,
+    "out_hidden_size": HIDDEN,
+    "num_position_embeddings": 16,
+    "deepstack_visual_indexes": [0],
+}
 
 
 def build(kind: str, folder: Path) -> None:
@@ -71,7 +79,9 @@ def build(kind: str, folder: Path) -> None:
         mapping = transformers.AutoModelForImageTextToText
     else:
         values, mapping = COMMON | MIXTURES[kind], transformers.AutoModelForCausalLM
-    config = transformers.AutoConfig.for_model(kind, **{k: v for k, v in values.items() if v is not None or k.endswith("token_id")})
+    config = transformers.AutoConfig.for_model(
+        kind, **{k: v for k, v in values.items() if v is not None or k.endswith("token_id")}
+    )
     torch.manual_seed(7)
     model = mapping.from_config(config, dtype=torch.bfloat16)
     with torch.no_grad():

@@ -35,7 +35,12 @@ def ptq() -> ToolEnv:
 
 
 def child(env: ToolEnv, *argv: str) -> str:
-    settings = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    settings = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
     done = subprocess.run([str(env.python), *argv], env=settings, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -55,9 +60,22 @@ def test_every_mixture_of_the_table_answers_as_before(models: Path, ptq: ToolEnv
     for kind in KINDS:
         plan, copy = planned(models / kind, 1), tmp_path / kind
         write(plan, copy, lambda line: None)
-        assert compare(plan.tensors, tensors_in({n: copy / n for n in plan.files}), plan.stored).grown == len(plan.growths)
+        assert compare(plan.tensors, tensors_in({n: copy / n for n in plan.files}), plan.stored).grown == len(
+            plan.growths
+        )
         job = tmp_path / f"{kind}.json"
-        job.write_text(json.dumps({"base": str(models / kind), "padded": str(copy), "key": plan.found.key, "rows": 2, "tokens": 24, "out": str(tmp_path / f"{kind}.told")}))  # fmt: skip
+        job.write_text(
+            json.dumps(
+                {
+                    "base": str(models / kind),
+                    "padded": str(copy),
+                    "key": plan.found.key,
+                    "rows": 2,
+                    "tokens": 24,
+                    "out": str(tmp_path / f"{kind}.told"),
+                }
+            )
+        )
         jobs.append(str(job))
     child(ptq, str(HERE / "answers_all.py"), pad_answers.__file__, *jobs)
     told = {kind: json.loads((tmp_path / f"{kind}.told").read_text()) for kind in KINDS}

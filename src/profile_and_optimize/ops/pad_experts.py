@@ -22,9 +22,7 @@ QUICK_BYTES = 2 << 30
 class PadRequest(Request):
     model: Annotated[str, MODEL] = Field(description="folder of a mixture-of-experts checkpoint, bf16 or quantized")
     tp: int = Field(default=1, ge=1, description="ranks that an expert's width is divided over")
-    multiple: int = Field(
-        default=ALIGN, ge=1, le=4096, description="what the width at each rank becomes a multiple of"
-    )
+    multiple: int = Field(default=ALIGN, ge=1, le=4096, description="what the width at each rank becomes a multiple of")
     out: Annotated[str, OUT] = Field(description="folder for the padded copy; must not exist")
     unchecked: bool = Field(
         default=False, description="write an unquantized copy without comparing its answers with the source's"
@@ -45,7 +43,14 @@ def run(req: PadRequest, say: Say) -> Result:
     out = Path(not_an_option(req.out, "--out")).absolute()
     python = Path(not_an_option(req.python, "--python")) if req.python else None
     done = pad_experts(
-        model, out, req.tp, say, multiple=req.multiple, unchecked=req.unchecked, python=python, threads=default_threads()
+        model,
+        out,
+        req.tp,
+        say,
+        multiple=req.multiple,
+        unchecked=req.unchecked,
+        python=python,
+        threads=default_threads(),
     )
     text = "\n".join((
         f"{done.folder}",
@@ -64,7 +69,11 @@ def compared_words(done: Padded) -> str:
     """What was compared, and no more."""
     if done.compared == ANSWERS and done.answers is not None:
         a = done.answers
-        size = "bit for bit" if a["bit_equal"] else f"a logit differs by {a['largest_difference']:.2g} at most, of {a['largest_logit']:.3g}"  # fmt: skip
+        size = (
+            "bit for bit"
+            if a["bit_equal"]
+            else f"a logit differs by {a['largest_difference']:.2g} at most, of {a['largest_logit']:.3g}"
+        )
         return f"the same answers: logits of {a['tokens']} tokens compared in float32, {size}; every tensor compared"
     if done.compared == BYTES:
         return (

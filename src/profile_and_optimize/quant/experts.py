@@ -32,7 +32,9 @@ class Layout:
         if not self.width or self.shared not in SHARED or self.stacked not in STACKED:
             raise ValueError(f"width {self.width!r}, shared {self.shared!r}, stacked {self.stacked!r}")
         if (self.shared == "times") != bool(self.shared_count):
-            raise ValueError("shared experts of a multiple of the width need the key that counts them, others have none")
+            raise ValueError(
+                "shared experts of a multiple of the width need the key that counts them, others have none"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ class Experts:
 def layouts() -> Mapping[str, Layout]:
     """By model type."""
     rows = tomllib.loads((resources.files(__package__) / TABLE).read_text(encoding="utf-8"))["layout"]
-    return {t: Layout(**{k: v for k, v in row.items() if k != "model_types"}) for row in rows for t in row["model_types"]}
+    return {
+        t: Layout(**{k: v for k, v in row.items() if k != "model_types"}) for row in rows for t in row["model_types"]
+    }
 
 
 def unpaddable(config: Mapping[str, Any]) -> str | None:
@@ -69,10 +73,18 @@ def experts(config: Mapping[str, Any]) -> Experts:
         raise WrongUse("has no experts", where="config.json", next="only a mixture of experts needs padding")
     layout = _layout(config, text)
     if layout.refused:
-        raise WrongUse(f"the experts of {_types(config)[0]} are not padded: {layout.refused}", where="config.json", next="serve it with another kernel or fewer ranks")  # fmt: skip
+        raise WrongUse(
+            f"the experts of {_types(config)[0]} are not padded: {layout.refused}",
+            where="config.json",
+            next="serve it with another kernel or fewer ranks",
+        )
     width = text.get(layout.width)
     if not _count(width):
-        raise WrongUse(f"the experts' width is not one number: {layout.width} is {width!r}", where="config.json", next="give it as a number above 0")  # fmt: skip
+        raise WrongUse(
+            f"the experts' width is not one number: {layout.width} is {width!r}",
+            where="config.json",
+            next="give it as a number above 0",
+        )
     return Experts(layout, layout.width, int(width), _times(layout, text))  # type: ignore[arg-type]
 
 

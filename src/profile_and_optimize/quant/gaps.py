@@ -49,7 +49,13 @@ def gaps_of(
     formats = {s.weight_format for s in schemes} or {target}
     family = family_of(config)
     shares = 1 if whole_experts else tp
-    found = [*_heads(config, tp), *_undivided(config, family, shares), *_kernels(config, family, formats, shares), *_no_kernel(family, schemes), *_kv(config, formats)]
+    found = [
+        *_heads(config, tp),
+        *_undivided(config, family, shares),
+        *_kernels(config, family, formats, shares),
+        *_no_kernel(family, schemes),
+        *_kv(config, formats),
+    ]
     return tuple(g for g in found if engine in (None, g.engine) and device in (None, g.device))
 
 
@@ -84,7 +90,16 @@ def _kernels(config: Mapping[str, Any], family: Family, formats: Iterable[str], 
             # A pad mends a width alone: it is advised where nothing else is wrong, and where it can be made.
             pads = not why and row.get("pads", False)
             do = _padding(config, row, width, tp) if pads and width is not None else ""
-            found.append(Gap(row["engine"], row["device"], row["backend"], "; ".join([*why, *narrow]), row["says"], f"{do}{row['do']}"))
+            found.append(
+                Gap(
+                    row["engine"],
+                    row["device"],
+                    row["backend"],
+                    "; ".join([*why, *narrow]),
+                    row["says"],
+                    f"{do}{row['do']}",
+                )
+            )
     return found
 
 
@@ -102,7 +117,10 @@ def _undivided(config: Mapping[str, Any], family: Family, tp: int) -> list[Gap]:
     width = expert_width(config) if family.moe else None
     if width is None or width % tp == 0:
         return []
-    why, says = f"experts are {width} wide, not a multiple of {tp} ranks", "an assertion on the intermediate size, at the start"
+    why, says = (
+        f"experts are {width} wide, not a multiple of {tp} ranks",
+        "an assertion on the intermediate size, at the start",
+    )
     do = f"ranks that divide {width}, or expert parallelism"
     return [Gap(e, d, EVERY_BACKEND, why, says, do) for e in ("vllm", "sglang") for d in ("cuda", "cpu")]
 

@@ -131,9 +131,15 @@ def weight_files(model: Path) -> dict[str, Path]:
     """By name; those that the index names where there is one, for what else lies there belongs to another copy."""
     if (model / INDEX).exists():
         named = sorted(set((_json(model / INDEX, needed=True).get("weight_map") or {}).values()))
-        wrong = next((n for n in named if not isinstance(n, str) or Path(n).name != n or not (model / n).is_file()), None)
+        wrong = next(
+            (n for n in named if not isinstance(n, str) or Path(n).name != n or not (model / n).is_file()), None
+        )
         if not named or wrong is not None:
-            raise WrongUse(f"the index names {wrong or 'no file'}, which is not there", where=str(model / INDEX), next="fetch the model again")  # fmt: skip
+            raise WrongUse(
+                f"the index names {wrong or 'no file'}, which is not there",
+                where=str(model / INDEX),
+                next="fetch the model again",
+            )
     else:
         named = sorted(p.name for p in model.glob("*.safetensors"))
     if not named:
@@ -167,7 +173,9 @@ def _begin(half: Path) -> None:
     """An empty folder for the work; one that an earlier run of this verb left is cleared, another is not touched."""
     if os.path.lexists(half):
         if not (half / MARK).is_file():
-            raise WrongUse("is there and was not left by this verb", where=str(half), next="move it away, or give another --out")  # fmt: skip
+            raise WrongUse(
+                "is there and was not left by this verb", where=str(half), next="move it away, or give another --out"
+            )
         shutil.rmtree(half)
     half.mkdir(parents=True)
     (half / MARK).write_text("{}\n")
@@ -293,7 +301,9 @@ def _json(file: Path, *, needed: bool = False) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError) as e:
-        raise WrongUse(f"{file.name} cannot be read: {e}", where=str(file), next="--model DIR, in Hugging Face layout") from e
+        raise WrongUse(
+            f"{file.name} cannot be read: {e}", where=str(file), next="--model DIR, in Hugging Face layout"
+        ) from e
     if not isinstance(found, dict):
         raise WrongUse(f"{file.name} is not an object", where=str(file), next="--model DIR, in Hugging Face layout")
     return found

@@ -40,7 +40,12 @@ def main(argv: list[str]) -> int:
     except Stop as stop:
         told = {"code": stop.code, "message": stop.message, "where": stop.where, "next": stop.next}
     except MemoryError:
-        told = {"code": "broke", "message": "memory ran out", "where": "", "next": "free memory, or use a larger machine"}
+        told = {
+            "code": "broke",
+            "message": "memory ran out",
+            "where": "",
+            "next": "free memory, or use a larger machine",
+        }
     except Exception as e:  # every end is one line that the caller can read; the traceback is in the log
         traceback.print_exc()
         told = {"code": "broke", "message": f"{type(e).__name__}: {e}"[:500], "where": "pad_answers.py", "next": ""}
@@ -61,7 +66,11 @@ def run(job: dict[str, Any]) -> None:
         answers.append(logits)
         unread.append(unexpected)
     if unread[0] != unread[1]:
-        raise Stop("refused", f"the library reads other tensors of the padded copy: {sorted(unread[0] ^ unread[1])[0]}", where=job["padded"])  # fmt: skip
+        raise Stop(
+            "refused",
+            f"the library reads other tensors of the padded copy: {sorted(unread[0] ^ unread[1])[0]}",
+            where=job["padded"],
+        )
     told = judged(*answers) | {
         "rows": len(rows), "tokens": sum(map(len, rows)), "dtype": "float32", "tensors_not_run": sorted(unread[0]),
         "torch": torch.__version__, "transformers": transformers.__version__,
@@ -74,17 +83,37 @@ def judged(base: Any, padded: Any) -> dict[str, Any]:
     """Raises Stop (refused) where a logit is no number, where they differ by more than the order of sums, or show nothing."""
     for side, logits in (("base", base), ("padded copy", padded)):
         if not bool(logits.isfinite().all()):
-            raise Stop("refused", f"the {side} answers what is not a number", where=side, next="repair the base: its logits are not finite")  # fmt: skip
+            raise Stop(
+                "refused",
+                f"the {side} answers what is not a number",
+                where=side,
+                next="repair the base: its logits are not finite",
+            )
     if base.shape != padded.shape:
         raise Stop("refused", f"logits of {list(base.shape)} became {list(padded.shape)}", where="padded copy")
     largest, difference = float(base.abs().max()), float((base - padded).abs().max())
     spread = float((base.amax(-1) - base.amin(-1)).max())
     if spread < LEAST_SPREAD:
-        raise Stop("refused", f"the base's logits are all alike (spread {spread:.3g}): equal answers would show nothing", where="base", next="give a trained model, or --unchecked")  # fmt: skip
+        raise Stop(
+            "refused",
+            f"the base's logits are all alike (spread {spread:.3g}): equal answers would show nothing",
+            where="base",
+            next="give a trained model, or --unchecked",
+        )
     # Written so that a comparison with what is not a number is a refusal too.
     if not difference <= BOUND * largest:
-        raise Stop("refused", f"a logit differs by {difference:.3g}, of {largest:.3g} at most: more than the order of sums can move it", where="padded copy", next="this layout of experts is not padded rightly: report it")  # fmt: skip
-    return {"largest_logit": largest, "largest_difference": difference, "bound": BOUND * largest, "bit_equal": difference == 0.0}  # fmt: skip
+        raise Stop(
+            "refused",
+            f"a logit differs by {difference:.3g}, of {largest:.3g} at most: more than the order of sums can move it",
+            where="padded copy",
+            next="this layout of experts is not padded rightly: report it",
+        )
+    return {
+        "largest_logit": largest,
+        "largest_difference": difference,
+        "bound": BOUND * largest,
+        "bit_equal": difference == 0.0,
+    }
 
 
 def token_rows(job: dict[str, Any]) -> list[list[int]]:
@@ -93,10 +122,19 @@ def token_rows(job: dict[str, Any]) -> list[list[int]]:
     text = config.get("text_config") or config
     vocabulary = text.get("vocab_size") or config.get("vocab_size")
     if not isinstance(vocabulary, int) or vocabulary < 2:
-        raise Stop("wrong_use", f"config.json gives vocab_size {vocabulary!r}", where=job["base"], next="--unchecked writes the copy without comparing answers")  # fmt: skip
+        raise Stop(
+            "wrong_use",
+            f"config.json gives vocab_size {vocabulary!r}",
+            where=job["base"],
+            next="--unchecked writes the copy without comparing answers",
+        )
     marks = {v for part in (config, text) for k, v in part.items() if k.endswith(("_token_id", "_token_index"))
              and isinstance(v, int)}  # fmt: skip
-    ids = [n for n in ((7919 * i + 104729 * (i // 7)) % vocabulary for i in range(4 * job["rows"] * job["tokens"])) if n not in marks]
+    ids = [
+        n
+        for n in ((7919 * i + 104729 * (i // 7)) % vocabulary for i in range(4 * job["rows"] * job["tokens"]))
+        if n not in marks
+    ]
     return [ids[i * job["tokens"] : (i + 1) * job["tokens"]] for i in range(job["rows"])]
 
 
@@ -110,10 +148,20 @@ def answers_of(folder: Path, rows: list[list[int]], key: str, side: str) -> tupl
     )  # fmt: skip
     wrong = [str(n[0] if isinstance(n, tuple | list) else n) for n in told.get("mismatched_keys") or ()]
     if wrong:
-        raise Stop("refused", f"{sorted(wrong)[0]} does not have the size that config.json implies: it depends on {key} too, or never fitted", where=side, next="this layout of experts is not known")  # fmt: skip
+        raise Stop(
+            "refused",
+            f"{sorted(wrong)[0]} does not have the size that config.json implies: it depends on {key} too, or never fitted",
+            where=side,
+            next="this layout of experts is not known",
+        )
     missing = sorted(told.get("missing_keys") or ())
     if missing:
-        raise Stop("refused", f"tensor {missing[0]} is missing ({len(missing)} in all)", where=side, next="fetch the model again")  # fmt: skip
+        raise Stop(
+            "refused",
+            f"tensor {missing[0]} is missing ({len(missing)} in all)",
+            where=side,
+            next="fetch the model again",
+        )
     model.eval()
     with torch.no_grad():
         logits = torch.cat([model(input_ids=torch.tensor([row]), use_cache=False).logits.float() for row in rows])
@@ -128,7 +176,12 @@ def model_class(folder: Path) -> Any:
     names = config.get("architectures") or []
     found = getattr(transformers, str(names[0]), None) if names else None
     if names and found is None:
-        raise Stop("wrong_use", f"transformers {transformers.__version__} has no class {names[0]}", where=str(folder), next="--unchecked writes the copy without comparing answers")  # fmt: skip
+        raise Stop(
+            "wrong_use",
+            f"transformers {transformers.__version__} has no class {names[0]}",
+            where=str(folder),
+            next="--unchecked writes the copy without comparing answers",
+        )
     return found or transformers.AutoModelForCausalLM
 
 

@@ -15,7 +15,17 @@ from profile_and_optimize.core.errors import Corrupted, GateRefused
 from profile_and_optimize.quant.pad_growth import Stored
 
 # Bytes of one element, and how numpy reads it; BF16 and E4M3 are decoded below.
-READ = {"U8": "u1", "I8": "i1", "F8_E4M3": "u1", "F8_E8M0": "u1", "BF16": "<u2", "F16": "<f2", "I32": "<u4", "F32": "<f4", "I64": "<i8"}  # fmt: skip
+READ = {
+    "U8": "u1",
+    "I8": "i1",
+    "F8_E4M3": "u1",
+    "F8_E8M0": "u1",
+    "BF16": "<u2",
+    "F16": "<f2",
+    "I32": "<u4",
+    "F32": "<f4",
+    "I64": "<i8",
+}
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
@@ -72,7 +82,7 @@ def compare(old: Tensors, new: Tensors, stored: Stored) -> Checked:
     if set(old) != set(new):
         name = sorted(set(old) ^ set(new))[0]
         raise _refused(name, "is in one of the two checkpoints only")
-    grown = 0
+    grown = []
     for name, was in old.items():
         now = new[name]
         if was.dtype != now.dtype:
@@ -83,9 +93,12 @@ def compare(old: Tensors, new: Tensors, stored: Stored) -> Checked:
         if was.shape == now.shape:
             _same(name, was.data, now.data)
         else:
-            grown += 1
-            _grown(name, was, now, old, new, stored)
-    return Checked(len(old) - grown, grown)
+            grown.append(name)
+            _grown(name, was, now)
+    for name in grown:
+        if len(old[name].shape) == 2 and name.rpartition(".")[2] in ("weight", "weight_packed"):
+            _weights(name, old, new, stored)
+    return Checked(len(old) - len(grown), len(grown))
 
 
 def _same(name: str, was: np.ndarray, now: np.ndarray) -> None:
@@ -93,7 +106,7 @@ def _same(name: str, was: np.ndarray, now: np.ndarray) -> None:
         raise _refused(name, "is not the source's, byte for byte")
 
 
-def _grown(name: str, was: Tensor, now: Tensor, old: Tensors, new: Tensors, stored: Stored) -> None:
+def _grown(name: str, was: Tensor, now: Tensor) -> None:
     """The kept part is the source's bytes; of a weight what was added is zero, of a scale it is finite and not zero."""
     axis = _axis(name, was.shape, now.shape)
     for a, b in _pieces(name, was.data, now.data, axis):
@@ -105,11 +118,10 @@ def _grown(name: str, was: Tensor, now: Tensor, old: Tensors, new: Tensors, stor
                 raise _refused(name, "a scale that was added is not a number above 0")
         elif len(was.shape) != 2 and np.any(decoded(added, was.dtype)):
             raise _refused(name, "what was added is not zero")
-    if len(was.shape) == 2 and not _is_scale(name) and name.rpartition(".")[2] in ("weight", "weight_packed"):
-        _weights(name, old, new, stored, axis)
 
 
-def _weights(name: str, old: Tensors, new: Tensors, stored: Stored, axis: int) -> None:
+def _weights(name: str, old: Tensors, new: Tensors, stored: Stored) -> None:
+    axis = _axis(name, old[name].shape, new[name].shape)
     a, b = values(name, old, stored), values(name, new, stored)
     kept, added = np.split(b, [a.shape[axis]], axis=axis)
     if a.shape == b.shape or kept.shape != a.shape:

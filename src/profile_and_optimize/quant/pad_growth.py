@@ -33,8 +33,6 @@ WIDTH = {"U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E8M0": 1, "BF16": 2, "F16": 2, "I32
 # Weights that share a scale, where the format leaves no choice: NVFP4 and the MX formats.
 GROUP = {"F8_E4M3": 16, "F8_E8M0": 32, "U8": 32}
 PLAIN = ("BF16", "F16", "F32")
-# A weight as it is stored: one of these many in a place of the tensor.
-PACKED_IN = {"I32": (4, 8), "U8": (1, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,9 @@ class Stored:
     block: tuple[int, int] | None = None
 
 
-def growth_of(name: str, dtype: str, shape: tuple[int, ...], found: Experts, after: int, stored: Stored) -> Growth | None:
+def growth_of(
+    name: str, dtype: str, shape: tuple[int, ...], found: Experts, after: int, stored: Stored
+) -> Growth | None:
     """None for a tensor that stays. Raises WrongUse for an expert's tensor whose layout is not known here."""
     if (match := EXPERT.search(name)) is not None:
         return _of_matrix(name, match[1], match[2], dtype, shape, found.width, after, stored)
@@ -81,7 +81,14 @@ def _stays(name: str) -> bool:
 
 
 def _of_shared(
-    name: str, projection: str, what: str, dtype: str, shape: tuple[int, ...], found: Experts, after: int, stored: Stored
+    name: str,
+    projection: str,
+    what: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    found: Experts,
+    after: int,
+    stored: Stored,
 ) -> Growth | None:
     """A shared expert is one matrix as wide as `shared_times` experts: it grows at its end, by zeros of its own."""
     if found.layout.shared == "none" or (found.layout.shared == "times" and not found.shared_times):
@@ -98,7 +105,9 @@ def _of_matrix(
     if projection not in (*ROWS, *COLUMNS):
         raise _unknown(name, f"a projection {projection!r} of an expert that is not known here")
     if what in ("weight_zero_point", "weight_g_idx"):
-        raise WrongUse("zero points and reordered groups are not known here", where=name, next="pad the base, then quantize it")  # fmt: skip
+        raise WrongUse(
+            "zero points and reordered groups are not known here", where=name, next="pad the base, then quantize it"
+        )
     if dtype not in WIDTH:
         raise _unknown(name, f"dtype {dtype}")
     in_rows = projection in ROWS
@@ -122,8 +131,11 @@ def _of_weight(
 ) -> Growth:
     if len(shape) != 2:
         raise _unknown(name, f"a weight of shape {list(shape)}")
-    shares = PACKED_IN.get(dtype, (1,))
-    return _along(name, 0 if in_rows else 1, shape, before, after, _zero(name, dtype, stored), shares)
+    zero = _zero(name, dtype, stored)
+    # Words lie along the columns; of two nibbles in a byte some formats take rows, others columns.
+    words = 1 if in_rows or dtype != "I32" else 32 // (stored.bits or 32)
+    shares = (1, 2) if dtype == "U8" else (words,)
+    return _along(name, 0 if in_rows else 1, shape, before, after, zero, shares)
 
 
 def _of_scale(
@@ -153,7 +165,11 @@ def _along(
     for share in shares:
         if axis < len(shape) and shape[axis] * share == before:
             if after % share:
-                raise WrongUse(f"{share} weights share a place, and {after} is not a multiple of {share}", where=name, next="pad to another multiple, or pad the base and quantize it")  # fmt: skip
+                raise WrongUse(
+                    f"{share} weights share a place, and {after} is not a multiple of {share}",
+                    where=name,
+                    next="pad to another multiple, or pad the base and quantize it",
+                )
             return Growth(axis, shape[axis], after // share, filler)
     raise WrongUse(
         f"{list(shape)} is not an expert {before} wide (axis {axis}, {' or '.join(map(str, shares))} weights a place)", where=name,
@@ -178,9 +194,7 @@ def _filler(name: str, dtype: str) -> bytes:
     return FILLER[dtype]
 
 
-def _in_one(
-    name: str, part: str, what: str, dtype: str, shape: tuple[int, ...], found: Experts, after: int
-) -> Growth:
+def _in_one(name: str, part: str, what: str, dtype: str, shape: tuple[int, ...], found: Experts, after: int) -> Growth:
     """Experts in one plain tensor [experts, rows, columns]."""
     if what or dtype not in PLAIN or len(shape) != 3:
         raise WrongUse(f"experts in one tensor of {dtype} {list(shape)}", where=name, next="pad the base, then quantize it")  # fmt: skip
@@ -188,7 +202,11 @@ def _in_one(
     in_rows = {"rows": 1, "columns": 2}.get(found.layout.stacked) or _seen(name, shape, parts * found.width, part)
     axis = in_rows if part != "down_proj" else 3 - in_rows
     if shape[axis] != parts * found.width:
-        raise WrongUse(f"{list(shape)} is not {parts * found.width} wide in axis {axis}, as the config implies", where=name, next="check config.json against the tensors")  # fmt: skip
+        raise WrongUse(
+            f"{list(shape)} is not {parts * found.width} wide in axis {axis}, as the config implies",
+            where=name,
+            next="check config.json against the tensors",
+        )
     return Growth(axis, found.width, after, b"\0" * WIDTH[dtype], parts)
 
 
@@ -232,7 +250,11 @@ def stored_as(config: Mapping[str, Any], quant: Mapping[str, Any]) -> Stored:
     groups |= {s["group_size"] for s in said if isinstance(s.get("group_size"), int)}
     blocks = [w["block_structure"] for w in weights if _pair(w.get("block_structure"))]
     if len(bits) > 1 or len(groups) > 1:
-        raise WrongUse("several formats of weights: which is the experts' is not known here", where="config.json", next="pad the base, then quantize it")  # fmt: skip
+        raise WrongUse(
+            "several formats of weights: which is the experts' is not known here",
+            where="config.json",
+            next="pad the base, then quantize it",
+        )
     group = next(iter(groups), None)
     sides = block or next(iter(blocks), None)
     return Stored(next(iter(bits), None), group if group and group > 0 else None, tuple(sides) if sides else None)
