@@ -58,7 +58,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
                       "use_mamba_kernels": False, "tie_word_embeddings": True},
 }  # fmt: skip
 NESTED: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen3_vl_moe": ("vision_config", BY_KEY | {"mlp_only_layers": []} | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}),
+    "qwen3_vl_moe": ("vision_config", BY_KEY | {"mlp_only_layers": [], "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}),
     "qwen3_5_moe": ("vision_config", BY_KEY | LINEAR | {"shared_expert_intermediate_size": OWN}),
 }  # fmt: skip
 VISION = {

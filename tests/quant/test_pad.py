@@ -25,8 +25,9 @@ from profile_and_optimize.core.errors import Corrupted, GateRefused, WrongUse
 from profile_and_optimize.evidence.modelfolder import weights_sha256
 from profile_and_optimize.quant import roundtrip as rt
 from profile_and_optimize.quant.experts import layouts, unpaddable
-from profile_and_optimize.quant.pad import Padded, pad_experts, planned
+from profile_and_optimize.quant.pad import Padded, pad_experts
 from profile_and_optimize.quant.pad_check import compare, tensors_in
+from profile_and_optimize.quant.pad_plan import planned
 
 HIDDEN, INNER, WIDE = 64, 96, 128
 STEM = "model.layers.0.mlp.experts.0"
@@ -171,8 +172,8 @@ def test_shared_experts_with_a_width_of_their_own_stay(tmp_path: Path) -> None:
 
 def test_shared_experts_that_the_config_does_not_count_are_refused_by_name(tmp_path: Path) -> None:
     shared = "model.layers.0.mlp.shared_experts"
-    for config in ({"model_type": "deepseek_v3", "n_shared_experts": None}, {"model_type": "qwen3_moe"}):
-        model = model_in(tmp_path / config["model_type"], plain() | plain(INNER, shared, 4), **config)  # type: ignore[arg-type]
+    for kind in ("deepseek_v3", "qwen3_moe"):
+        model = model_in(tmp_path / kind, plain() | plain(INNER, shared, 4), model_type=kind)
         with pytest.raises(WrongUse, match="config counts none") as told:
             padded(model, tmp_path / "out")
         assert shared in str(told.value.where)

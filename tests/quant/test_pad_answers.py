@@ -12,8 +12,9 @@ import pytest
 
 from profile_and_optimize.core.errors import GateRefused, WrongUse
 from profile_and_optimize.quant import pad_answers
-from profile_and_optimize.quant.pad import pad_experts, planned, write
+from profile_and_optimize.quant.pad import pad_experts, write
 from profile_and_optimize.quant.pad_check import compare, tensors_in
+from profile_and_optimize.quant.pad_plan import planned
 from profile_and_optimize.toolenv.find import ToolEnv, find
 
 HERE = Path(__file__).parent
@@ -54,6 +55,35 @@ def models(ptq: ToolEnv, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _job(base: Path, padded: Path) -> str:
+    job = padded.with_name(f"{padded.name}.json")
+    job.write_text(json.dumps({
+        "base": str(base), "padded": str(padded), "key": "moe_intermediate_size", "rows": 2, "tokens": 24,
+        "out": str(padded.with_name(f"{padded.name}.told")),
+    }))  # fmt: skip
+    return str(job)
+
+
+def _spoiled(copy: Path, to: Path) -> Path:
+    """One sign of one kept weight of one expert turned in each row of its matrix."""
+    shutil.copytree(copy, to)
+    file = to / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    for tensor in (t for n, t in tensors_in({"": file}).items() if n.endswith("w2.weight")):
+        for row in range(tensor.shape[0]):
+            data[tensor.at + row * tensor.shape[1] * 2 + 1] ^= 0x80
+    file.write_bytes(data)
+    return to
+
+
+def _narrow(model: Path, to: Path) -> Path:
+    """A config widened without its shared experts: routed ones in the file are as narrow too."""
+    shutil.copytree(model, to)
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(config | {"moe_intermediate_size": 128}))
+    return to
+
+
 def test_every_mixture_of_the_table_answers_as_before(models: Path, ptq: ToolEnv, tmp_path: Path) -> None:
     """96 wide to 128: each copy loads at its new width and its logits are the source's, but for the order of sums."""
     jobs = []
@@ -63,21 +93,14 @@ def test_every_mixture_of_the_table_answers_as_before(models: Path, ptq: ToolEnv
         assert compare(plan.tensors, tensors_in({n: copy / n for n in plan.files}), plan.stored).grown == len(
             plan.growths
         )
-        job = tmp_path / f"{kind}.json"
-        job.write_text(
-            json.dumps(
-                {
-                    "base": str(models / kind),
-                    "padded": str(copy),
-                    "key": plan.found.key,
-                    "rows": 2,
-                    "tokens": 24,
-                    "out": str(tmp_path / f"{kind}.told"),
-                }
-            )
-        )
-        jobs.append(str(job))
+        jobs.append(_job(models / kind, copy))
+    jobs += [
+        _job(models / "mixtral", _spoiled(tmp_path / "mixtral", tmp_path / "spoiled")),
+        _job(models / "glm4_moe", _narrow(models / "glm4_moe", tmp_path / "narrow")),
+    ]
     child(ptq, str(HERE / "answers_all.py"), pad_answers.__file__, *jobs)
+    assert "more than the order of sums" in json.loads((tmp_path / "spoiled.told").read_text())["refused"]
+    assert "it depends on moe_intermediate_size too" in json.loads((tmp_path / "narrow.told").read_text())["refused"]
     told = {kind: json.loads((tmp_path / f"{kind}.told").read_text()) for kind in KINDS}
     assert not {k: t["refused"] for k, t in told.items() if "refused" in t}
     assert all(t["largest_difference"] <= 1e-5 * t["largest_logit"] and t["largest_logit"] > 0.1 for t in told.values())

@@ -137,14 +137,16 @@ def _heads(config: Mapping[str, Any], tp: int) -> list[Gap]:
     if not why:
         return []
     says = "the number of heads must be divisible by the tensor parallel size"
-    do = f"--tensor-parallel-size {_shared_by(heads if _count(heads) else kv, kv, tp)}"
+    do = f"--tensor-parallel-size {_shared_by(heads, kv, tp)}"
     return [Gap(e, d, EVERY_BACKEND, "; ".join(why), says, do) for e in ("vllm", "sglang") for d in ("cuda", "cpu")]
 
 
-def _shared_by(heads: int, kv: object, tp: int) -> int:
+def _shared_by(heads: object, kv: object, tp: int) -> int:
     """The most ranks under `tp` that fit."""
-    fits = (n for n in range(tp - 1, 1, -1) if heads % n == 0 and (not _count(kv) or kv % n == 0 or n % kv == 0))  # type: ignore[operator]
-    return next(fits, 1)
+    for n in range(tp - 1, 1, -1):
+        if (not _count(heads) or heads % n == 0) and (not _count(kv) or kv % n == 0 or n % kv == 0):
+            return n
+    return 1
 
 
 def _count(value: object) -> TypeGuard[int]:

@@ -24,17 +24,17 @@ from profile_and_optimize.core.errors import BrokeMidway, WrongUse
 from profile_and_optimize.engines.base import Command
 from profile_and_optimize.evidence.modelfolder import weights_sha256
 from profile_and_optimize.quant import pad_answers
-from profile_and_optimize.quant.experts import Experts, experts
 from profile_and_optimize.quant.families import text_part
-from profile_and_optimize.quant.gaps import ALIGN, padded_width
+from profile_and_optimize.quant.gaps import ALIGN
 from profile_and_optimize.quant.pad_check import Checked, Tensor, compare, tensors_in
-from profile_and_optimize.quant.pad_growth import PLAIN, Growth, Stored, grow, growth_of, stored_as
+from profile_and_optimize.quant.pad_growth import grow
+from profile_and_optimize.quant.pad_plan import INDEX, Plan, json_in, planned
 from profile_and_optimize.quant.run import Step, run_worker, worker_env
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
 
 SCHEMA = 2
 ROWS, TOKENS = 4, 32
-RECORD, INDEX, MARK = "padding.json", "model.safetensors.index.json", "pad_experts.json"
+RECORD, MARK = "padding.json", "pad_experts.json"
 # Records of a quantization speak of the bytes that were checked; of these there are now others.
 OF_OTHER_BYTES = ("coverage.json", "roundtrip.json", RECORD)
 ANSWERS, BYTES, UNKNOWN = "answers", "bytes", "UNKNOWN"
@@ -55,27 +55,6 @@ class Padded:
     bytes_after: int
     compared: str
     answers: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One padding, decided before anything is written. `files` are the safetensors files that the index names."""
-
-    model: Path
-    config: Mapping[str, Any]
-    found: Experts
-    after: int
-    stored: Stored
-    files: Mapping[str, Path]
-    tensors: Mapping[str, Tensor]
-    growths: Mapping[str, Growth]
-
-    @property
-    def plain(self) -> bool:
-        """Can plain transformers be trusted to load it? Only where nothing is quantized."""
-        return "quantization_config" not in self.config and not (self.model / "hf_quant_config.json").exists() and all(
-            self.tensors[n].dtype in PLAIN for n in self.growths
-        )  # fmt: skip
 
 
 def pad_experts(
@@ -104,47 +83,6 @@ def pad_experts(
         raise BrokeMidway(f"{e.strerror or e}", where=str(half), next="make room and run it again") from e
     before, after = (_weight_bytes(tensors) for tensors in (plan.tensors, tensors_in(_at(plan, out))))
     return Padded(out, plan.found.width, plan.after, len(plan.growths), before, after, *result)
-
-
-def planned(model: Path, tp: int, multiple: int = ALIGN) -> Plan:
-    """Raises WrongUse, before anything is written, for whatever cannot be padded."""
-    if tp < 1 or multiple < 1:
-        raise WrongUse(f"{tp} ranks, multiples of {multiple}", where="--tp, --multiple", next="1 or more")
-    config = _json(model / "config.json", needed=True)
-    found = experts(config)
-    after = padded_width(found.width, tp, multiple)
-    if after == found.width:
-        raise WrongUse(
-            f"the experts are {after} wide, a multiple of {multiple} x {tp} already", where=str(model), next="serve it as it is",
-        )  # fmt: skip
-    stored = stored_as(config, _json(model / "hf_quant_config.json"))
-    files = weight_files(model)
-    tensors = tensors_in(files)
-    growths = {n: growth_of(n, t.dtype, t.shape, found, after, stored) for n, t in tensors.items()}
-    grown = {n: g for n, g in growths.items() if g is not None}
-    if not any(g.new > g.old for g in grown.values()):
-        raise WrongUse("no tensor of an expert was found", where=str(model), next="this layout of experts is not known")
-    return Plan(model, config, found, after, stored, files, tensors, grown)
-
-
-def weight_files(model: Path) -> dict[str, Path]:
-    """By name; those that the index names where there is one, for what else lies there belongs to another copy."""
-    if (model / INDEX).exists():
-        named = sorted(set((_json(model / INDEX, needed=True).get("weight_map") or {}).values()))
-        wrong = next(
-            (n for n in named if not isinstance(n, str) or Path(n).name != n or not (model / n).is_file()), None
-        )
-        if not named or wrong is not None:
-            raise WrongUse(
-                f"the index names {wrong or 'no file'}, which is not there",
-                where=str(model / INDEX),
-                next="fetch the model again",
-            )
-    else:
-        named = sorted(p.name for p in model.glob("*.safetensors"))
-    if not named:
-        raise WrongUse("no safetensors file", where=str(model), next="--model DIR")
-    return {n: model / n for n in named}
 
 
 def environment(python: Path | None) -> ToolEnv:
@@ -194,10 +132,11 @@ def write(plan: Plan, copy: Path, say: Say) -> None:
         if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", *OF_OTHER_BYTES):
             shutil.copy(file, copy / file.name)
     config = json.loads(json.dumps(plan.config))
-    (config["text_config"] if text_part(config) is not config else config)[plan.found.key] = plan.after
+    inner = config["text_config"] if text_part(config) is not config else config
+    inner[plan.found.key] = plan.after
     (copy / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     if (copy / INDEX).exists():
-        index = _json(copy / INDEX)
+        index = json_in(copy / INDEX)
         index["metadata"] = {**(index.get("metadata") or {}), "total_size": _weight_bytes(tensors_in(_at(plan, copy)))}
         (copy / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
@@ -275,7 +214,7 @@ def _answers(plan: Plan, copy: Path, half: Path, env: ToolEnv, threads: int, say
     }))  # fmt: skip
     argv = (str(env.python), pad_answers.__file__, str(job))
     run_worker(Step("pad_answers", Command(argv, worker_env(threads))), half / "log.txt", say)
-    found = _json(told, needed=True)
+    found = json_in(told, needed=True)
     if not found.get("largest_difference", np.nan) <= found.get("bound", np.nan):
         raise BrokeMidway("the comparison left no result", where=str(half / "log.txt"), next="read the log")
     return found
@@ -292,18 +231,3 @@ def _weight_bytes(tensors: Mapping[str, Tensor]) -> int:
 def _digest(file: Path) -> str:
     with file.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def _json(file: Path, *, needed: bool = False) -> dict[str, Any]:
-    """{} for a file that is not there. Raises WrongUse for one that cannot be read, or is needed and not there."""
-    if not needed and not file.exists():
-        return {}
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError) as e:
-        raise WrongUse(
-            f"{file.name} cannot be read: {e}", where=str(file), next="--model DIR, in Hugging Face layout"
-        ) from e
-    if not isinstance(found, dict):
-        raise WrongUse(f"{file.name} is not an object", where=str(file), next="--model DIR, in Hugging Face layout")
-    return found

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def tensors_in(files: Mapping[str, Path]) -> dict[str, Tensor]:
         with file.open("rb") as f:
             length = int.from_bytes(f.read(8), "little")
             try:
-                header = json.loads(f.read(length)) if length < size else None
+                header: dict[str, Any] = json.loads(f.read(length) if length < size else b"")
                 header.pop("__metadata__", None)
             except (ValueError, AttributeError) as e:
                 raise Corrupted("not a whole safetensors file", where=str(file), next="fetch the model again") from e
