@@ -57,8 +57,9 @@ MIXTURES: dict[str, dict[str, Any]] = {
     "jamba": ALONE | {"attn_layer_period": 1, "attn_layer_offset": 0, "expert_layer_period": 2, "expert_layer_offset": 1,
                       "use_mamba_kernels": False, "tie_word_embeddings": True},
 }  # fmt: skip
+MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
 NESTED: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen3_vl_moe": ("vision_config", BY_KEY | {"mlp_only_layers": [], "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}),
+    "qwen3_vl_moe": ("vision_config", BY_KEY | {"mlp_only_layers": [], "rope_parameters": MROPE}),
     "qwen3_5_moe": ("vision_config", BY_KEY | LINEAR | {"shared_expert_intermediate_size": OWN}),
 }  # fmt: skip
 VISION = {

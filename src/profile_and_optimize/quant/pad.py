@@ -131,8 +131,8 @@ def write(plan: Plan, copy: Path, say: Say) -> None:
     for file in plan.model.iterdir():
         if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", *OF_OTHER_BYTES):
             shutil.copy(file, copy / file.name)
-    config = json.loads(json.dumps(plan.config))
-    inner = config["text_config"] if text_part(config) is not config else config
+    config: dict[str, Any] = json.loads(json.dumps(plan.config))
+    inner: dict[str, Any] = config["text_config"] if text_part(config) is not config else config
     inner[plan.found.key] = plan.after
     (copy / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     if (copy / INDEX).exists():
