@@ -171,6 +171,8 @@ def test_ranks_that_cannot_share_heads_or_experts_are_named() -> None:
         g.why for g in gaps_of({**MIXTURE, "moe_intermediate_size": 130}, "bf16", 4, engine="vllm", device="cuda")
     ]
     assert uneven == ["experts are 130 wide, not a multiple of 4 ranks"]
+    (gap,) = gaps_of({**MIXTURE, "moe_intermediate_size": 130}, "bf16", 4)
+    assert gap.words().startswith("every engine on every device") and "pad_experts --tp 4 makes them 256 wide" in gap.do
 
 
 def test_whole_experts_at_each_rank_are_as_wide_as_they_were() -> None:

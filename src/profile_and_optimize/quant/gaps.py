@@ -16,7 +16,7 @@ ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "mlp_hidden_act")
 EXPERT_WIDTH_KEYS = ("moe_intermediate_size", "intermediate_size")
 # Of most kernels for NVFP4 experts, at each rank.
 ALIGN = 64
-EVERY_BACKEND = "every backend"
+EVERY_BACKEND, EVERY_ENGINE, EVERY_DEVICE = "every backend", "every engine", "every device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,13 @@ class Gap:
     why: str
     says: str
     do: str
+
+    def of(self, engine: str | None, device: str | None) -> bool:
+        """Does it concern this engine on this device? None asks for any."""
+        return self.engine in (EVERY_ENGINE, engine or self.engine) and self.device in (
+            EVERY_DEVICE,
+            device or self.device,
+        )
 
     def words(self) -> str:
         return f"{self.engine} on {self.device}, {self.backend}: {self.why}. It says: {self.says}. Instead: {self.do}"
@@ -56,7 +63,7 @@ def gaps_of(
         *_no_kernel(family, schemes),
         *_kv(config, formats),
     ]
-    return tuple(g for g in found if engine in (None, g.engine) and device in (None, g.device))
+    return tuple(g for g in found if g.of(engine, device))
 
 
 def activation_of(config: Mapping[str, Any], family: Family) -> str:
@@ -121,8 +128,9 @@ def _undivided(config: Mapping[str, Any], family: Family, tp: int) -> list[Gap]:
         f"experts are {width} wide, not a multiple of {tp} ranks",
         "an assertion on the intermediate size, at the start",
     )
-    do = f"ranks that divide {width}, or expert parallelism"
-    return [Gap(e, d, EVERY_BACKEND, why, says, do) for e in ("vllm", "sglang") for d in ("cuda", "cpu")]
+    pad = "" if unpaddable(config) else f"pao pad_experts --tp {tp} makes them {padded_width(width, tp)} wide, or "
+    do = f"{pad}ranks that divide {width}, or expert parallelism"
+    return [Gap(EVERY_ENGINE, EVERY_DEVICE, EVERY_BACKEND, why, says, do)]
 
 
 def _heads(config: Mapping[str, Any], tp: int) -> list[Gap]:
@@ -138,7 +146,7 @@ def _heads(config: Mapping[str, Any], tp: int) -> list[Gap]:
         return []
     says = "the number of heads must be divisible by the tensor parallel size"
     do = f"--tensor-parallel-size {_shared_by(heads, kv, tp)}"
-    return [Gap(e, d, EVERY_BACKEND, "; ".join(why), says, do) for e in ("vllm", "sglang") for d in ("cuda", "cpu")]
+    return [Gap(EVERY_ENGINE, EVERY_DEVICE, EVERY_BACKEND, "; ".join(why), says, do)]
 
 
 def _shared_by(heads: object, kv: object, tp: int) -> int:
@@ -224,7 +232,7 @@ def _kv(config: Mapping[str, Any], formats: Iterable[str]) -> list[Gap]:
 
 def blocking(gaps: Iterable[Gap], engine: str, device: str) -> tuple[Gap, ...]:
     """Those that leave an engine no backend at all on that device."""
-    return tuple(g for g in gaps if (g.engine, g.device, g.backend) == (engine, device, EVERY_BACKEND))
+    return tuple(g for g in gaps if g.of(engine, device) and g.backend == EVERY_BACKEND)
 
 
 def count_words(config: Mapping[str, Any]) -> str:

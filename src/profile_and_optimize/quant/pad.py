@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -29,8 +30,9 @@ from profile_and_optimize.quant.gaps import ALIGN
 from profile_and_optimize.quant.pad_check import Checked, Tensor, compare, tensors_in
 from profile_and_optimize.quant.pad_growth import grow
 from profile_and_optimize.quant.pad_plan import INDEX, Plan, json_in, planned
-from profile_and_optimize.quant.run import Step, run_worker, worker_env
+from profile_and_optimize.quant.run import Step, available_memory, run_worker, worker_env
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
+from profile_and_optimize.toolenv.specs import PTQ
 
 SCHEMA = 2
 ROWS, TOKENS = 4, 32
@@ -71,6 +73,8 @@ def pad_experts(
     plan = planned(model, tp, multiple)
     _require_free(model, out)
     env = environment(python) if plan.plain and not unchecked else None
+    if env is not None:
+        _require_memory(plan)
     half = out.with_name(out.name + ".partial")
     _begin(half)
     copy = half / "checkpoint"
@@ -96,6 +100,19 @@ def environment(python: Path | None) -> ToolEnv:
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------------
+
+
+def _require_memory(plan: Plan) -> None:
+    """One side at a time is loaded in float32. Raises BrokeMidway where the wider one cannot be held."""
+    grown = sum(math.prod(plan.tensors[n].shape) for n in plan.growths)
+    count = sum(math.prod(t.shape) for t in plan.tensors.values()) - grown + grown * plan.after / plan.found.width
+    memory = available_memory()
+    if memory is not None and memory < 4 * count + PTQ.memory_floor_bytes:
+        raise BrokeMidway(
+            f"to compare answers takes about {(4 * count + PTQ.memory_floor_bytes) / 1e9:.1f} GB of memory, {memory / 1e9:.1f} are free",
+            where=str(plan.model),
+            next="run it on a larger machine, or with --unchecked (then nobody has compared the answers)",
+        )  # fmt: skip
 
 
 def _require_free(model: Path, out: Path) -> None:

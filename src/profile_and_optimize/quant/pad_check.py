@@ -127,10 +127,10 @@ def _weights(name: str, old: Tensors, new: Tensors, stored: Stored) -> None:
     kept, added = np.split(b, [a.shape[axis]], axis=axis)
     if a.shape == b.shape or kept.shape != a.shape:
         raise _refused(name, f"{list(a.shape)} weights became {list(b.shape)}")
-    if not np.array_equal(a, kept):
-        raise _refused(name, "the weights that were there have other values once dequantized")
     if not np.isfinite(b).all():
         raise _refused(name, "holds what is not a number once dequantized")
+    if not np.array_equal(a, kept):
+        raise _refused(name, "the weights that were there have other values once dequantized")
     if np.any(added):
         raise _refused(name, "what was added is not zero once dequantized")
 
@@ -240,4 +240,4 @@ def _spread(name: str, numbers: np.ndarray, shape: tuple[int, ...], scale: Tenso
 
 
 def _refused(name: str, why: str) -> GateRefused:
-    return GateRefused(why, where=name, next="this is a fault of the padding: report it with the checkpoint's layout")
+    return GateRefused(why, where=name, next="check the source's tensor; if it is sound, report its layout")
