@@ -109,6 +109,11 @@ def test_a_gap_in_serving_is_known_before_the_work(here: Path, capsys: pytest.Ca
     )  # fmt: skip
     found = told(capsys, ["quantize", "--model", str(base), "--target", "nvfp4", "--render-only"])
     assert any("there is no kernel for nvfp4 experts" in w and "vllm on cpu" in w for w in found["warnings"])
+    assert not any("at each of" in w for w in found["warnings"])
+    four = told(capsys, ["quantize", "--model", str(base), "--target", "nvfp4", "--tp", "4", "--render-only"])
+    assert any(
+        "32 at each of 4 ranks" in w and "pao pad_experts --tp 4 makes them 256 wide" in w for w in four["warnings"]
+    )
 
 
 def test_a_data_set_that_cannot_be_reached_is_said_with_what_to_do(

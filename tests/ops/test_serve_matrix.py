@@ -20,7 +20,7 @@ from profile_and_optimize.engines.kernels import kernels_in
 from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops import serve_matrix
-from profile_and_optimize.ops.serve_matrix import ServeMatrixRequest, api_of, publish
+from profile_and_optimize.ops.serve_matrix import ServeMatrixRequest, api_of, known_gaps, publish
 from profile_and_optimize.ops.verify import check
 from profile_and_optimize.optimize.backends import Backend, Offered, find_backends, only, table
 from profile_and_optimize.optimize.levers import Facts
@@ -164,6 +164,21 @@ def test_tables_say_what_is_for_which_checkpoint_and_what_it_needs() -> None:
     with pytest.raises(WrongUse, match="marlin: needs a GPU"):
         only("marlin", {"vllm": cpu})
     assert [b.id for b in only("vllm:emulation", {"vllm": cpu})["vllm"].here] == ["emulation"]
+
+
+def test_known_gaps_are_those_of_the_ranks_that_the_flags_ask_for(tmp_path: Path) -> None:
+    """768 is a multiple of 64 at each of 4 ranks and not of 8 (96); whole experts at each rank are as wide as they were."""
+    told = {"model_type": "qwen3_moe", "num_experts": 8, "moe_intermediate_size": 768, "hidden_act": "silu"}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+
+    def gaps(*flags: str) -> tuple[str, ...]:
+        return known_gaps(str(tmp_path), "nvfp4", {"vllm": "cuda"}, flags)
+
+    assert not gaps() and not gaps("--tensor-parallel-size", "4")
+    assert all(
+        "96 at each of 8 ranks" in g and "pao pad_experts --tp 8 makes them 1024 wide" in g for g in gaps("-tp", "8")
+    )
+    assert len(gaps("--tensor-parallel-size=8")) == 2 and not gaps("-tp", "8", "--enable-expert-parallel")
 
 
 def test_a_model_without_a_chat_template_is_asked_for_completions(tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from profile_and_optimize.quant.families import (
     require_known,
     table,
 )
-from profile_and_optimize.quant.gaps import blocking, count_words, gaps_of, padded_width
+from profile_and_optimize.quant.gaps import (
+    blocking,
+    count_words,
+    gaps_of,
+    padded_width,
+    ranks_in,
+    whole_experts_in,
+)
 
 MIXTURE = {
     "model_type": "qwen3_moe",
@@ -120,6 +127,68 @@ def test_a_width_that_fits_one_rank_may_not_fit_four() -> None:
     assert not one
     assert {g.backend for g in four} == {"flashinfer_cutlass", "vllm_cutlass"}
     assert all("176 at each of 4 ranks" in g.why and "768 would be" in g.why and g.says and g.do for g in four)
+
+
+def test_each_kernel_has_a_width_of_its_own_at_each_rank() -> None:
+    """96 wide: NVFP4 kernels want 64 and would take 128; int8 on a CPU wants 32, so one rank is well and two would take 128."""
+    narrow = {**MIXTURE, "moe_intermediate_size": 96}
+    assert all(
+        "128 would be" in g.why and "--tp 1 makes them 128 wide" in g.do
+        for g in gaps_of(narrow, "nvfp4", device="cuda")
+    )
+    assert not gaps_of(narrow, "int8", device="cpu")
+    (gap,) = gaps_of(narrow, "int8", 2, device="cpu", engine="vllm")
+    assert "48 at each of 2 ranks, not a multiple of 32; 128 would be" in gap.why
+    assert gap.do.startswith("pao pad_experts --tp 2 --multiple 32 makes them 128 wide, or ")
+
+
+def test_a_pad_is_advised_only_where_it_can_be_made_and_would_mend_it() -> None:
+    """gpt-oss is never padded; and experts that a kernel refuses for their activation too are not mended by zeros."""
+    oss = {"model_type": "gpt_oss", "num_local_experts": 32, "intermediate_size": 2880}
+    gap = next(g for g in gaps_of(oss, "nvfp4", 4, device="cuda") if g.backend == "flashinfer_cutlass")
+    assert "cannot widen them" in gap.do and "--tp 4" not in gap.do and "rows of gate and up alternate" in gap.do
+    odd = {**MIXTURE, "moe_intermediate_size": 96, "hidden_act": "relu"}
+    does = {g.backend: g.do for g in gaps_of(odd, "nvfp4", device="cuda")}
+    assert "pad_experts" not in does["flashinfer_cutlass"] and "pad_experts" in does["vllm_cutlass"]
+
+
+def test_ranks_that_cannot_share_heads_or_experts_are_named() -> None:
+    """14 heads and 2 of keys and values: 4 ranks cannot share 14, 2 can. 6 and 8 of 8 ranks: keys and values neither divide nor copy."""
+    model = {"model_type": "qwen3", "num_attention_heads": 14, "num_key_value_heads": 2}
+    gaps = gaps_of(model, "fp8", 4, engine="vllm", device="cuda")
+    assert [g.why for g in gaps] == ["14 attention heads cannot be shared by 4 ranks"]
+    assert gaps[0].do == "--tensor-parallel-size 2" and blocking(gaps, "vllm", "cuda") == gaps
+    assert not gaps_of(model, "fp8", 2, device="cuda") and not gaps_of(model, "fp8", 14, device="cuda")
+    (gap,) = gaps_of(
+        {"model_type": "qwen3", "num_attention_heads": 24, "num_key_value_heads": 6},
+        "fp8",
+        8,
+        engine="sglang",
+        device="cuda",
+    )
+    assert gap.why == "6 heads of keys and values can be neither shared by 8 ranks nor copied to them evenly"
+    uneven = [
+        g.why for g in gaps_of({**MIXTURE, "moe_intermediate_size": 130}, "bf16", 4, engine="vllm", device="cuda")
+    ]
+    assert uneven == ["experts are 130 wide, not a multiple of 4 ranks"]
+    (gap,) = gaps_of({**MIXTURE, "moe_intermediate_size": 130}, "bf16", 4)
+    assert gap.words().startswith("every engine on every device") and "pad_experts --tp 4 makes them 256 wide" in gap.do
+
+
+def test_whole_experts_at_each_rank_are_as_wide_as_they_were() -> None:
+    assert gaps_of({**MIXTURE, "moe_intermediate_size": 64}, "nvfp4", 4, device="cuda")
+    assert not gaps_of({**MIXTURE, "moe_intermediate_size": 64}, "nvfp4", 4, device="cuda", whole_experts=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "ranks"),
+    [("--tensor-parallel-size 4", 4), ("--tensor-parallel-size=4", 4), ("--tensor_parallel_size 4", 4), ("-tp 4", 4),
+     ("-tp=4", 4), ("--tp 4", 4), ("--tp-size=4", 4), ("--tensor-parallel 4", 4), ("--tp 2 --tp 8", 8), ("", 1),
+     ("--enforce-eager --tokenizer-mode slow", 1), ("--tp many", None), ("--tp 0", None)],
+)  # fmt: skip
+def test_flags_say_how_many_ranks(flags: str, ranks: int | None) -> None:
+    assert ranks_in(flags.split()) == ranks
+    assert not whole_experts_in(flags.split()) and whole_experts_in([*flags.split(), "--enable-expert-parallel"])
 
 
 def test_an_activation_that_a_kernel_lacks_is_a_gap_of_that_kernel_alone() -> None:

@@ -24,7 +24,8 @@ from profile_and_optimize.optimize.levers import Facts
 from profile_and_optimize.optimize.quant_levers import quant_lever
 from profile_and_optimize.optimize.quantized import Quantize
 from profile_and_optimize.quant.checkpoint import read_checkpoint
-from profile_and_optimize.quant.job import Job, job_bytes, read_job
+from profile_and_optimize.quant.gaps import gaps_of
+from profile_and_optimize.quant.job import Job, base_config, job_bytes, read_job
 from profile_and_optimize.quant.run import quantized
 from profile_and_optimize.quant.targets import RECIPES
 
@@ -82,7 +83,11 @@ def jobs_of(req: QuantRequest, model: str, engine: str, facts: Facts, say: Say) 
             model=model, backend=cast(Literal["modelopt", "llm-compressor"], backend), target=target, samples=req.samples,
             seq_len=req.seq_len, exclude_pattern=req.exclude_pattern, out=str(_place(req, model, target, backend)),
         )  # fmt: skip
-        made[target if target not in made else f"{target}-{backend}"] = job_of(asked, corpus, None)
+        job = job_of(asked, corpus, None)
+        made[target if target not in made else f"{target}-{backend}"] = job
+        # Its arm is served without flags, so by one rank.
+        for gap in gaps_of(base_config(job.base), target, engine=engine, device="cpu" if facts.cpu else "cuda"):
+            say(f"known gap of {target}: {gap.words()}")
     return made
 
 

@@ -51,6 +51,7 @@ class QuantizeRequest(Acknowledged):
     out: Annotated[str | None, OUT] = Field(
         default=None, description="where the checkpoint appears; default checkpoints/MODEL-TARGET-BACKEND"
     )
+    tp: int = Field(default=1, ge=1, description="ranks that will serve it: known gaps are looked up for so many")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1, le=1024, description="of computation; default half of the cores")
     seed: int = Field(default=0, ge=0, description="for the choice of samples")
@@ -75,7 +76,7 @@ def run(req: QuantizeRequest, say: Say) -> Result:
     scope = vendor_scope(Path(req.match_vendor)) if req.match_vendor else None
     job = job_of(req, corpus, scope)
     python = Path(req.python) if req.python else None
-    told = (*warnings_of(corpus, req.chat), *_faulty(scope), *_gaps(job))
+    told = (*warnings_of(corpus, req.chat), *_faulty(scope), *_gaps(job, req.tp))
     if req.dry_run:
         return _dry_run(job, python, told)
     if req.render_only:
@@ -114,9 +115,9 @@ def _faulty(scope: Scope | None) -> tuple[str, ...]:
     )
 
 
-def _gaps(job: Job) -> tuple[str, ...]:
+def _gaps(job: Job, tp: int) -> tuple[str, ...]:
     """What is known not to serve it, said before the work and again at its end."""
-    return tuple(f"known gap: {g.words()}" for g in gaps_of(base_config(job.base), job.target))
+    return tuple(f"known gap: {g.words()}" for g in gaps_of(base_config(job.base), job.target, tp))
 
 
 def _dry_run(job: Job, python: Path | None, warnings: tuple[str, ...]) -> Result:

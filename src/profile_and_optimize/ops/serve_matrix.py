@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,7 +39,7 @@ from profile_and_optimize.ops.verify_matrix import DERIVED, RESULT, TABLE, deriv
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 from profile_and_optimize.optimize.backends import OWN_CHOICE, Offered, find_backends, only, table
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
-from profile_and_optimize.quant.gaps import gaps_of
+from profile_and_optimize.quant.gaps import gaps_of, ranks_in, whole_experts_in
 
 REQUESTS_A_SLOT = 4
 
@@ -127,7 +127,7 @@ def wanted_of(req: ServeMatrixRequest, world: World, engines: tuple[str, ...]) -
     require_fit([p for p in points[:1]], max_length(model, flags), model, take="a shorter --isl or --osl:")
     known = {e: facts(world, e, model) for e in engines}
     offered = {e: find_backends(e, form, known[e], world.engine(e).flags()) for e in engines}
-    gaps = known_gaps(model, form, {e: "cpu" if known[e].cpu else "cuda" for e in engines})
+    gaps = known_gaps(model, form, {e: "cpu" if known[e].cpu else "cuda" for e in engines}, flags)
     for engine in engines:
         refuse_unknown_flags(world.engine(engine), flags, f"--flags, {engine}")
     return Wanted(
@@ -171,12 +171,14 @@ def _questions(req: ServeMatrixRequest, model: str) -> tuple[Question, ...]:
     return load_questions(file, req.ask) if file else KNOWN[: req.ask]
 
 
-def known_gaps(model: str, form: str, devices: Mapping[str, str]) -> tuple[str, ...]:
-    """What is known not to serve of this model's family, in words; `devices` by engine. None known is not none there."""
+def known_gaps(model: str, form: str, devices: Mapping[str, str], flags: Sequence[str] = ()) -> tuple[str, ...]:
+    """What is known not to serve of this model's family at the ranks that the flags ask for, in words; `devices` by engine.
+    None known is not none there."""
+    tp, whole = ranks_in(flags) or 1, whole_experts_in(flags)
     try:
         config = json.loads((Path(model) / "config.json").read_text())
         return tuple(dict.fromkeys(
-            gap.words() for e, device in devices.items() for gap in gaps_of(config, form, engine=e, device=device)
+            gap.words() for e, device in devices.items() for gap in gaps_of(config, form, tp, engine=e, device=device, whole_experts=whole)
         ))  # fmt: skip
     except PaoError as e:
         return (f"none is looked up: {e.message}",)

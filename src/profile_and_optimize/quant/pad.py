@@ -1,53 +1,53 @@
 """Widens the experts of a checkpoint with zeros, so that each rank's share fits a kernel that wants multiples of 64.
 
 A gated expert computes down(act(gate(x)) * up(x)). A row of zeros in gate and up and a column of zeros in down add nothing to
-any sum: the answers are the same numbers, and nothing is quantized again. The stored codes are shifted into a wider tensor as
-they are. Numpy and the standard library; memory holds one tensor.
+any sum: the answers are the same numbers, and nothing is quantized again. That is shown before the copy gets its name: every
+tensor is compared with the source's, and both are loaded and asked where plain transformers loads them.
 
-A new block of codes needs a scale, though none of its codes is read: the smallest that is no zero, since an engine may refuse
-zeros and a NaN times zero is a NaN. Only on request: an aligned model is better left as its maker wrote it.
+Only on request: an aligned model is better left as its maker wrote it. Numpy and the standard library; memory holds one tensor.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
-import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from profile_and_optimize.core.errors import BrokeMidway, Corrupted, WrongUse
+from profile_and_optimize.core.errors import BrokeMidway, WrongUse
+from profile_and_optimize.engines.base import Command
+from profile_and_optimize.evidence.modelfolder import weights_sha256
+from profile_and_optimize.quant import pad_answers
+from profile_and_optimize.quant.families import text_part
+from profile_and_optimize.quant.gaps import ALIGN
+from profile_and_optimize.quant.pad_check import Checked, Tensor, compare, tensors_in
+from profile_and_optimize.quant.pad_growth import grow
+from profile_and_optimize.quant.pad_plan import INDEX, Plan, json_in, planned
+from profile_and_optimize.quant.run import Step, available_memory, run_worker, worker_env
+from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
+from profile_and_optimize.toolenv.specs import PTQ
 
-ALIGN = 64
-WIDTH_KEYS = ("moe_intermediate_size", "expert_intermediate_size", "intermediate_size")
-ROWS, COLUMNS = ("gate_proj", "up_proj", "w1", "w3"), ("down_proj", "w2")
-EXPERT = re.compile(r"(^|\.)experts\.\d+\.(\w+?)\.(weight\w*|bias|pre_quant_scale)$")
-FUSED = re.compile(r"(^|\.)experts\.(gate_up_proj|down_proj)(_\w+)?$")
-# One bit pattern for a scale that multiplies nothing but zeros: 2^-6 in E4M3, 1 in the wider floats, 2^0 in E8M0.
-FILLER = {
-    "F8_E4M3": b"\x08",
-    "BF16": b"\x80\x3f",
-    "F16": b"\x00\x3c",
-    "F32": b"\x00\x00\x80\x3f",
-    "U8": b"\x7f",
-    "F8_E8M0": b"\x7f",
-}
-WIDTH = {"U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E8M0": 1, "BF16": 2, "F16": 2, "I32": 4, "F32": 4, "I64": 8}
-
+SCHEMA = 2
+ROWS, TOKENS = 4, 32
+RECORD, MARK = "padding.json", "pad_experts.json"
 # Records of a quantization speak of the bytes that were checked; of these there are now others.
-OF_OTHER_BYTES = ("coverage.json", "roundtrip.json")
+OF_OTHER_BYTES = ("coverage.json", "roundtrip.json", RECORD)
+ANSWERS, BYTES, UNKNOWN = "answers", "bytes", "UNKNOWN"
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """What was done: the experts' width before and after, and how many tensors grew."""
+    """What was done: the experts' width before and after, how many tensors grew, and what was `compared`: answers (and bytes),
+    bytes alone, or UNKNOWN (bytes alone, where answers could have been compared). `answers` is the record of the former."""
 
     folder: Path
     before: int
@@ -55,232 +55,196 @@ class Padded:
     tensors: int
     bytes_before: int
     bytes_after: int
+    compared: str
+    answers: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """How one tensor grows: along `axis` from `old` to `new` places, filled with `filler` (one element's bytes)."""
+def pad_experts(
+    model: Path, out: Path, tp: int, say: Say, *, multiple: int = ALIGN, unchecked: bool = False, python: Path | None = None,
+    threads: int = 1,
+) -> Padded:  # fmt: skip
+    """Writes a copy of the checkpoint with experts as wide as the next multiple of `multiple` x `tp`.
 
-    axis: int
-    old: int
-    new: int
-    filler: bytes
-
-
-def pad_experts(model: Path, out: Path, tp: int, say: Say) -> Padded:
-    """Writes a copy of the checkpoint with experts as wide as the next multiple of 64 x `tp`.
-
-    Raises WrongUse when there are no experts, they are aligned already, a layout is not known here, or `out` exists;
-    BrokeMidway when the disk is full. A half-made copy lies under `OUT.partial` and never under `out`.
+    `unchecked` writes an unquantized copy without comparing answers, and the record says UNKNOWN. Raises WrongUse when there
+    are no experts, they are aligned already, a layout is not known, there is no environment to compare in, or `out` exists;
+    GateRefused when the copy is not the same; BrokeMidway when the disk is full. Until all is compared everything lies
+    under `OUT.partial`, never under `out`.
     """
-    config, key, before = widths(model)
-    after = aligned(before, tp)
-    if after == before:
-        raise WrongUse(
-            f"the experts are {before} wide, a multiple of {ALIGN} x {tp} already",
-            where=str(model),
-            next="serve it as it is",
-        )
-    if os.path.lexists(out):
-        raise WrongUse("is there already", where=f"--out {out}", next="give another --out")
+    plan = planned(model, tp, multiple)
+    _require_free(model, out)
+    env = environment(python) if plan.plain and not unchecked else None
+    if env is not None:
+        _require_memory(plan)
     half = out.with_name(out.name + ".partial")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
+    _begin(half)
+    copy = half / "checkpoint"
     try:
-        grown, sizes = _copy_tensors(model, half, before, after, say)
-        _copy_rest(model, half, config, key, after)
+        write(plan, copy, say)
+        result = _judged(plan, copy, half, env, threads, say)
+        os.rename(copy, out)
+        shutil.rmtree(half)
     except OSError as e:
         raise BrokeMidway(f"{e.strerror or e}", where=str(half), next="make room and run it again") from e
-    if not grown:
-        raise WrongUse("no tensor of an expert was found", where=str(model), next="this layout of experts is not known")
-    os.rename(half, out)
-    return Padded(out, before, after, grown, *sizes)
+    before, after = (_weight_bytes(tensors) for tensors in (plan.tensors, tensors_in(_at(plan, out))))
+    return Padded(out, plan.found.width, plan.after, len(plan.growths), before, after, *result)
 
 
-def aligned(width: int, tp: int) -> int:
-    """The next multiple of 64 x tp."""
-    if tp < 1:
-        raise WrongUse(f"{tp} ranks", where="--tp", next="1 or more")
-    return -(-width // (ALIGN * tp)) * ALIGN * tp
-
-
-def widths(model: Path) -> tuple[dict[str, Any], str, int]:
-    """The configuration, the key that holds the experts' width, and that width."""
-    try:
-        config = json.loads((model / "config.json").read_text())
-    except (OSError, ValueError) as e:
+def environment(python: Path | None) -> ToolEnv:
+    env = from_python(python, "ptq") if python is not None else find("ptq")
+    if env is None:
         raise WrongUse(
-            f"config.json cannot be read: {e}", where=str(model), next="--model DIR, with config.json"
-        ) from e
-    text = config.get("text_config", config)
-    if not any(text.get(k) for k in ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")):
-        raise WrongUse("has no experts", where=str(model), next="only a mixture of experts needs this")
-    key = next((k for k in WIDTH_KEYS if isinstance(text.get(k), int)), None)
-    if key is None:
-        raise WrongUse(
-            "config.json does not say how wide an expert is", where=str(model), next=f"one of {', '.join(WIDTH_KEYS)}"
-        )
-    return config, key, int(text[key])
+            "the tool environment ptq, in which the answers are compared, is not installed",
+            next="pao tools install ptq, or --python PATH, or --unchecked (then nobody has compared the answers)",
+        )  # fmt: skip
+    return env
 
 
-def _copy_tensors(model: Path, half: Path, before: int, after: int, say: Say) -> tuple[int, tuple[int, int]]:
-    files = sorted(model.glob("*.safetensors"))
-    if not files:
-        raise WrongUse("no safetensors file", where=str(model), next="--model DIR")
-    grown = 0
-    for i, file in enumerate(files):
-        say(f"{file.name}, {i + 1} of {len(files)}")
-        grown += _copy_file(file, half / file.name, before, after)
-    old, new = (sum(f.stat().st_size for f in folder.glob("*.safetensors")) for folder in (model, half))
-    return grown, (old, new)
+# ---- writing -----------------------------------------------------------------------------------------------------------
 
 
-def _copy_file(source: Path, target: Path, before: int, after: int) -> int:
-    with source.open("rb") as f:
+def _require_memory(plan: Plan) -> None:
+    """One side at a time is loaded in float32. Raises BrokeMidway where the wider one cannot be held."""
+    grown = sum(math.prod(plan.tensors[n].shape) for n in plan.growths)
+    count = sum(math.prod(t.shape) for t in plan.tensors.values()) - grown + grown * plan.after / plan.found.width
+    memory = available_memory()
+    if memory is not None and memory < 4 * count + PTQ.memory_floor_bytes:
+        raise BrokeMidway(
+            f"to compare answers takes about {(4 * count + PTQ.memory_floor_bytes) / 1e9:.1f} GB of memory, {memory / 1e9:.1f} are free",
+            where=str(plan.model),
+            next="run it on a larger machine, or with --unchecked (then nobody has compared the answers)",
+        )  # fmt: skip
+
+
+def _require_free(model: Path, out: Path) -> None:
+    if os.path.lexists(out):
+        raise WrongUse("is there already", where=f"--out {out}", next="give another --out")
+    here, half = model.resolve(), out.with_name(out.name + ".partial").resolve()
+    for place in (out.resolve(), half):
+        if place == here or here in place.parents or place in here.parents:
+            raise WrongUse("--out and --model must not contain one another", where=f"--out {out}", next="give another --out")  # fmt: skip
+
+
+def _begin(half: Path) -> None:
+    """An empty folder for the work; one that an earlier run of this verb left is cleared, another is not touched."""
+    if os.path.lexists(half):
+        if not (half / MARK).is_file():
+            raise WrongUse(
+                "is there and was not left by this verb", where=str(half), next="move it away, or give another --out"
+            )
+        shutil.rmtree(half)
+    half.mkdir(parents=True)
+    (half / MARK).write_text("{}\n")
+
+
+def write(plan: Plan, copy: Path, say: Say) -> None:
+    """The padded copy, unjudged."""
+    copy.mkdir()
+    for i, (name, file) in enumerate(plan.files.items()):
+        say(f"{name}, {i + 1} of {len(plan.files)}")
+        _copy_file(plan, file, copy / name)
+    skipped = {p.name for p in plan.model.glob("*.safetensors")} - set(plan.files)
+    if skipped:
+        say(f"left out, since the index does not name them: {', '.join(sorted(skipped))}")
+    for file in plan.model.iterdir():
+        if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", *OF_OTHER_BYTES):
+            shutil.copy(file, copy / file.name)
+    config: dict[str, Any] = json.loads(json.dumps(plan.config))
+    inner: dict[str, Any] = config["text_config"] if text_part(config) is not config else config
+    inner[plan.found.key] = plan.after
+    (copy / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if (copy / INDEX).exists():
+        index = json_in(copy / INDEX)
+        index["metadata"] = {**(index.get("metadata") or {}), "total_size": _weight_bytes(tensors_in(_at(plan, copy)))}
+        (copy / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _copy_file(plan: Plan, source: Path, target: Path) -> None:
+    with source.open("rb") as f, target.open("wb") as out:
         length = int.from_bytes(f.read(8), "little")
-        try:
-            header = json.loads(f.read(length))
-        except ValueError as e:
-            raise Corrupted("not a whole safetensors file", where=str(source), next="fetch the model again") from e
+        header = json.loads(f.read(length))
         metadata = header.pop("__metadata__", None)
-        plan = {n: growths(n, e["dtype"], tuple(e["shape"]), before, after) for n, e in header.items()}
         fresh, at = {}, 0
         for name, entry in header.items():
-            shape = list(entry["shape"])
-            for g in plan[name]:
-                shape[g.axis] = g.new
-            size = int(np.prod(shape, dtype=np.int64)) * WIDTH[entry["dtype"]] if plan[name] else _size(entry)
+            shape, g = list(entry["shape"]), plan.growths.get(name)
+            size = entry["data_offsets"][1] - entry["data_offsets"][0]
+            if g is not None and g.new > g.old:
+                size = size // shape[g.axis] * g.new * g.parts
+                shape[g.axis] = g.new * g.parts
             fresh[name] = {"dtype": entry["dtype"], "shape": shape, "data_offsets": [at, at + size]}
             at += size
-        with target.open("wb") as out:
-            text = json.dumps(fresh | ({"__metadata__": metadata} if metadata else {})).encode()
-            out.write(len(text).to_bytes(8, "little") + text)
-            for name, entry in header.items():
-                f.seek(8 + length + entry["data_offsets"][0])
-                _copy_one(f, out, name, entry, plan[name], before, after)
-            out.flush()
-            os.fsync(out.fileno())
-    return sum(bool(g) for g in plan.values())
+        text = json.dumps(fresh | ({"__metadata__": metadata} if metadata else {})).encode()
+        text += b" " * (-len(text) % 8)  # the format wants its data aligned
+        out.write(len(text).to_bytes(8, "little") + text)
+        for name, entry in header.items():
+            f.seek(8 + length + entry["data_offsets"][0])
+            raw = f.read(entry["data_offsets"][1] - entry["data_offsets"][0])
+            out.write(_widened(plan, name, entry["shape"], raw))
+        out.flush()
+        os.fsync(out.fileno())
 
 
-def _size(entry: dict[str, Any]) -> int:
-    begin, end = entry["data_offsets"]
-    return int(end - begin)
-
-
-def _copy_one(
-    f: BinaryIO, out: BinaryIO, name: str, entry: dict[str, Any], plan: list[Growth], before: int, after: int
-) -> None:
-    raw = f.read(_size(entry))
-    if not plan:
-        out.write(raw)
-        return
+def _widened(plan: Plan, name: str, shape: list[int], raw: bytes) -> bytes:
+    g = plan.growths.get(name)
+    if g is None:
+        return raw
     if name.endswith("weight_shape"):
-        shape = np.frombuffer(raw, np.int64).copy()
-        shape[0 if _projection(name) in ROWS else 1] = after
-        out.write(shape.tobytes())
-        return
-    array = np.frombuffer(raw, np.uint8).reshape(*entry["shape"], WIDTH[entry["dtype"]])
-    for g in plan:
-        array = grow(array, g)
-    out.write(np.ascontiguousarray(array).tobytes())
+        words = plan.growths[name.removesuffix("weight_shape") + "weight_packed"]
+        told = np.frombuffer(raw, np.int64 if len(raw) == 16 else np.int32).copy()
+        told[words.axis] = plan.after * (told[words.axis] // plan.found.width)
+        return told.tobytes()
+    return grow(np.frombuffer(raw, np.uint8).reshape(*shape, -1), g).tobytes()
 
 
-def grow(array: np.ndarray, g: Growth) -> np.ndarray:
-    """`array` is bytes, the last axis those of one element. With `old` a part of the axis (gate and up one after the
-    other) each part grows."""
-    parts = array.shape[g.axis] // g.old
-    wide = g.new // parts
-    pieces = []
-    for piece in np.split(array, parts, axis=g.axis):
-        shape = list(piece.shape)
-        shape[g.axis] = wide - g.old
-        fill = np.broadcast_to(np.frombuffer(g.filler, np.uint8), shape)
-        pieces += [piece, fill]
-    return np.concatenate(pieces, axis=g.axis)
+# ---- judging -----------------------------------------------------------------------------------------------------------
 
 
-def _projection(name: str) -> str:
-    match = EXPERT.search(name)
-    return match[2] if match else ""
+def _judged(
+    plan: Plan, copy: Path, half: Path, env: ToolEnv | None, threads: int, say: Say
+) -> tuple[str, Mapping[str, Any] | None]:
+    """Compares, and writes padding.json with the digests of the weights that were compared."""
+    say("every tensor beside the source's")
+    checked = compare(plan.tensors, tensors_in(_at(plan, copy)), plan.stored)
+    digest, config_digest = weights_sha256(copy), _digest(copy / "config.json")
+    answers = _answers(plan, copy, half, env, threads, say) if env is not None else None
+    if (weights_sha256(copy), _digest(copy / "config.json")) != (digest, config_digest):
+        raise BrokeMidway("the copy changed while it was compared", where=str(copy), next="run it again")
+    compared = ANSWERS if answers is not None else UNKNOWN if plan.plain else BYTES
+    record = _record(plan, checked, compared, answers) | {"weights_sha256": digest, "config_sha256": config_digest}
+    (copy / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    return compared, answers
 
 
-def growths(name: str, dtype: str, shape: tuple[int, ...], before: int, after: int) -> list[Growth]:
-    """Empty for a tensor that stays. Raises WrongUse for an expert's tensor whose layout is not known here."""
-    if "shared_expert" in name:
-        return []
-    match, fused = EXPERT.search(name), FUSED.search(name)
-    if match is not None:
-        return _of_matrix(name, match[2], match[3], dtype, shape, before, after)
-    return _of_stack(name, fused[2], fused[3] or "", dtype, shape, before, after) if fused is not None else []
+def _record(plan: Plan, checked: Checked, compared: str, answers: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA, "padded_from": str(plan.model), "key": plan.found.key, "width_before": plan.found.width,
+        "width": plan.after, "tensors": {"equal": checked.equal, "grown": checked.grown}, "compared": compared,
+        "answers": answers if answers is not None else UNKNOWN,
+        "source": {"config_sha256": _digest(plan.model / "config.json"), "files_sha256": {n: _digest(p) for n, p in plan.files.items()}},
+    }  # fmt: skip
 
 
-def _of_matrix(
-    name: str, projection: str, what: str, dtype: str, shape: tuple[int, ...], before: int, after: int
-) -> list[Growth]:
-    if projection not in (*ROWS, *COLUMNS) or what in ("weight_scale_2", "weight_global_scale"):
-        return []
-    if what in ("weight_zero_point", "weight_g_idx"):
-        raise WrongUse(
-            "zero points and reordered groups are not known here", where=name, next="pad the base, then quantize it"
-        )
-    # Words of eight nibbles hold a zero as 8.
-    zero = b"\x88" * 4 if dtype == "I32" else b"\0" * WIDTH[dtype]
-    filler = FILLER[dtype] if what.startswith("weight_scale") else zero
-    if what == "weight_shape":
-        return [Growth(0, shape[0], shape[0], filler)]
-    if what == "pre_quant_scale":
-        return [Growth(0, before, after, FILLER[dtype])] if projection in COLUMNS else []
-    if len(shape) == 0 or shape == (1,) or (what == "bias" and projection in COLUMNS):
-        return []
-    if projection in ROWS:
-        return [_along(name, 0, shape[0], before, after, filler)]
-    if len(shape) < 2 or shape[1] == 1:
-        return []  # a scale for each row of down: its rows stay
-    return [_along(name, 1, shape[1], before, after, filler)]
+def _answers(plan: Plan, copy: Path, half: Path, env: ToolEnv, threads: int, say: Say) -> Mapping[str, Any]:
+    """Both sides loaded and asked in the tool environment. Raises GateRefused where they do not agree."""
+    job, told = half / "answers_job.json", half / "answers.json"
+    job.write_text(json.dumps({
+        "base": str(plan.model), "padded": str(copy), "key": plan.found.key, "rows": ROWS, "tokens": TOKENS, "out": str(told),
+    }))  # fmt: skip
+    argv = (str(env.python), pad_answers.__file__, str(job))
+    run_worker(Step("pad_answers", Command(argv, worker_env(threads))), half / "log.txt", say)
+    found = json_in(told, needed=True)
+    if not found.get("largest_difference", np.nan) <= found.get("bound", np.nan):
+        raise BrokeMidway("the comparison left no result", where=str(half / "log.txt"), next="read the log")
+    return found
 
 
-def _along(name: str, axis: int, there: int, before: int, after: int, filler: bytes) -> Growth:
-    """`there` may be the width over the weights in one byte, word or group."""
-    if before % there or after % (before // there):
-        share = before / there
-        raise WrongUse(
-            f"{there} places for a width of {before}: {after} is no multiple of {share:g}", where=name,
-            next="another group size, or a larger --tp",
-        )  # fmt: skip
-    return Growth(axis, there, after // (before // there), filler)
+def _at(plan: Plan, folder: Path) -> dict[str, Path]:
+    return {n: folder / n for n in plan.files}
 
 
-def _of_stack(
-    name: str, projection: str, what: str, dtype: str, shape: tuple[int, ...], before: int, after: int
-) -> list[Growth]:
-    """Experts in one tensor [experts, rows, columns], in bf16: which axis holds the width is seen from its size."""
-    if what or dtype not in ("BF16", "F16", "F32") or len(shape) != 3:
-        raise WrongUse(
-            f"experts in one tensor of {dtype} {list(shape)}", where=name, next="pad the base, then quantize it"
-        )
-    wanted = 2 * before if projection == "gate_up_proj" else before
-    axes = [a for a in (1, 2) if shape[a] == wanted]
-    if projection == "gate_up_proj" and axes == [2]:
-        raise WrongUse("gate and up may lie by turns here", where=name, next="pad another layout")
-    if len(axes) != 1:
-        raise WrongUse(
-            f"{list(shape)} does not show which axis is {wanted} wide", where=name, next="pad another layout"
-        )
-    zero = b"\0" * WIDTH[dtype]
-    return [Growth(axes[0], before, 2 * after if projection == "gate_up_proj" else after, zero)]
+def _weight_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(t.data.nbytes for t in tensors.values())
 
 
-def _copy_rest(model: Path, half: Path, config: dict[str, Any], key: str, after: int) -> None:
-    for file in model.iterdir():
-        if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", *OF_OTHER_BYTES):
-            shutil.copy(file, half / file.name)
-    config.get("text_config", config)[key] = after
-    told = {"schema": 1, "padded_from": str(model), "key": key, "width": after}
-    (half / "padding.json").write_text(json.dumps(told, indent=2) + "\n")
-    (half / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    index = half / "model.safetensors.index.json"
-    if index.exists():
-        told = json.loads(index.read_text())
-        told.setdefault("metadata", {})["total_size"] = sum(f.stat().st_size for f in half.glob("*.safetensors"))
-        index.write_text(json.dumps(told, indent=2) + "\n")
+def _digest(file: Path) -> str:
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -59,7 +59,8 @@ def _kernels() -> list[str]:
         (
             f"{k['engine']} on {k['device']}", f"`{k['backend']}`", ", ".join(k["formats"]),
             ", ".join(k.get("activations", ())) or "any", ", ".join(k.get("routers", ())) or "any",
-            f"{k['multiple']} at each rank" if "multiple" in k else "any", k["do"],
+            f"{k['multiple']} at each rank" if "multiple" in k else "any",
+            ("pao pad_experts --tp RANKS where it can widen them, or " if k.get("pads") else "") + k["do"],
         )
         for k in table()["kernel"]
     ]  # fmt: skip
