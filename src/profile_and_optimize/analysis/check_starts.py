@@ -47,7 +47,10 @@ def _silent(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
     lost = {stage: given_up(ev.events, stage) for stage in Stage}
     wrote = {e.data["path"]: e.seq for e in ev.events if e.kind == "wrote"}
     for path, t in trials.items():
-        if not unanswered(t.file.run, _client(t)) or t.key.block in lost[t.key.stage]:
+        # Records are read again only of a trial in which every request failed.
+        if t.summary.failed < t.summary.asked or t.key.block in lost[t.key.stage]:
+            continue
+        if not unanswered(t.file.run, _client(t)):
             continue
         after = next((e for e in starts if e.seq > wrote[path]), None)
         if after is not None and (after.kind != FAILED or after.data.get("loss", DEATH) != DEATH):
