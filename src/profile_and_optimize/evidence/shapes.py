@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from profile_and_optimize.core.secret_names import Says, says
+from profile_and_optimize.evidence.lookalikes import needs, plainly
 
 # A quote, which may be escaped itself where one JSON text stands in another.
 _Q = r"\\*[\"'`]?"
@@ -57,6 +58,15 @@ _SHAPES = tuple((tuple(words.split()), re.compile(pattern)) for words, pattern i
      r"|x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential))"
     r"(?:=|%3d)(?:\\+/|[^\s\"'\\&<>;]){6,}"),
     ("auth", r"(?i)(\bauth\w{0,20}\s*=\s*\(\s*[\"'][^\"'\s]{0,100}[\"']\s*,\s*[\"'])[^\"'\s]{4,}"),
+    # Given to a program whose option it is: sshpass -p v, mysql -pv, redis-cli -a v, docker login -p v.
+    ("sshpass mysql mariadb mongo redis-cli ldap docker podman nerdctl helm kadmin 7z",
+     r"(?i)(\b(?:sshpass|mysql\w*|mariadb\w*|mongo\w*|redis-cli|ldap\w+|(?:docker|podman|nerdctl)\s+login|helm\s+registry\s+login|kadmin|7z)\b"
+     r"[^\n|;&]{0,300}?\s(?:-p|-a|-w|--pass)[\s=]*[\"']?)(?![\s-])[^\s\"']{4,}"),
+    # The user's part of an address without its scheme, and the users that Git hosts have for tokens.
+    ("oauth2: token: x-token-auth:", r"(?i)(\b(?:oauth2|x-access-token|gitlab-ci-token|x-token-auth|x-oauth-basic):)[^\s@\"'/]{8,}"),
+    ("@", r"(?<![\w/:.-])((?!(?:mailto|sip|sips|acct|xmpp|npm|file):)[A-Za-z][\w.+-]{0,63}:)"
+     r"(?=[^\s@/:\"']{0,255}\d)(?=[^\s@/:\"']{0,255}[A-Za-z])"
+     r"[^\s@/:\"'<>,;]{8,256}(?=@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,})"),
     ("curl", r"(?i)(\bcurl\b[^\n]{0,300}?\s(?:-u|--user|--proxy-user)[\s=]+[\"']?)[^\s:\"']+:[^\s\"']+"),
 ))  # fmt: skip
 # A name and its value: NAME=v, "name": "v", name: v, NAME%3Dv, --name v and ["--name", "v"].
@@ -74,6 +84,10 @@ _ELEMENT = re.compile(rf"<(?P<name>[A-Za-z][\w.-]{{1,80}})(?P<open>)>\s*{_VALUE}
 _HEADER = re.compile(
     rf"(?i)(?P<name>\bx-[a-z-]{{2,40}}){_Q}(?P<sign>\s*[:,]\s*)(?P<open>(?:\[\s*(?=\\*[\"']))?{_Q}){_VALUE}"
 )
+# `-p` is a port and a path more often than a password: only what is as random as one is taken for it.
+_SHORT = re.compile(
+    rf"(?<![\w-])-[pPaw](?:{_Q}\s*,\s*{_Q}|\s*=\s*{_Q}|\s+{_Q})(?P<value>[A-Za-z0-9+_!#$%^*~-]{{10,256}})(?![\w./:=@-])"
+)
 _BLOB = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{20,8192}={0,2}(?![A-Za-z0-9+/_-])")
 _COUNT = re.compile(r"-?\d{1,6}(?:\.\d+)?|true|false|null|none|nan", re.I)
 _WORDLIKE = re.compile(r"[A-Za-z]+(?:[-_.][A-Za-z]+)*[.:!?]?")
@@ -85,7 +99,15 @@ LEAST_SURE, LEAST_MAYBE = 6, 6
 
 
 def find(text: str) -> Iterator[Span]:
-    """Where credentials stand in a text, in no order and perhaps one over another."""
+    """Where credentials stand in a text, in no order and perhaps one over another; also where they are spelled in letters that
+    only look like theirs, with signs between them that do not show, or in escapes."""
+    yield from _find(text)
+    if needs(text):
+        meant, places = plainly(text)
+        yield from ((places[begin], places[end]) for begin, end in _find(meant) if begin < end)
+
+
+def _find(text: str) -> Iterator[Span]:
     low = text.lower()
     for words, pattern in _SHAPES:
         if not words or any(w in low for w in words):
@@ -97,6 +119,9 @@ def find(text: str) -> Iterator[Span]:
                 yield m.start("value"), m.end("value")
     for m in _SAID.finditer(text):
         if _is_random(m["value"], mixed=m["word"].lower() in ("token", "pat", "pass")):
+            yield m.start("value"), m.end("value")
+    for m in _SHORT.finditer(text):
+        if _is_random(m["value"], mixed=True):
             yield m.start("value"), m.end("value")
     for m in _BLOB.finditer(text):
         if _hides(m.group()):
