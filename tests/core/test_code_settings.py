@@ -20,6 +20,7 @@ from profile_and_optimize.core.code_settings import (
     code_settings,
     refuse_code,
     refuse_start,
+    unallowed,
 )
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plain_flags import PLAIN_FLAGS
@@ -112,6 +113,23 @@ def test_a_plan_records_who_allowed_and_its_own_word_allows_nothing() -> None:
     for draft, allowed in ((made, NOTHING), (made, allowance_of("LD_PRELOAD")), (plan, yes)):
         with pytest.raises(WrongUse):
             refuse_start(draft, allowed)
+
+
+def test_a_name_that_allows_nothing_is_refused_with_the_names_there_are() -> None:
+    plan = replace(synthetic_plan(), common_env=(("PYTHONPATH", "/x"),))
+    with pytest.raises(WrongUse, match="LD_PRELOD allows nothing") as said:
+        admitted(plan, allowance_of("PYTHONPATH,LD_PRELOD"))
+    assert "there are: PYTHONPATH" in str(said.value)
+    assert admitted(plan, allowance_of("PYTHONPATH,LD_PRELOAD", "the owner's policy")).code_allowed == (
+        ("PYTHONPATH", "the owner's policy"),
+    )
+
+
+def test_settings_and_allowances_that_do_not_meet_are_told() -> None:
+    plan = replace(synthetic_plan(), common_env=(("PYTHONPATH", "/x"),))
+    assert unallowed(plan) == ("PYTHONPATH",)
+    assert unallowed(admitted(plan, allowance_of("PYTHONPATH"))) == ()
+    assert unallowed(replace(plan, code_allowed=(("PYTHONPATH", "x"), ("LD_PRELOAD", "x")))) == ("LD_PRELOAD",)
 
 
 def test_a_plan_without_such_settings_is_written_as_it_always_was() -> None:

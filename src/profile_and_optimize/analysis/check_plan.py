@@ -23,6 +23,7 @@ from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.campaign.session import schedule_of
 from profile_and_optimize.campaign.timing import freeze
 from profile_and_optimize.core.cell import Arm, Role
+from profile_and_optimize.core.code_settings import unallowed
 from profile_and_optimize.core.context import UNKNOWN
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
@@ -56,6 +57,8 @@ def _frozen(ev: Evidence) -> Iterator[str]:
             yield f"{name} was written {wrote.count(name)} times; a plan is fixed before block 1"
     if PLAN in wrote and wrote.index(PLAN) > first:
         yield f"written after {wrote[first]}"
+    if odd := unallowed(ev.frozen):
+        yield f"settings that bring code and who allowed them do not meet: {', '.join(odd)}"
     if ev.draft is None:
         yield f"there is no {DRAFT} that it came from"
         return

@@ -106,10 +106,33 @@ def refuse_code(settings: Sequence[CodeSetting], allowed: Allowance, next_step: 
     )
 
 
+def refuse_idle(settings: Sequence[CodeSetting], allowed: Allowance) -> None:
+    """Raises WrongUse for a name on the command line that no setting has: a slip of the pen, or a word for something else. What
+    an owner's policy allows is said once for all runs."""
+    there = {plain_name(s.name) for s in settings}
+    idle = sorted(n for n in allowed.names if plain_name(n) not in there)
+    if idle and allowed.by == COMMAND_LINE:
+        known = ", ".join(dict.fromkeys(s.name for s in settings)) or "none"
+        raise WrongUse(
+            f"{idle[0]} allows nothing: no setting of this run that brings code has that name", where=ALLOW_FLAG,
+            next=f"there are: {known}",
+        )  # fmt: skip
+
+
+def unallowed(plan: Plan) -> tuple[str, ...]:
+    """Names of settings that bring code and of allowances that do not meet, in a plan that keeps who allowed what."""
+    if plan.schema < 2:
+        return ()
+    found = {plain_name(s.name): s.name for s in code_settings(plan)}
+    told = {plain_name(n): n for n, _ in plan.code_allowed}
+    return tuple(sorted([found[n] for n in {*found} - {*told}] + [told[n] for n in {*told} - {*found}]))
+
+
 def admitted(plan: Plan, allowed: Allowance) -> Plan:
     """The plan with who allowed which of its settings. Raises WrongUse for one that nobody did."""
     found = code_settings(plan)
     refuse_code(found, allowed)
+    refuse_idle(found, allowed)
     return replace(plan, code_allowed=tuple((name, allowed.by) for name in dict.fromkeys(s.name for s in found)))
 
 

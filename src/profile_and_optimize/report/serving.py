@@ -9,6 +9,9 @@ from typing import Any
 from profile_and_optimize.analysis.atlas import rows as atlas_rows
 from profile_and_optimize.analysis.decide import Decision, effect_json
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.code_settings import EVERY_ARM, bring_code, code_settings
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.redact import HIDDEN
 from profile_and_optimize.report.arms import effect_of
 from profile_and_optimize.report.view import code_lines, place_of
@@ -98,7 +101,7 @@ def serve_manifest(ev: Evidence, d: Decision) -> dict[str, Any]:
         "engine": arm.engine, "url": arm.url or None, "argv": list(command.get("argv", ())), "port_placeholder": PORT,
         "env": dict(command.get("env", {})), "cores": list(command.get("cores", ())),
         "engine_context": _context(ev, d), "evidence_root": ev.root,
-    }  # fmt: skip
+    } | _code(plan, arm)  # fmt: skip
 
 
 def known_good(ev: Evidence, d: Decision) -> dict[str, Any]:
@@ -113,7 +116,15 @@ def known_good(ev: Evidence, d: Decision) -> dict[str, Any]:
         "primary_endpoint": list(plan.primary), "effect": effect_json(effect_of(d, d.pick)), "tier": d.tier.value,
         "open_gates": [g.to_json() for g in d.open_gates], "evidence_root": ev.root, "stamp": stamp_words(ev.stamp),
         "stamp_unix_s": ev.stamp,
-    }  # fmt: skip
+    } | _code(plan, arm)  # fmt: skip
+
+
+def _code(plan: Plan, arm: Arm) -> dict[str, Any]:
+    """Settings of this arm that bring code, each with who allowed it; no key where there are none."""
+    by = dict(plan.code_allowed)
+    found = (*bring_code(plan.common_flags, plan.common_env, EVERY_ARM), *code_settings(arm))
+    told = [{"name": s.name, "where": s.where, "allowed_by": by.get(s.name, "nobody is on record")} for s in found]
+    return {"brings_code": told} if told else {}
 
 
 MODEL_FIELDS = (
