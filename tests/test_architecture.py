@@ -19,6 +19,7 @@ OPEN = {
     "engines.base", "engines.calls", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls",
     "engines.formats", "engines.kernels",
     "clients.arrivals", "clients.base", "clients.prompts", "evals.exact_match", "quant.checkpoint",
+    "quant.served_as",
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def checkpoint_gate(pick: str, plan: Plan, kept: Mapping[str, Kept], jobs: Mappi
     found = kept.get(pick)
     if found is None:
         return Gate(NAME, None, f"no record of {arm.checkpoint} was kept")
-    wrong = _contradictions(plan, found, jobs.get(pick))
+    wrong = _contradictions(plan, found, next((jobs[a] for a in plan.sharing(arm) if a in jobs), None))
     if wrong:
         return Gate(NAME, False, "; ".join(wrong))
     open_ = _open(plan, found)

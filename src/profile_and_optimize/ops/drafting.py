@@ -16,7 +16,7 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.opens import MODEL, OUT, PATH
-from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evidence.folder import RunFolder, workspace
 from profile_and_optimize.evidence.modelfolder import model_digest
@@ -38,6 +38,7 @@ from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, engine_table
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quantized import Quantize
+from profile_and_optimize.quant.served_as import require_agreeing
 from profile_and_optimize.workloads.data import FILES, given_files
 from profile_and_optimize.workloads.suites import chosen_points, found_points, suite_points
 
@@ -125,15 +126,19 @@ def draft(
 ) -> Plan:
     """The plan before admission, its blocks left to the budget."""
     engines = tuple(dict.fromkeys(a.engine for a in arms))
+    for arm in arms:
+        require_agreeing(arm)
     for engine in engines:
         _need_compiler(engine, world, model)
     real = not set(engines) <= PRETEND
+    questions = _questions(req, model)
+    _need_questions(arms, questions)
     return Plan(
         slug=slug(req.name or Path(model).name), **(quantized.fields() if quantized else {}),
         model=model, focus=req.focus, arms=arms, points=_points(req, model, arms, world),
         blocks=req.blocks or 0, proof_blocks=req.proof_blocks,
         seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
-        budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=_questions(req, model),
+        budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=questions,
         model_digest=model_digest(model),
         race_rounds=_race_rounds(arms, quantized),
         slo=SloConfig(ttft_ms=req.slo_ttft_ms, tpot_ms=req.slo_tpot_ms).limits(),
@@ -164,6 +169,15 @@ def _need_compiler(engine: str, world: World, model: str) -> None:
             )
 
 
+def _need_questions(arms: tuple[Arm, ...], questions: str) -> None:
+    """Raises WrongUse for checkpoints that nobody could tell from ones that lost their answers."""
+    if any(a.checkpoint for a in arms) and not questions:
+        raise WrongUse(
+            "without questions nobody can tell whether a checkpoint kept its answers", where="--questions",
+            next='give a JSONL of {"question": "...", "answer": "..."}, or put eval.jsonl into the model\'s folder',
+        )  # fmt: skip
+
+
 def _questions(req: MeasureRequest, model: str) -> str:
     """The given file, or the model folder's own eval.jsonl; empty when there is none."""
     own = Path(model) / "eval.jsonl"
@@ -190,7 +204,19 @@ def measure(
 
 def _dry(plan: Plan, world: World) -> Result:
     shown = [shown_command(plan, a, world) for a in plan.arms]
-    return Result({"commands": shown, "plan": plan.to_json()}, "\n".join(command_line(s) for s in shown))
+    return Result(
+        {"commands": shown, "plan": plan.to_json()}, "\n".join([*map(command_line, shown), f"# {_family(plan)}"])
+    )
+
+
+def _family(plan: Plan) -> str:
+    """How many arms a run would start and compare, in words."""
+    n = len(plan.candidates)
+    raced = f"race, and at most {FINALISTS} of them are confirmed" if plan.race_rounds else "are compared"
+    return (
+        f"{len(plan.arms)} arms are started once, which fixes the blocks within {plan.budget_s / 60:g} minutes; "
+        f"{n} candidate{'s' if n > 1 else ''} {raced}, error {plan.alpha:.0%} for all together"
+    )
 
 
 def outcome(path: Path) -> Result:

@@ -51,11 +51,6 @@ def run(req: CompareRequest, say: Say) -> Result:
     arms = arms_of(req, engines[0])
     world = make_world(engines, say, req.python, allowed=req.allowance)
     plan = draft(req, model, arms, world, Quantized(VENDOR if req.vendor else "", req.tolerance_points))
-    if not plan.questions:
-        raise WrongUse(
-            "without questions nobody can tell whether a checkpoint kept its answers", where="--questions",
-            next='give a JSONL of {"question": "...", "answer": "..."}, or put eval.jsonl into the base\'s folder',
-        )  # fmt: skip
     found = measure(req, plan, world, "quant_compare")
     if req.dry_run:
         return found

@@ -9,6 +9,8 @@ from typing import Any
 from profile_and_optimize.analysis.atlas import rows as atlas_rows
 from profile_and_optimize.analysis.decide import Decision, effect_json
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.core.cell import Arm
+from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.redact import HIDDEN
 from profile_and_optimize.report.arms import effect_of
 from profile_and_optimize.report.view import code_lines, place_of
@@ -109,11 +111,16 @@ def known_good(ev: Evidence, d: Decision) -> dict[str, Any]:
         "schema": 1, "run_id": ev.run.name, "model": plan.model, "model_context": _of_kind(context, MODEL_FIELDS),
         "hardware": place.hardware, "node": place.node, "engine": arm.engine, "engine_context": _of_kind(context, ENGINE_FIELDS),
         "pick": d.pick, "baseline": plan.baseline.id, "flags": [*plan.common_flags, *arm.flags],
-        "env": {**dict(plan.common_env), **dict(arm.env)}, "suite": plan.suite, "focus": plan.focus,
+        "env": {**dict(plan.common_env), **dict(arm.env)}, "checkpoint": _checkpoint(plan, arm), "suite": plan.suite, "focus": plan.focus,
         "primary_endpoint": list(plan.primary), "effect": effect_json(effect_of(d, d.pick)), "tier": d.tier.value,
         "open_gates": [g.to_json() for g in d.open_gates], "evidence_root": ev.root, "stamp": stamp_words(ev.stamp),
         "stamp_unix_s": ev.stamp,
     }  # fmt: skip
+
+
+def _checkpoint(plan: Plan, arm: Arm) -> dict[str, str] | None:
+    """What is served in the model's place; None for the model itself."""
+    return {"folder": arm.checkpoint, "digest": plan.digest_of(arm)} if arm.checkpoint else None
 
 
 MODEL_FIELDS = (
