@@ -72,7 +72,10 @@ def _long(flag: str) -> tuple[str, ...]:
 
 def _is(flag: Given, options: tuple[str, ...]) -> bool:
     """By its whole name, or by a beginning that argparse completes."""
-    return any(option == flag.option or (len(flag.option) > 3 and option.startswith(flag.option)) for option in options)
+    every = (*_QUANTIZES, *_AGAIN, *_REPLACES)
+    if flag.option in every or len(flag.option) < 4:
+        return flag.option in options
+    return any(option.startswith(flag.option) for option in options)
 
 
 def _fits(word: str, method: str, algo: str) -> bool:
