@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument(
         "--vendor", default="llm-compressor:nvfp4", help="BACKEND:TARGET of the one that plays the vendor's"
     )
+    parser.add_argument("--flags", default="", help="of every arm, such as --flags=--enforce-eager")
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--proof-blocks", type=int, default=0)
     parser.add_argument("--requests", type=int, default=8)
@@ -76,7 +77,7 @@ def compared(asked: argparse.Namespace, ours: Path, vendor: Path, space: Path) -
         str(PAO), "quant_compare", "--base", str(asked.model.resolve()), "--ours", str(ours), "--vendor", str(vendor),
         "--questions", asked.questions, "--suite", "demo-short", "--campaigns-dir", str(space / "campaigns"),
         "--name", f"{ours.name}-against-{vendor.name}", "--budget-minutes", "600", "--json",
-        *(f"--{n}={v}" for n, v in numbers.items()),
+        f"--flags={asked.flags}", *(f"--{n}={v}" for n, v in numbers.items()),
     ]  # fmt: skip
     print(" ".join(argv), file=sys.stderr, flush=True)
     answer = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, text=True).stdout)
@@ -100,7 +101,8 @@ def table(asked: argparse.Namespace, result: dict[str, Any], scope: tuple[str, .
     lines = [
         f"# Ours ({asked.ours}) against a vendor-like checkpoint ({asked.vendor}), live on vLLM", "",
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, model {asked.model.name}; suite demo-short, at "
-        f"most {asked.blocks} blocks, proof of at most {asked.proof_blocks}, tolerance {found['tolerance_points']:g} points; verify "
+        f"most {asked.blocks} blocks, proof of at most {asked.proof_blocks}, tolerance {found['tolerance_points']:g} points, "
+        f"flags {asked.flags or 'none'}; verify "
         f"{'holds' if verified else 'DOES NOT HOLD'}.", "",
         "| checkpoint | role | format | size | KL to base | right | net loss, points | accuracy | median TPOT ms | tok/s | speed |",
         "|---|---|---|---|---|---|---|---|---|---|---|", *map(row, found["rows"]), "",

@@ -205,16 +205,19 @@ def measure(
 def _dry(plan: Plan, world: World) -> Result:
     shown = [shown_command(plan, a, world) for a in plan.arms]
     return Result(
-        {"commands": shown, "plan": plan.to_json()}, "\n".join([*map(command_line, shown), f"# {_family(plan)}"])
+        {"commands": shown, "plan": plan.to_json(), "cost": _cost(plan)},
+        "\n".join([*map(command_line, shown), f"# {_cost(plan)}"]),
     )
 
 
-def _family(plan: Plan) -> str:
-    """How many arms a run would start and compare, in words."""
+def _cost(plan: Plan) -> str:
+    """What a run would make, start and compare, in words."""
     n = len(plan.candidates)
+    missing = len({a.checkpoint for a in plan.arms if a.checkpoint and not Path(a.checkpoint).is_dir()})
+    made = f"{missing} checkpoint{'s are' if missing > 1 else ' is'} made first; " if missing else ""
     raced = f"race, and at most {FINALISTS} of them are confirmed" if plan.race_rounds else "are compared"
     return (
-        f"{len(plan.arms)} arms are started once, which fixes the blocks within {plan.budget_s / 60:g} minutes; "
+        f"{made}{len(plan.arms)} arms are started once, which fixes the blocks within {plan.budget_s / 60:g} minutes; "
         f"{n} candidate{'s' if n > 1 else ''} {raced}, error {plan.alpha:.0%} for all together"
     )
 
