@@ -64,20 +64,25 @@ def run(req: CompareRequest, say: Say) -> Result:
 
 
 def started(req: CompareRequest) -> Started:
-    return Started(arms_of(req, checked_engines(req.engine)[0]))
+    """Base and checkpoints with the flags of all; the folders are looked at when it runs."""
+    named = {"base": "", OURS: req.ours, **({VENDOR: req.vendor} if req.vendor else {})}
+    return Started(tuple(Arm(n, req.engine, Role.CANDIDATE, checkpoint=c) for n, c in named.items()), _flags(req))
 
 
 def arms_of(req: CompareRequest, engine: str) -> tuple[Arm, ...]:
     """Base, its twin, ours and the vendor's. Raises WrongUse for a folder that holds no quantized checkpoint."""
-    try:
-        flags = tuple(shlex.split(req.flags))
-    except ValueError as e:
-        raise WrongUse(f"not written as in a shell: {e}", where="--flags", next="close the quotes") from e
     made = [Arm("baseline", engine, Role.BASELINE), Arm("baseline-again", engine, Role.AA)]
     made.append(_arm(OURS, engine, req.ours, "--ours"))
     if req.vendor:
         made.append(_arm(VENDOR, engine, req.vendor, "--vendor"))
-    return tuple(replace(a, flags=flags) for a in made)
+    return tuple(replace(a, flags=_flags(req)) for a in made)
+
+
+def _flags(req: CompareRequest) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(req.flags))
+    except ValueError as e:
+        raise WrongUse(f"not written as in a shell: {e}", where="--flags", next="close the quotes") from e
 
 
 def _arm(name: str, engine: str, folder: str, option: str) -> Arm:
