@@ -75,5 +75,18 @@ def test_a_target_takes_the_backend_whose_result_is_served_here(base: Path, tmp_
         jobs_of(QuantRequest(quant_target="int3"), str(base), "vllm", CPU, lambda _: None)
 
 
+def test_flags_are_those_of_every_arm_and_may_not_contradict_a_checkpoint(base: Path, tmp_path: Path) -> None:
+    ours = like(base, tmp_path / "ours")
+    (base / "eval.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    found = run(request(base, ours, flags="--itl-ms 9"), lambda _: None)
+    assert all(c["argv"][-2:] == ["--itl-ms", "9"] for c in found.data["commands"])
+    assert "3 arms are started once" in found.data["cost"] and "1 candidate are" not in found.data["cost"]
+    with pytest.raises(WrongUse, match="--quantization awq names another method") as e:
+        run(request(base, ours, flags="--quantization awq"), lambda _: None)
+    assert e.value.where == "cell ours"
+    with pytest.raises(WrongUse, match="not written as in a shell"):
+        run(request(base, ours, flags="'--x"), lambda _: None)
+
+
 def test_an_unquantized_folder_has_no_method(base: Path) -> None:
     assert read_checkpoint(base).quant_method is None

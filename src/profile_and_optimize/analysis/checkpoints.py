@@ -90,8 +90,11 @@ def kl_words(found: Kept) -> str:
 
 
 def kl_base(found: Kept) -> Mapping[str, Any]:
-    value = record(found, "roundtrip.json").get("kl_base")
-    return value if isinstance(value, dict) else {}
+    """Of the very weights that were served: a round trip of others, beside a vendor's checkpoint or after a change, says nothing
+    of these. Records from before `weights_sha256` was kept name no weights at all."""
+    trip = record(found, "roundtrip.json")
+    value, own = trip.get("kl_base"), found.get("weights_sha256")
+    return value if isinstance(value, dict) and own in (None, trip.get("weights_sha256")) else {}
 
 
 def format_words(found: Kept) -> str:

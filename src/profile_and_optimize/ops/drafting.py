@@ -215,10 +215,12 @@ def _cost(plan: Plan) -> str:
     n = len(plan.candidates)
     missing = len({a.checkpoint for a in plan.arms if a.checkpoint and not Path(a.checkpoint).is_dir()})
     made = f"{missing} checkpoint{'s are' if missing > 1 else ' is'} made first; " if missing else ""
-    raced = f"race, and at most {FINALISTS} of them are confirmed" if plan.race_rounds else "are compared"
+    raced = f"{n} candidates race, and at most {FINALISTS} of them are confirmed" if plan.race_rounds else (
+        f"{n} candidate{'s are' if n > 1 else ' is'} compared"
+    )  # fmt: skip
     return (
         f"{made}{len(plan.arms)} arms are started once, which fixes the blocks within {plan.budget_s / 60:g} minutes; "
-        f"{n} candidate{'s' if n > 1 else ''} {raced}, error {plan.alpha:.0%} for all together"
+        f"{raced}, error {plan.alpha:.0%} for all together"
     )
 
 
