@@ -11,12 +11,15 @@ import pytest
 
 from profile_and_optimize.analysis.checkpoints import checkpoint_gate
 from profile_and_optimize.analysis.decide import decide
+from profile_and_optimize.campaign.checkpoints import keep
 from profile_and_optimize.campaign.evidence_of import load_evidence
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops.optimize import OptimizeRequest, arms_of, run
-from profile_and_optimize.ops.quant_arms import kept_jobs
+from profile_and_optimize.ops.quant_arms import QuantRequest, jobs_of, keep_jobs, kept_jobs
 from profile_and_optimize.ops.verify import look_at
+from profile_and_optimize.optimize.levers import Facts
 from profile_and_optimize.optimize.on_top import on_top
 from profile_and_optimize.optimize.publish import publish
 from profile_and_optimize.testing.fakes import FakeClient, FakeClock, FakeEngine, fake_world
@@ -86,6 +89,7 @@ def test_levers_on_top_of_nothing_or_against_a_vendor_are_refused() -> None:
         run(OptimizeRequest(model="m", quant_target="int8", vendor="v", levers_on_top=True), lambda _: None)
 
 
+DEMO = Path(__file__).parents[2] / "demo/model"
 FLAG = ("--max-num-seqs", "64")
 
 
@@ -152,3 +156,29 @@ def test_one_job_stands_for_every_arm_that_serves_its_checkpoint(both: Path) -> 
         assert checkpoint_gate(pick, ev.plan, kept, {}).passed is True
         assert checkpoint_gate(pick, ev.plan, kept, other).passed is False
     assert kept_jobs(both, ev.plan) == {}
+
+
+def test_a_run_that_goes_on_makes_one_checkpoint_for_all_its_arms(tmp_path: Path) -> None:
+    asked = QuantRequest(quant_target="int8", seq_len=256, campaigns_dir=str(tmp_path / "runs"))
+    jobs = jobs_of(asked, str(DEMO), "vllm", Facts(cores=2, cpu=True, compiler=True), lambda _: None)
+    made = replace(INT8, checkpoint=str(jobs["int8"].out))
+    both = on_top([made], [FAST], most=1).arms
+    plan = replace(quantized_plan(tmp_path, vendor=False), slug="again")
+    plan = replace(plan, arms=(*(a for a in plan.arms if not a.checkpoint), made, *both))
+    folder = RunFolder(tmp_path / "20261121T090000Z-again")
+    keep_jobs(folder, jobs)
+    assert list(kept_jobs(folder.path, plan)) == ["int8"]
+    with pytest.raises(WrongUse, match="still to be made"):
+        keep(folder, plan, both[0])
+    folder.close()
+
+
+def test_a_contradiction_that_shows_once_the_checkpoint_is_made_leaves_at_admission(tmp_path: Path) -> None:
+    plan = quantized_plan(tmp_path, vendor=False)
+    more = replace(plan.arm("ours"), id="ours-awq", flags=("--quantization", "awq"))
+    run = living_run(
+        tmp_path / "20261121T090000Z-awq", replace(plan, arms=(*plan.arms, more)), noise=0.002,
+        speeds={"baseline": 10.0, "aa": 10.0, "ours": 8.0, "ours-awq": 5.0},
+    )  # fmt: skip
+    ev = load_evidence(run)
+    assert "--quantization awq names another method" in ev.failed_arms["ours-awq"] and decide(ev).pick == "ours"

@@ -213,7 +213,8 @@ def _dry(plan: Plan, world: World) -> Result:
 def _cost(plan: Plan) -> str:
     """What a run would make, start and compare, in words."""
     n = len(plan.candidates)
-    missing = len({a.checkpoint for a in plan.arms if a.checkpoint and not Path(a.checkpoint).is_dir()})
+    folders = {Path(a.checkpoint) for a in plan.arms if a.checkpoint}
+    missing = sum(f.is_absolute() and not f.is_dir() for f in folders)
     made = f"{missing} checkpoint{'s are' if missing > 1 else ' is'} made first; " if missing else ""
     raced = f"{n} candidates race, and at most {FINALISTS} of them are confirmed" if plan.race_rounds else (
         f"{n} candidate{'s are' if n > 1 else ' is'} compared"
