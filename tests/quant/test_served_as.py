@@ -16,6 +16,8 @@ METHODS = {
     "int8": {"quant_method": "compressed-tensors", "format": "int-quantized"},
     "gptq": {"quant_method": "gptq", "bits": 4},
     "strange": {"quant_method": "somebody's"},
+    "untold": {"quant_method": "modelopt"},
+    "naive": {"quant_method": "compressed-tensors", "format": "naive-quantized"},
     "none": None,
 }
 
@@ -43,6 +45,7 @@ def arm(folder: Path, kind: str, *flags: str) -> Arm:
         ("int8", ("--hf-overrides", '{"quantization_config": {}}'), "replaces its quantization_config"),
         ("int8", ("--hf-overrides.quantization_config.quant_method", "fp8"), "replaces its quantization_config"),
         ("gptq", ("--json-model-override-args", '{"quantization_config": null}'), "replaces"),
+        ("untold", ("-q=fp8",), "fp8 names another"),
         ("gptq", ("--load-format", "dummy"), "random weights"),
         ("gptq", ("--enforce-eager", "--quantization", "compressed-tensors"), "compressed-tensors names another"),
     ],
@@ -66,12 +69,22 @@ def test_a_contradiction_is_refused_by_arm_and_flag(
         ("int8", ("--speculative-draft-model-quantization", "fp8")),
         ("int8", ("--hf-overrides", '{"max_position_embeddings": 64}')),
         ("gptq", ("-q", "gptq_marlin")),
+        ("untold", ("--quantization", "modelopt_fp4")),  # its algorithm is unknown
+        ("naive", ("--quantization", "w8a8_int8")),
         ("strange", ("--quantization", "fp8")),  # only the engine knows
         ("none", ("--quantization", "fp8")),  # quantized while it is loaded: a lever
     ],
 )
 def test_what_agrees_or_says_nothing_of_it_goes_through(tmp_path: Path, kind: str, flags: tuple[str, ...]) -> None:
     require_agreeing(arm(tmp_path, kind, *flags))
+
+
+def test_the_quantization_of_a_text_part_counts(tmp_path: Path) -> None:
+    made = arm(tmp_path, "none", "--quantization", "fp8")
+    config = {"text_config": {"quantization_config": METHODS["int8"]}}
+    (Path(made.checkpoint) / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WrongUse, match="fp8 names another"):
+        require_agreeing(made)
 
 
 def test_flags_of_all_arms_count_and_a_checkpoint_to_be_made_is_judged_later(tmp_path: Path) -> None:

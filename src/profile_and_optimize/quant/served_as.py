@@ -9,7 +9,7 @@ from pathlib import Path
 from profile_and_optimize.core.argv import Given, given
 from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.quant.checkpoint import read_checkpoint
+from profile_and_optimize.quant.checkpoint import UNKNOWN, read_checkpoint
 
 # By quant_method: the words of `--quantization` under which vLLM 0.32.0 or SGLang 0.5.23 serves it. The algorithm that a word
 # stands for alone is in _ALGOS. A method that is not listed is left to the engine.
@@ -25,7 +25,8 @@ _WORDS: dict[str, frozenset[str]] = {
 }  # fmt: skip
 _ALGOS: dict[str, tuple[str, ...]] = {
     "modelopt_fp4": ("nvfp4", "w4a16_nvfp4"), "petit_nvfp4": ("nvfp4", "w4a16_nvfp4"), "modelopt_fp8": ("fp8",),
-    "modelopt_mxfp8": ("mxfp8",), "modelopt_mixed": ("mixed",), "w8a8_int8": ("int-quantized",), "w8a8_fp8": ("float-quantized",),
+    "modelopt_mxfp8": ("mxfp8",), "modelopt_mixed": ("mixed",), "w8a8_int8": ("int-quantized", "naive-quantized"),
+    "w8a8_fp8": ("float-quantized", "naive-quantized"),
 }  # fmt: skip
 _QUANTIZES = ("quantization",)
 # Options of SGLang and vLLM that quantize weights while they are loaded, and those that replace parts of config.json.
@@ -84,7 +85,7 @@ def _fits(word: str, method: str, algo: str) -> bool:
     if own in known and said not in known[own]:
         return False
     only = next((algos for w, algos in _ALGOS.items() if _one_spelling(w) == said), None)
-    return only is None or algo.lower().startswith(only)
+    return only is None or algo == UNKNOWN or algo.lower().startswith(only)
 
 
 def _one_spelling(word: str) -> str:

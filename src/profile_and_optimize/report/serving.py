@@ -111,16 +111,16 @@ def known_good(ev: Evidence, d: Decision) -> dict[str, Any]:
         "schema": 1, "run_id": ev.run.name, "model": plan.model, "model_context": _of_kind(context, MODEL_FIELDS),
         "hardware": place.hardware, "node": place.node, "engine": arm.engine, "engine_context": _of_kind(context, ENGINE_FIELDS),
         "pick": d.pick, "baseline": plan.baseline.id, "flags": [*plan.common_flags, *arm.flags],
-        "env": {**dict(plan.common_env), **dict(arm.env)}, "checkpoint": _checkpoint(plan, arm), "suite": plan.suite, "focus": plan.focus,
+        "env": {**dict(plan.common_env), **dict(arm.env)}, **_checkpoint(plan, arm), "suite": plan.suite, "focus": plan.focus,
         "primary_endpoint": list(plan.primary), "effect": effect_json(effect_of(d, d.pick)), "tier": d.tier.value,
         "open_gates": [g.to_json() for g in d.open_gates], "evidence_root": ev.root, "stamp": stamp_words(ev.stamp),
         "stamp_unix_s": ev.stamp,
     }  # fmt: skip
 
 
-def _checkpoint(plan: Plan, arm: Arm) -> dict[str, str] | None:
-    """What is served in the model's place; None for the model itself."""
-    return {"folder": arm.checkpoint, "digest": plan.digest_of(arm)} if arm.checkpoint else None
+def _checkpoint(plan: Plan, arm: Arm) -> dict[str, dict[str, str]]:
+    """What is served in the model's place; nothing for the model itself."""
+    return {"checkpoint": {"folder": arm.checkpoint, "digest": plan.digest_of(arm)}} if arm.checkpoint else {}
 
 
 MODEL_FIELDS = (
