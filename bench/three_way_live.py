@@ -100,7 +100,7 @@ def table(asked: argparse.Namespace, result: dict[str, Any], scope: tuple[str, .
     found = result["quant_compare"]
     lines = [
         f"# Ours ({asked.ours}) against a vendor-like checkpoint ({asked.vendor}), live on vLLM", "",
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, model {asked.model.name}; suite demo-short, at "
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, model {asked.model.resolve().parent.name}/{asked.model.name}; suite demo-short, at "
         f"most {asked.blocks} blocks, proof of at most {asked.proof_blocks}, tolerance {found['tolerance_points']:g} points, "
         f"flags {asked.flags or 'none'}; verify "
         f"{'holds' if verified else 'DOES NOT HOLD'}.", "",
