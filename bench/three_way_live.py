@@ -97,10 +97,10 @@ def known_of(result: dict[str, Any]) -> list[str]:
 
 
 def table(asked: argparse.Namespace, result: dict[str, Any], scope: tuple[str, ...], verified: bool) -> str:
-    found = result["quant_compare"]
+    found, model = result["quant_compare"], "/".join(asked.model.resolve().parts[-2:])
     lines = [
         f"# Ours ({asked.ours}) against a vendor-like checkpoint ({asked.vendor}), live on vLLM", "",
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, model {asked.model.resolve().parent.name}/{asked.model.name}; suite demo-short, at "
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, model {model}; suite demo-short, at "
         f"most {asked.blocks} blocks, proof of at most {asked.proof_blocks}, tolerance {found['tolerance_points']:g} points, "
         f"flags {asked.flags or 'none'}; verify "
         f"{'holds' if verified else 'DOES NOT HOLD'}.", "",
