@@ -19,6 +19,7 @@ OPEN = {
     "engines.base", "engines.calls", "engines.smoke", "engines.prometheus", "engines.process", "engines.urls",
     "engines.formats", "engines.kernels",
     "clients.arrivals", "clients.base", "clients.prompts", "evals.conversation", "evals.exact_match", "evals.pao_eval", "quant.checkpoint",
+    "quant.served_as",
 }  # fmt: skip
 
 

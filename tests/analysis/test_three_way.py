@@ -27,7 +27,7 @@ from profile_and_optimize.report.explain.number import Case
 from profile_and_optimize.testing.fakes import fake_ask
 from profile_and_optimize.testing.forge import Forged
 from profile_and_optimize.testing.living import living_run
-from profile_and_optimize.testing.quantized import checkpoint, forgetful, quantized_plan
+from profile_and_optimize.testing.quantized import checkpoint, forgetful, quantized_plan, vendor_like
 
 SAME = {"baseline": 10.0, "aa": 10.0, "ours": 7.0, "vendor": 7.0}
 
@@ -162,6 +162,8 @@ def test_a_word_above_its_checks_or_records_of_other_weights_prove_nothing(publi
 
     assert gate_after(published, tmp_path / "checks", checks)[0] is False
     assert gate_after(published, tmp_path / "weights", weights)[0] is False
+    rows = compared(tmp_path / "weights" / published.name)["rows"]
+    assert next(r for r in rows if r["cell"] == "ours")["kl_base"] is None
 
 
 def test_without_its_record_a_checkpoint_is_not_proven_and_verify_misses_it(published: Path, tmp_path: Path) -> None:
@@ -189,6 +191,30 @@ def test_a_vendors_files_of_our_names_may_hold_anything(tmp_path: Path) -> None:
     (folder / "quantize.json").write_text('{"job": "x", "kl_base": null}')
     (folder / "roundtrip.json").write_text('{"kl_base": [1]}')
     assert read_checkpoint(folder).base_digest == "unknown"
+
+
+def test_ours_with_a_lever_against_the_vendors_without_is_not_like_for_like(tmp_path: Path) -> None:
+    plan = quantized_plan(tmp_path)
+    arms = tuple(replace(a, flags=("--x", "1")) if a.id == "ours" else a for a in plan.arms)
+    run = living_run(
+        tmp_path / "20261121T090000Z-unlike",
+        replace(plan, arms=arms),
+        speeds={**SAME, "ours": 5.0},
+        noise=0.002,
+        ask=fake_ask,
+    )
+    found = verdict(run)
+    assert found["verdict"] == "ship ours" and found["tier"] == "DRAFT"
+    assert "not like for like: ours with --x 1 and vendor with nothing of its own" in found["open"]
+
+
+def test_what_a_vendor_publishes_holds_nothing_that_only_we_could_know(tmp_path: Path) -> None:
+    ours = checkpoint(tmp_path / "ours")
+    (ours / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    found = read_checkpoint(vendor_like(ours, tmp_path / "theirs"))
+    assert found.quant_method == "modelopt" and found.bytes == 10
+    assert (found.base_digest, found.job_digest) == ("unknown", "unknown")
+    assert [found.coverage, found.roundtrip, found.kl, found.top1, found.bits_per_weight] == [None] * 5
 
 
 def test_the_same_question_twice_counts_once_and_the_draw_is_of_all() -> None:

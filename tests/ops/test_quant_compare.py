@@ -10,6 +10,7 @@ import pytest
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import plan_from_json
+from profile_and_optimize.ops.config import load_config, plan_of
 from profile_and_optimize.ops.quant_arms import QuantRequest, jobs_of
 from profile_and_optimize.ops.quant_arms import arms_of as quant_arms_of
 from profile_and_optimize.ops.quant_compare import CompareRequest, run
@@ -73,6 +74,35 @@ def test_a_target_takes_the_backend_whose_result_is_served_here(base: Path, tmp_
     assert all(Path(a.checkpoint).parent == tmp_path / "checkpoints" for a in arms if a.id != "vendor")
     with pytest.raises(WrongUse, match="no backend has a target 'int3'"):
         jobs_of(QuantRequest(quant_target="int3"), str(base), "vllm", CPU, lambda _: None)
+
+
+def test_flags_are_those_of_every_arm_and_may_not_contradict_a_checkpoint(base: Path, tmp_path: Path) -> None:
+    ours = like(base, tmp_path / "ours")
+    (base / "eval.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    found = run(request(base, ours, flags="--itl-ms 9"), lambda _: None)
+    assert all(c["argv"][-2:] == ["--itl-ms", "9"] for c in found.data["commands"])
+    assert "3 arms are started once" in found.data["cost"] and "1 candidate are" not in found.data["cost"]
+    with pytest.raises(WrongUse, match="--quantization awq names another method") as e:
+        run(request(base, ours, flags="--quantization awq"), lambda _: None)
+    assert e.value.where == "cell ours"
+    with pytest.raises(WrongUse, match="not written as in a shell"):
+        run(request(base, ours, flags="'--x"), lambda _: None)
+
+
+def test_a_cell_of_a_campaign_file_may_name_both_and_may_not_contradict(base: Path, tmp_path: Path) -> None:
+    ours = like(base, tmp_path / "ours")
+    file = tmp_path / "campaign.yaml"
+    cells = "{cell_id: base, role: baseline}, {cell_id: aa, role: aa}, {cell_id: both, checkpoint: %s, flags: {%s}}"
+    head = f"name: both\nmodel: {base}\nengine: mock\ncells: ["
+    file.write_text(head + cells % (ours, "itl-ms: 9") + "]\n")
+    arm = plan_of(load_config(file), at=0.0).arm("both")
+    assert (arm.checkpoint, arm.flags) == (str(ours), ("--itl-ms", "9"))
+    file.write_text(head + cells % (ours, "quantization: gptq") + "]\n")
+    with pytest.raises(WrongUse, match="--quantization gptq names another method"):
+        plan_of(load_config(file), at=0.0)
+    file.write_text(head + cells % (ours, "itl-ms: 9") + "]\ncommon_flags: [--quantization, gptq]\n")
+    with pytest.raises(WrongUse, match="--quantization gptq names another method"):
+        plan_of(load_config(file), at=0.0)
 
 
 def test_an_unquantized_folder_has_no_method(base: Path) -> None:

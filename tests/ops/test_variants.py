@@ -62,6 +62,27 @@ def test_it_runs_to_a_champion_that_verifies_and_leaves_its_table(capsys: pytest
     assert ask(capsys, "verify", str(run))[0] == 0
 
 
+def test_a_row_with_a_checkpoint_and_flags_is_served_with_both_and_needs_questions(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    there = tmp_path / "int8"
+    there.mkdir()
+    quantized = {"quantization_config": {"quant_method": "compressed-tensors", "format": "int-quantized"}}
+    (there / "config.json").write_text(json.dumps(quantized))
+    (there / "tokenizer.json").write_text("{}")
+    table = TABLE.replace("lever\n", "lever\tpredicts\tpredicted\tcheckpoint\n")
+    (tmp_path / "both.tsv").write_text(table + "both\tmock\t--itl-ms 9\t\tINT8, faster\t\t\tint8\n")
+    code, answer = ask(capsys, "run_variant_ab", "both.tsv", *SMALL, "--dry-run")
+    assert code == 2 and "without questions" in answer["error"]["message"]
+    (tmp_path / "q.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    code, answer = ask(capsys, "run_variant_ab", "both.tsv", *SMALL, "--dry-run", "--questions", "q.jsonl")
+    arm = next(a for a in answer["result"]["plan"]["arms"] if a["id"] == "both")
+    assert code == 0 and (arm["checkpoint"], arm["flags"]) == (str(there), ["--itl-ms", "9"])
+    (tmp_path / "both.tsv").write_text(table + "both\tmock\t-q awq\t\tINT8\t\t\tint8\n")
+    code, answer = ask(capsys, "run_variant_ab", "both.tsv", *SMALL, "--dry-run", "--questions", "q.jsonl")
+    assert code == 2 and "awq names another method, and the checkpoint int8" in answer["error"]["message"]
+
+
 def test_one_controlled_change_is_judged_by_latency(capsys: pytest.CaptureFixture[str]) -> None:
     code, answer = ask(capsys, "run_controlled_ab", *SMALL, "--engine", "mock", "--flags", "--itl-ms 9", "--dry-run")
     assert code == 0 and answer["result"]["plan"]["focus"] == "latency"

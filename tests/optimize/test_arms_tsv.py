@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,20 @@ def test_what_is_wrong_is_said_with_its_line(text: str, says: str) -> None:
     with pytest.raises(WrongUse) as e:
         parsed(text)
     assert says in f"{e.value.where}: {e.value.message}"
+
+
+def test_a_checkpoint_and_flags_are_one_row_whose_parts_are_rows_too(tmp_path: Path) -> None:
+    head = HEAD.rstrip() + "\tcheckpoint\nv0\tvllm\t\t\tdefaults\n"
+    both = f"both\tvllm\t--enforce-eager\tX=1\tINT8, no compilation\t\t\t{tmp_path}\n"
+    alone = f"int8\tvllm\t\t\tINT8\t\t\t{tmp_path}\n"
+    arm = parsed(head + both)[2]
+    assert (arm.checkpoint, arm.flags, arm.env) == (str(tmp_path), ("--enforce-eager",), (("X", "1"),))
+    assert parsed(arms_tsv(parsed(head + both))) == parsed(head + both)
+    assert len(list(several_levers(parsed(head + both)))) == 1
+    # With the checkpoint alone in the table X and the flag are still two; with one of them apart each step is one.
+    assert len(list(several_levers(parsed(head + both + alone)))) == 1
+    step = alone.replace("int8\tvllm\t\t", "eager\tvllm\t--enforce-eager\t")
+    assert list(several_levers(parsed(head + both + alone + step))) == []
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:

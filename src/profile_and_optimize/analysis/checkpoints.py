@@ -23,7 +23,7 @@ def checkpoint_gate(pick: str, plan: Plan, kept: Mapping[str, Kept], jobs: Mappi
     found = kept.get(pick)
     if found is None:
         return Gate(NAME, None, f"no record of {arm.checkpoint} was kept")
-    wrong = _contradictions(plan, found, jobs.get(pick))
+    wrong = _contradictions(plan, found, next((jobs[a] for a in plan.sharing(arm) if a in jobs), None))
     if wrong:
         return Gate(NAME, False, "; ".join(wrong))
     open_ = _open(plan, found)
@@ -99,8 +99,11 @@ def kl_words(found: Kept) -> str:
 
 
 def kl_base(found: Kept) -> Mapping[str, Any]:
-    value = record(found, "roundtrip.json").get("kl_base")
-    return value if isinstance(value, dict) else {}
+    """Of the very weights that were served: a round trip of others, beside a vendor's checkpoint or after a change, says nothing
+    of these. Records from before `weights_sha256` was kept name no weights at all."""
+    trip = record(found, "roundtrip.json")
+    value, own = trip.get("kl_base"), found.get("weights_sha256")
+    return value if isinstance(value, dict) and own in (None, trip.get("weights_sha256")) else {}
 
 
 def format_words(found: Kept) -> str:

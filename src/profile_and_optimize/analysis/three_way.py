@@ -127,10 +127,21 @@ def _doubts(
     if call == TIE and (between is None or between.call is not Call.SAME):
         told = "not compared in one block" if between is None else between.reason
         out.append(f"{us.arm} against {them.arm if them else 'the vendor'}: {told}")
+    if them is not None and (apart := _unlike(ev.plan.arm(us.arm), ev.plan.arm(them.arm))):
+        out.append(apart)
     if shipped is not None:
         out += [f"{g.name}: {g.reason}" for g in _own_gates(ev, d, shipped.arm) if g.passed is not True]
     # The machine, the client, the order: what keeps the campaign's own pick a DRAFT keeps this one.
     return (*out, *(f"{x.name}: {x.reason}" for x in d.open_gates if x.name not in PICKS_OWN))
+
+
+def _unlike(ours: Arm, theirs: Arm) -> str:
+    """Two checkpoints are compared like for like when they are served alike; "" then."""
+    one, two = ((*a.flags, *(f"{k}={v}" for k, v in a.env)) for a in (ours, theirs))
+    if one == two:
+        return ""
+    words = [f"{a.id} with {' '.join(w) or 'nothing of its own'}" for a, w in ((ours, one), (theirs, two))]
+    return f"not like for like: {' and '.join(words)}"
 
 
 def _own_gates(ev: Evidence, d: Decision, arm: str) -> tuple[g.Gate, ...]:
@@ -182,6 +193,7 @@ def _row(ev: Evidence, d: Decision, arm: Arm) -> dict[str, Any]:
     return {
         "cell": arm.id, "role": "base" if arm.role is Role.BASELINE else "vendor" if arm.id == ev.plan.vendor else "ours",
         "checkpoint": ev.plan.model_of(arm), "digest": ev.plan.digest_of(arm),
+        "flags": list(arm.flags), "env": dict(arm.env),
         "format": checkpoints.format_words(kept) if kept else "the model's own",
         "size_ratio": size / base if size and base else None,
         "failure": ev.failed_arms.get(arm.id),

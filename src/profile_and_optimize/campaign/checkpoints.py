@@ -17,6 +17,7 @@ from profile_and_optimize.engines.base import EngineFailed
 from profile_and_optimize.evidence.folder import RunFolder, read_json
 from profile_and_optimize.evidence.modelfolder import model_digest, weights_sha256
 from profile_and_optimize.quant.checkpoint import changed, files_told, read_checkpoint, weights_of
+from profile_and_optimize.quant.served_as import require_agreeing
 
 KEPT = "raw/checkpoint.json"
 # How the checkpoints of ours were asked for: what a run that goes on makes them by.
@@ -45,12 +46,16 @@ def keep(folder: RunFolder, plan: Plan, arm: Arm) -> None:
     if is_kept(folder, arm):
         require_same(folder, arm)
         return
-    if not path.is_dir() and (folder.path / JOBS / f"{arm.id}.json").exists():
+    if not path.is_dir() and any((folder.path / JOBS / f"{name}.json").exists() for name in plan.sharing(arm)):
         raise WrongUse(
             f"the checkpoint of {arm.id} is still to be made",
             where=str(path),
             next=f"pao optimize --resume {folder.path}",
         )
+    try:
+        require_agreeing(arm, plan.common_flags)
+    except (WrongUse, Corrupted) as e:
+        raise EngineFailed(e.message, where=e.where, next=e.next) from e
     same = _same_tokenizer(Path(plan.model), path)
     if same is False:
         raise EngineFailed("its tokenizer is not the model's, so its tokens would be others", where=str(path))

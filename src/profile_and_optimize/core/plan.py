@@ -137,6 +137,10 @@ class Plan:
         ours = [a.id for a in self.candidates if a.checkpoint and a.id != self.vendor and a.id in group]
         return tuple((a, self.vendor) for a in ours)
 
+    def sharing(self, arm: Arm) -> tuple[str, ...]:
+        """The ids of all arms that serve this arm's checkpoint, whatever their flags: one job made it for all of them."""
+        return tuple(a.id for a in self.all_arms if arm.checkpoint and a.checkpoint == arm.checkpoint)
+
     def model_of(self, arm: Arm) -> str:
         return arm.checkpoint or self.model
 

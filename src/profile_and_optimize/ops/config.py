@@ -24,6 +24,7 @@ from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.model import check_model
+from profile_and_optimize.quant.served_as import require_agreeing
 from profile_and_optimize.workloads.spec import WorkloadSpec
 from profile_and_optimize.workloads.suites import Entry, chosen_points, entries_of, found_points, named
 
@@ -164,6 +165,8 @@ def plan_of(config: CampaignConfig, *, at: float, say: Callable[[str], None] = l
     model = check_model(config.model) if real else config.model
     fixed = fixed_by_config(config)
     _require_one_osl(fixed["points"], config.client)
+    for arm in fixed["arms"]:
+        require_agreeing(arm, fixed["common_flags"])
     for cell in config.cells:
         if real:
             flags = (*fixed["common_flags"], *_flags(cell, config))

@@ -16,7 +16,7 @@ from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
 from profile_and_optimize.core.opens import MODEL, OUT, PATH
-from profile_and_optimize.core.plan import Plan
+from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.evals.exact_match import questions_file
 from profile_and_optimize.evidence.folder import RunFolder, workspace
@@ -39,6 +39,7 @@ from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, engine_table
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quantized import Quantize
+from profile_and_optimize.quant.served_as import require_agreeing
 from profile_and_optimize.workloads.data import FILES, given_files
 from profile_and_optimize.workloads.suites import chosen_points, found_points, suite_points
 
@@ -126,15 +127,19 @@ def draft(
 ) -> Plan:
     """The plan before admission, its blocks left to the budget."""
     engines = tuple(dict.fromkeys(a.engine for a in arms))
+    for arm in arms:
+        require_agreeing(arm)
     for engine in engines:
         _need_compiler(engine, world, model)
     real = not set(engines) <= PRETEND
+    questions = _questions(req, model)
+    _need_questions(arms, questions)
     return Plan(
         slug=slug(req.name or Path(model).name), **(quantized.fields() if quantized else {}),
         model=model, focus=req.focus, arms=arms, points=_points(req, model, arms, world),
         blocks=req.blocks or 0, proof_blocks=req.proof_blocks,
         seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.suite,
-        budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=_questions(req, model),
+        budget_s=req.budget_minutes * 60, tokenizer=model if real else "", questions=questions,
         model_digest=model_digest(model),
         race_rounds=_race_rounds(arms, quantized),
         slo=SloConfig(ttft_ms=req.slo_ttft_ms, tpot_ms=req.slo_tpot_ms).limits(),
@@ -165,6 +170,15 @@ def _need_compiler(engine: str, world: World, model: str) -> None:
             )
 
 
+def _need_questions(arms: tuple[Arm, ...], questions: str) -> None:
+    """Raises WrongUse for checkpoints that nobody could tell from ones that lost their answers."""
+    if any(a.checkpoint for a in arms) and not questions:
+        raise WrongUse(
+            "without questions nobody can tell whether a checkpoint kept its answers", where="--questions",
+            next='give a JSONL of {"question": "...", "answer": "..."}, or put eval.jsonl into the model\'s folder',
+        )  # fmt: skip
+
+
 def _questions(req: MeasureRequest, model: str) -> str:
     """The given file, or the model folder's own eval.jsonl; empty when there is none."""
     own = Path(model) / "eval.jsonl"
@@ -191,7 +205,25 @@ def measure(
 
 def _dry(plan: Plan, world: World) -> Result:
     shown = [shown_command(plan, a, world) for a in plan.arms]
-    return Result({"commands": shown, "plan": plan.to_json()}, "\n".join(command_line(s) for s in shown))
+    return Result(
+        {"commands": shown, "plan": plan.to_json(), "cost": _cost(plan)},
+        "\n".join([*map(command_line, shown), f"# {_cost(plan)}"]),
+    )
+
+
+def _cost(plan: Plan) -> str:
+    """What a run would make, start and compare, in words."""
+    n = len(plan.candidates)
+    folders = {Path(a.checkpoint) for a in plan.arms if a.checkpoint}
+    missing = sum(f.is_absolute() and not f.is_dir() for f in folders)
+    made = f"{missing} checkpoint{'s are' if missing > 1 else ' is'} made first; " if missing else ""
+    raced = f"{n} candidates race, and at most {FINALISTS} of them are confirmed" if plan.race_rounds else (
+        f"{n} candidate{'s are' if n > 1 else ' is'} compared"
+    )  # fmt: skip
+    return (
+        f"{made}{len(plan.arms)} arms are started once, which fixes the blocks within {plan.budget_s / 60:g} minutes; "
+        f"{raced}, error {plan.alpha:.0%} for all together"
+    )
 
 
 def outcome(path: Path) -> Result:

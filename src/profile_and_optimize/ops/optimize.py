@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -12,7 +13,6 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.core.opens import RUN
-from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, find_run, workspace
 from profile_and_optimize.ops import quant_arms
 from profile_and_optimize.ops.acts import SERVING, Acts, long_if
@@ -25,6 +25,7 @@ from profile_and_optimize.ops.quant_arms import QuantRequest
 from profile_and_optimize.ops.started import Started, of_plan
 from profile_and_optimize.ops.worlds import make_world
 from profile_and_optimize.optimize.levers import arms, chosen, find_levers, left_out, table
+from profile_and_optimize.optimize.on_top import MOST_BY_DEFAULT, OnTop, on_top
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quantized import Quantize
 
@@ -36,6 +37,10 @@ class OptimizeRequest(QuantRequest):
     engines: str = Field(default="vllm", description="one or more, the incumbent first: vllm,sglang")
     levers: str | None = Field(
         default=None, description="these levers, not the first that exist here; pao levers lists them"
+    )
+    levers_on_top: bool = Field(
+        default=False,
+        description="try levers on top of the most promising checkpoint of --quant-target too, so that the pick may be both",
     )
     max_arms: int | None = Field(default=None, ge=3, le=100, description="arms in all, baseline and A/A arm included")
     resume: Annotated[str | None, RUN] = Field(default=None, description="go on with a run that was killed")
@@ -74,6 +79,7 @@ def run(req: OptimizeRequest, say: Say) -> Result:
         raise WrongUse("only a campaign that ran can be extended", where="--extend", next="--resume RUN --extend 4")
     if req.resume:
         return _go_on(req, say)
+    _require_one_to_tune(req)
     req.require_ack()
     engines = checked_engines(req.engines)
     model = checked(req.model, engines)
@@ -83,7 +89,6 @@ def run(req: OptimizeRequest, say: Say) -> Result:
     made = quant_arms.arms_of(req, jobs, engines[0], req.focus, about)
     quantized = Quantized(quant_arms.VENDOR if req.vendor else "", req.tolerance_points) if made else None
     plan = draft(req, model, arms_of(req, engines, model, world, made), world, quantized)
-    _need_questions(plan)
 
     def prepare(folder: RunFolder) -> Quantize:
         quant_arms.keep_jobs(folder, jobs)
@@ -92,12 +97,17 @@ def run(req: OptimizeRequest, say: Say) -> Result:
     return measure(req, plan, world, "optimize", prepare if jobs else None)
 
 
-def _need_questions(plan: Plan) -> None:
-    """Raises WrongUse for checkpoints that nobody could tell from ones that lost their answers."""
-    if any(a.checkpoint for a in plan.arms) and not plan.questions:
+def _require_one_to_tune(req: OptimizeRequest) -> None:
+    """Raises WrongUse for levers on top of nothing, and for ones that would help ours against a vendor's served without them."""
+    if req.levers_on_top and req.quant_target is None:
         raise WrongUse(
-            "without questions nobody can tell whether a checkpoint kept its answers", where="--questions",
-            next='give a JSONL of {"question": "...", "answer": "..."}, or put eval.jsonl into the model\'s folder',
+            "there is no checkpoint of ours to put levers on", where="--levers-on-top", next="add --quant-target int8"
+        )
+    if req.levers_on_top and req.vendor:
+        raise WrongUse(
+            "ours with levers against the vendor's without them is not like for like", where="--levers-on-top --vendor",
+            next="compare them without levers first (leave --levers-on-top out), then put levers on the one that ships: a row of arms.tsv "
+            "may name a checkpoint and flags",
         )  # fmt: skip
 
 
@@ -129,14 +139,29 @@ def arms_of(
         for line in left_out(found[engine]):
             world.say(f"skipped for {engine}: {line}")
     levers = chosen(req.levers, engines, found) if req.levers else {e: found[e].here for e in engines}
-    most = 100 if req.levers else max(2, (req.max_arms or ARMS + len(engines) - 1) - len(checkpoints))
+    stacked = _stacked(
+        req, checkpoints, [lv.arm(engines[0], req.focus, about[engines[0]]) for lv in levers[engines[0]]]
+    )
+    for line in stacked.words() if stacked else ():
+        world.say(f"levers {line}")
+    both = stacked.arms if stacked else ()
+    taken = len(checkpoints) + (len(both) if req.max_arms else 0)
+    most = 100 if req.levers else max(2, (req.max_arms or ARMS + len(engines) - 1) - taken)
     tuned = arms(engines, req.focus, about, levers, most)
-    made = (*tuned[:2], *checkpoints, *tuned[2:])
+    made = (*tuned[:2], *checkpoints, *both, *tuned[2:])
     if len(made) < 3:
         raise WrongUse(
             f"no lever of {engines[0]} exists here", where="--engines", next="pao levers, or a campaign file"
         )
     return made
+
+
+def _stacked(req: OptimizeRequest, checkpoints: tuple[Arm, ...], levers: Sequence[Arm]) -> OnTop | None:
+    """Named levers all go on top; of the table's, as many as `--max-arms` leaves room for, half of it to levers alone."""
+    if not req.levers_on_top:
+        return None
+    room = MOST_BY_DEFAULT if req.max_arms is None else max(0, req.max_arms - 2 - len(checkpoints) + 1) // 2
+    return on_top(checkpoints, levers, len(levers) if req.levers else room)
 
 
 OP = Op(
@@ -146,5 +171,6 @@ OP = Op(
         "pao optimize --model ./my-model --engines vllm --focus throughput --budget-minutes 30",
         "pao optimize --model ./my-model --engines vllm,sglang --budget-minutes 60",
         "pao optimize --model ./my-model --quant-target int8,nvfp4 --questions questions.jsonl --i-understand-this-submits-jobs",
+        "pao optimize --model ./my-model --quant-target int8 --levers-on-top --questions questions.jsonl --dry-run",
     ),
 )  # fmt: skip

@@ -148,7 +148,8 @@ def kept_jobs(run: Path, plan: Plan) -> dict[str, Job]:
     """Of a run that goes on. Raises WrongUse where a checkpoint of ours is missing and how to make it was not kept."""
     mine = [a for a in plan.all_arms if a.checkpoint and a.id != plan.vendor]
     files = {a.id: run / JOBS / f"{a.id}.json" for a in mine}
-    lost = [a.id for a in mine if not files[a.id].is_file() and not Path(a.checkpoint).is_dir()]
+    kept = {a.checkpoint for a in mine if files[a.id].is_file()}
+    lost = [a.id for a in mine if a.checkpoint not in kept and not Path(a.checkpoint).is_dir()]
     if lost:
         raise WrongUse(f"how to make {lost[0]} was not kept", where=str(run), next="begin a new run")
     return {name: read_job(file) for name, file in files.items() if file.is_file()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ from pydantic import Field
 
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.core.opens import MODEL
+from profile_and_optimize.core.opens import FLAGS, MODEL
 from profile_and_optimize.evidence.folder import read_json
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.drafting import (
@@ -22,7 +24,7 @@ from profile_and_optimize.ops.drafting import (
     measures,
 )
 from profile_and_optimize.ops.model import check_model
-from profile_and_optimize.ops.started import by_fields
+from profile_and_optimize.ops.started import Started
 from profile_and_optimize.ops.worlds import make_world
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 
@@ -36,6 +38,7 @@ class CompareRequest(MeasureRequest):
         default=None, description="somebody else's checkpoint of it: the incumbent of the two"
     )
     engine: str = Field(default="vllm", description="what serves all of them")
+    flags: Annotated[str, FLAGS] = Field(default="", description="flags of every arm, written as in a shell")
     tolerance_points: float = Field(
         default=1.0, gt=0, le=100, description="the most points of accuracy that may be lost"
     )
@@ -51,11 +54,6 @@ def run(req: CompareRequest, say: Say) -> Result:
     arms = arms_of(req, engines[0])
     world = make_world(engines, say, req.python, allowed=req.allowance)
     plan = draft(req, model, arms, world, Quantized(VENDOR if req.vendor else "", req.tolerance_points))
-    if not plan.questions:
-        raise WrongUse(
-            "without questions nobody can tell whether a checkpoint kept its answers", where="--questions",
-            next='give a JSONL of {"question": "...", "answer": "..."}, or put eval.jsonl into the base\'s folder',
-        )  # fmt: skip
     found = measure(req, plan, world, "quant_compare")
     if req.dry_run:
         return found
@@ -65,13 +63,26 @@ def run(req: CompareRequest, say: Say) -> Result:
     return Result({**found.data, "quant_compare": compared}, f"{found.text}\n{line}", found.warnings)
 
 
+def started(req: CompareRequest) -> Started:
+    """Base and checkpoints with the flags of all; the folders are looked at when it runs."""
+    named = {"base": "", OURS: req.ours, **({VENDOR: req.vendor} if req.vendor else {})}
+    return Started(tuple(Arm(n, req.engine, Role.CANDIDATE, checkpoint=c) for n, c in named.items()), _flags(req))
+
+
 def arms_of(req: CompareRequest, engine: str) -> tuple[Arm, ...]:
     """Base, its twin, ours and the vendor's. Raises WrongUse for a folder that holds no quantized checkpoint."""
     made = [Arm("baseline", engine, Role.BASELINE), Arm("baseline-again", engine, Role.AA)]
     made.append(_arm(OURS, engine, req.ours, "--ours"))
     if req.vendor:
         made.append(_arm(VENDOR, engine, req.vendor, "--vendor"))
-    return tuple(made)
+    return tuple(replace(a, flags=_flags(req)) for a in made)
+
+
+def _flags(req: CompareRequest) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(req.flags))
+    except ValueError as e:
+        raise WrongUse(f"not written as in a shell: {e}", where="--flags", next="close the quotes") from e
 
 
 def _arm(name: str, engine: str, folder: str, option: str) -> Arm:
@@ -89,7 +100,7 @@ def _arm(name: str, engine: str, folder: str, option: str) -> Arm:
 
 OP = Op(
     "quant_compare", "Compare a base with our checkpoint and a vendor's: answers, speed, and which to ship.",
-    Safety.SUBMITS_JOBS, CompareRequest, run, mcp_name="quant_compare", acts=measures, started=by_fields,
+    Safety.SUBMITS_JOBS, CompareRequest, run, mcp_name="quant_compare", acts=measures, started=started,
     examples=(
         "pao quant_compare --base ./my-model --ours ./my-model-nvfp4 --questions questions.jsonl --budget-minutes 30",
         "pao quant_compare --base ./my-model --ours ./my-model-nvfp4 --vendor ./vendor-nvfp4 --budget-minutes 60",

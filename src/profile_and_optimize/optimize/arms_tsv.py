@@ -1,4 +1,5 @@
-"""arms.tsv: the arms of a variant A/B as a table people keep. One lever an arm; the first row per engine is its baseline.
+"""arms.tsv: the arms of a variant A/B as a table people keep. The first row per engine is its baseline. One lever an arm, or
+one more than another arm has: a checkpoint and flags on top of it may be one row.
 
     arm <TAB> engine <TAB> flags <TAB> env <TAB> lever [<TAB> predicts <TAB> predicted <TAB> checkpoint]
 
@@ -87,14 +88,21 @@ def arms_tsv(arms: Sequence[Arm]) -> str:
 
 
 def several_levers(arms: Sequence[Arm]) -> Iterator[str]:
-    """A line for each arm that changes more than one thing against its engine's first row: which of them did it stays open."""
+    """A line for each arm that changes more than one thing against its engine's first row, and against every other arm of the
+    table that has a part of it: which of them did it stays open."""
     firsts: dict[str, Arm] = {}
     for arm in arms:
         base = firsts.setdefault(arm.engine, arm)
-        changed = _named(arm) ^ _named(base)
-        names = sorted({name for name, _ in changed})
-        if len(names) > 1:
+        names = _changes(arm, base)
+        parts = (
+            a for a in arms if a.engine == arm.engine and _changes(a, base) and set(_changes(a, base)) < set(names)
+        )
+        if len(names) > 1 and not any(len(_changes(arm, a)) == 1 for a in parts):
             yield f"{arm.id} changes {', '.join(names)}: which of them made the difference will not be known"
+
+
+def _changes(arm: Arm, base: Arm) -> list[str]:
+    return sorted({name for name, _ in _named(arm) ^ _named(base)})
 
 
 def _named(arm: Arm) -> set[tuple[str, str]]:

@@ -120,7 +120,8 @@ def _changed(folder: Path, coverage: Mapping[str, Any]) -> tuple[str, ...] | Non
 
 def quantization_of(config: Mapping[str, Any], beside: Mapping[str, Any]) -> tuple[str | None, str, tuple[str, ...]]:
     """(method, algorithm or format, what is left out), of config.json and the hf_quant_config.json beside it."""
-    part = config.get("quantization_config")
+    text = config.get("text_config")
+    part = config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, Mapping) else None)
     more = beside.get("quantization")
     if not isinstance(part, Mapping):
         part = more if isinstance(more, Mapping) else None

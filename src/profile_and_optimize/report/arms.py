@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from profile_and_optimize.analysis.atlas import cell_status
@@ -152,6 +153,8 @@ def _lever(arm: Arm) -> str:
 
 def _flags(arm: Arm) -> str:
     words = [*arm.flags, *(f"{k}={v}" for k, v in arm.env)]
+    if words and arm.checkpoint:
+        words.append(f"on the checkpoint {PurePath(arm.checkpoint).name}")
     return plain(" ".join(words)) or "none of its own"
 
 

@@ -102,7 +102,10 @@ def _quantized(q: Quantized) -> list[str]:
         "median rate",
         "speed",
     )
-    rows = [(r.arm, r.role, r.form, r.size, r.kl, r.loss, r.gate, r.tpot, r.rate, r.effect) for r in q.rows]
+    rows = [
+        (r.arm, r.role, f"{r.form} {r.on_top}".strip(), r.size, r.kl, r.loss, r.gate, r.tpot, r.rate, r.effect)
+        for r in q.rows
+    ]
     said = [f"{s.ours}: {s.verdict} ({s.tier}): {s.why}" + "".join(f"; open: {o}" for o in s.open) for s in q.verdicts]
     between = [f"{name}: {effect}" for name, effect in q.between]
     return [*table(heads, rows), "", *bullets((*said, *between, f"kernels: {q.kernels}"), "")]

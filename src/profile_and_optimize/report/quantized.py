@@ -13,7 +13,8 @@ from profile_and_optimize.report.words import UNKNOWN, plain
 
 @dataclass(frozen=True)
 class CheckpointRow:
-    """One of base, ours, vendor; every field in words."""
+    """One of base, ours, vendor; every field in words. `on_top` are the flags and the environment that it is served with, "" for
+    none of its own."""
 
     arm: str
     role: str
@@ -26,6 +27,7 @@ class CheckpointRow:
     rate: str
     effect: str
     source: str
+    on_top: str
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,13 @@ def _row(r: dict[str, Any]) -> CheckpointRow:
         tpot=UNKNOWN if r["tpot_ms_median"] is None else f"{r['tpot_ms_median']:.2f} ms",
         rate=UNKNOWN if r["output_throughput_tok_s_median"] is None else f"{r['output_throughput_tok_s_median']:.1f} tok/s",
         effect="the reference" if base else plain(r["failure"]) if r["failure"] else _effect(r["effect"]),
-        source="" if base else f"cells/{r['cell']}/raw/checkpoint.json",
+        source="" if base else f"cells/{r['cell']}/raw/checkpoint.json", on_top="" if base else _on_top(r),
     )  # fmt: skip
+
+
+def _on_top(r: dict[str, Any]) -> str:
+    words = (*r["flags"], *(f"{k}={v}" for k, v in r["env"].items()))
+    return plain(f"served with {' '.join(words)}") if words else ""
 
 
 def _loss(r: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def serve_manifest(ev: Evidence, d: Decision) -> dict[str, Any]:
         "engine": arm.engine, "url": arm.url or None, "argv": list(command.get("argv", ())), "port_placeholder": PORT,
         "env": dict(command.get("env", {})), "cores": list(command.get("cores", ())),
         "engine_context": _context(ev, d), "evidence_root": ev.root,
-    } | _code(plan, arm)  # fmt: skip
+    } | _code(ev.plan, arm)  # fmt: skip
 
 
 def known_good(ev: Evidence, d: Decision) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def known_good(ev: Evidence, d: Decision) -> dict[str, Any]:
         "schema": 1, "run_id": ev.run.name, "model": plan.model, "model_context": _of_kind(context, MODEL_FIELDS),
         "hardware": place.hardware, "node": place.node, "engine": arm.engine, "engine_context": _of_kind(context, ENGINE_FIELDS),
         "pick": d.pick, "baseline": plan.baseline.id, "flags": [*plan.common_flags, *arm.flags],
-        "env": {**dict(plan.common_env), **dict(arm.env)}, "suite": plan.suite, "focus": plan.focus,
+        "env": {**dict(plan.common_env), **dict(arm.env)}, **_checkpoint(plan, arm), "suite": plan.suite, "focus": plan.focus,
         "primary_endpoint": list(plan.primary), "effect": effect_json(effect_of(d, d.pick)), "tier": d.tier.value,
         "open_gates": [g.to_json() for g in d.open_gates], "evidence_root": ev.root, "stamp": stamp_words(ev.stamp),
         "stamp_unix_s": ev.stamp,
@@ -125,6 +125,11 @@ def _code(plan: Plan, arm: Arm) -> dict[str, Any]:
     found = (*bring_code(plan.common_flags, plan.common_env, EVERY_ARM), *code_settings(arm))
     told = [{"name": s.name, "where": s.where, "allowed_by": by.get(s.name, "nobody is on record")} for s in found]
     return {"brings_code": told} if told else {}
+
+
+def _checkpoint(plan: Plan, arm: Arm) -> dict[str, dict[str, str]]:
+    """What is served in the model's place; nothing for the model itself."""
+    return {"checkpoint": {"folder": arm.checkpoint, "digest": plan.digest_of(arm)}} if arm.checkpoint else {}
 
 
 MODEL_FIELDS = (

@@ -181,7 +181,10 @@ def _quantized(v: View) -> list[str]:
         *grid(heads, rows),
     ]
     lines += [
-        x for r in v.quantized.rows if r.loss for x in wrap(f"{r.arm}: loss {r.loss}; speed {r.effect}", "  ", hang=2)
+        x
+        for r in v.quantized.rows
+        if r.loss
+        for x in wrap(f"{r.arm}{', ' if r.on_top else ''}{r.on_top}: loss {r.loss}; speed {r.effect}", "  ", hang=2)
     ]
     lines += [x for name, effect in v.quantized.between for x in wrap(f"{name}: {effect}", "  ", hang=2)]
     for s in v.quantized.verdicts:

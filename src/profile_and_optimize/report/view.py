@@ -315,7 +315,9 @@ def _blocks_out(d: Decision) -> tuple[str, ...]:
 def _applies(p: Place, plan: Plan, pick: str) -> tuple[str, ...]:
     arm = plan.arm(pick)
     # Without its digest a path is a name, and another checkpoint may come to lie there.
-    served = (f"its checkpoint {plain(arm.checkpoint)}, {plan.digest_of(arm)[:23]}...",) if arm.checkpoint else ()
+    served = [f"its checkpoint {plain(arm.checkpoint)}, {plan.digest_of(arm)[:23]}..."] if arm.checkpoint else []
+    on_top = " ".join((*arm.flags, *(f"{k}={v}" for k, v in arm.env)))
+    served += [f"that checkpoint served with {plain(on_top)}"] if served and on_top else []
     return (
         f"model {p.model}", *served, f"node {p.node}, hardware {p.hardware}", f"engine {p.engines or UNKNOWN}",
         f"suite {p.suite}: {p.loads}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,26 @@ def checkpoint(folder: Path, *, base: str = BASE_DIGEST, coverage: bool = True, 
         (folder / name).write_text(json.dumps(data))
     if told is not None:
         (folder / "coverage.json").write_text(json.dumps(told | {"files": files_told(folder)}))
+    return folder
+
+
+# What pao leaves in a checkpoint and no vendor publishes.
+OUR_RECORDS = ("quantize.json", "calibration.json", "coverage.json", "roundtrip.json")
+
+
+def vendor_like(ours: Path, folder: Path) -> Path:
+    """A checkpoint as a vendor publishes it: the weights under a shard's name with an index, a card and a licence beside them,
+    and none of our records."""
+    shutil.copytree(ours, folder, ignore=shutil.ignore_patterns(*OUR_RECORDS))
+    shard = "model-00001-of-00001.safetensors"
+    weights = (folder / "model.safetensors").rename(folder / shard).read_bytes()
+    (names := json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])).pop("__metadata__", None)
+    index = {"metadata": {"total_size": len(weights)}, "weight_map": dict.fromkeys(sorted(names), shard)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\nlibrary_name: Model Optimizer\n---\n# Quantized\n")
+    (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+    (folder / "LICENSE").write_text("Apache License 2.0\n")
+    (folder / "special_tokens_map.json").write_text("{}")
     return folder
 
 
