@@ -330,15 +330,18 @@ def parse_response(
     body, events, answer = BodyReader(), EventReader(), Answer()
     problem: str | None = None
     kept = bytearray()
+    stream: bool | None = None
+    plain = False
     for at, (_, data) in enumerate(reads):
         try:
             piece = body.feed(data)
-            if len(kept) < KEPT_BODY and body.head is not None and body.head.encoding == "identity":
-                kept += piece[: max(0, KEPT_BODY - len(kept))]
-            if body.head is None or not _is_stream(body):
-                continue
-            for event_at, event, name in events.feed(at, piece):
-                answer.take(event_at, event, name)
+            if stream is None and body.head is not None:  # the head is whole: it says the same from here on
+                stream, plain = _is_stream(body), body.head.encoding == "identity"
+            if plain and len(kept) < KEPT_BODY:
+                kept += piece[: KEPT_BODY - len(kept)]
+            if stream:
+                for event_at, event, name in events.feed(at, piece):
+                    answer.take(event_at, event, name)
         except (BadFraming, EventTooLong) as error:
             problem = str(error)
             break
