@@ -13,7 +13,8 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from planted_space import Packed, Tensors
+
+from planted_space import Entry, Packed, Tensors
 
 DRAWS, ROWS, COLUMNS = 8, 128, 256
 
@@ -57,9 +58,13 @@ def columns_of(raw: bytes, kind: str) -> np.ndarray:
 
 
 def dequantized(tensors: Tensors, q: Packed, shape: tuple[int, ...]) -> np.ndarray:
-    """[rows, columns] of one matrix, or of a stack of them, with its codes along the last axis."""
-    values = columns_of(bytes(tensors[q.codes].raw), q.kind).reshape(-1, shape[-1])
-    scale = tensors[q.scales["weight_scale"]]
+    """In the base's shape. Blocks lie along the last axis; in a stack whose second axis is half as long, along that one."""
+    codes, scale = tensors[q.codes], tensors[q.scales["weight_scale"]]
+    inward = len(shape) == 3 and q.four and codes.shape[1] * 2 == shape[1]
+    if inward:
+        codes, scale = (Entry(e.dtype, e.shape, bytearray(byte_axes_turned(e))) for e in (codes, scale))
+        shape = (shape[0], shape[2], shape[1])
+    values = columns_of(bytes(codes.raw), q.kind).reshape(-1, shape[-1])
     factors = scale_numbers(bytes(scale.raw), scale.dtype)
     rows = len(values)
     if factors.size % rows == 0 and factors.size >= rows:
@@ -71,7 +76,13 @@ def dequantized(tensors: Tensors, q: Packed, shape: tuple[int, ...]) -> np.ndarr
         values = values * np.repeat(whole, rows // whole.size)[:, None]
     if "weight_global_scale" in q.scales:
         values = values / scale_numbers(bytes(tensors[q.scales["weight_global_scale"]].raw), "F32")[0]
-    return values
+    values = values.reshape(shape)
+    return values.swapaxes(1, 2) if inward else values
+
+
+def byte_axes_turned(e: Entry) -> bytes:
+    """A stack of bytes with its last two axes exchanged."""
+    return np.frombuffer(e.raw, np.uint8).reshape(e.shape).swapaxes(1, 2).tobytes()
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ def errors(export: Tensors, packed: list[Packed], base: Tensors) -> tuple[list[E
         if theirs is None or "pre_quant_scale" in q.scales:
             lost.append(q.codes)
             continue
-        mine = dequantized(export, q, theirs.shape).reshape(theirs.shape)
+        mine = dequantized(export, q, theirs.shape)
         off = np.sqrt(np.mean((mine - theirs) ** 2) / np.mean(theirs**2))
         found.append(Error(q.codes, label(q, export), float(off)))
     return found, lost
@@ -110,15 +121,18 @@ def in_base(q: Packed, base: Tensors) -> np.ndarray | None:
     """The base's numbers for a quantized weight, laid as the export lays them."""
     if (found := base.get(f"{q.module}.weight")) is not None:
         return found.numbers().astype(float).reshape(found.shape)
+    if (found := base.get(q.module)) is not None:
+        return found.numbers().astype(float).reshape(found.shape)
     part = re.match(r"(.*\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)$", q.module)
-    if part:
-        name, e = part[1], int(part[2])
-        stack = base.get(f"{name}.down_proj" if part[3] == "down_proj" else f"{name}.gate_up_proj")
-        if stack is None:
-            return None
-        one = stack.numbers().astype(float).reshape(stack.shape)[e]  # [in, out], gate and up by turns
-        return one.T if part[3] == "down_proj" else one[:, int(part[3] == "up_proj") :: 2].T
-    return None
+    if part is None:
+        return None
+    stack = base.get(f"{part[1]}.{'down_proj' if part[3] == 'down_proj' else 'gate_up_proj'}")
+    if stack is None:
+        return None
+    one = stack.numbers().astype(float).reshape(stack.shape)[int(part[2])].T  # stored as [in, out]
+    # llm-compressor cuts the stack of gpt-oss in halves and calls them gate and up, though their rows alternate there.
+    half = len(one) // 2
+    return {"down_proj": one, "gate_proj": one[:half], "up_proj": one[half:]}[part[3]]
 
 
 # ---- what rounding does to normal numbers

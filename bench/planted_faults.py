@@ -17,23 +17,22 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import own_dequant
 from planted_kinds import KINDS
 from planted_models import MODELS
-from planted_space import Planted, is_named, linked, read_file
+from planted_report import Exports, page
+from planted_space import Planted, linked
 from profile_and_optimize.core.errors import PaoError
 from profile_and_optimize.quant.job import Calibration, Heldout, new_job, read_job
 from profile_and_optimize.quant.run import quantized
@@ -47,10 +46,13 @@ TARGETS = {
 }
 # Methods that move scales between weights, on one model each.
 MORE = (("llama", "modelopt", "nvfp4_awq"), ("qwen3", "llm-compressor", "w4a16_awq"))
-SMALL = ("llama--modelopt--nvfp4", "qwen3--llm-compressor--w4a16", "qwen3_moe--modelopt--fp8", "gpt_oss--llm-compressor--int8")
-REFUSED_BAR, FAULTS_BAR, KINDS_BAR, EXPORTS_BAR = 0.99, 400, 40, 60
-NEAR_THEORY = (0.85, 1.15)
-SEARCHED = 1.8  # GPTQ trades distance to the weights for distance to their products
+SMALL = (
+    "llama--modelopt--nvfp4",
+    "qwen3--llm-compressor--w4a16",
+    "qwen3_moe--modelopt--fp8",
+    "gpt_oss--llm-compressor--int8",
+)
+FINISHED = 10
 
 
 @dataclass
@@ -71,9 +73,12 @@ class Space:
     def made(self) -> Path:
         return self.cache / "made.jsonl"
 
-    @property
+    @cached_property
     def results(self) -> Path:
-        hands = digest_of(sorted(HERE.glob("planted_*.py")))
+        hands = digest_of(
+            HERE / f"planted_{n}.py"
+            for n in ("codes", "scales", "plain", "files", "config", "records", "space", "steps", "models")
+        )
         return self.cache / f"results-{self.workers[:10]}-{hands[:10]}.jsonl"
 
     def left_s(self) -> float:
@@ -177,24 +182,19 @@ def candidates(kind: str, names: list[str]) -> list[str]:
 
 
 def judged(space: Space, names: list[str], each: int, only: str) -> list[dict[str, Any]]:
-    """Results of every kind before the final name; rounds, because not every export has what a kind spoils."""
+    """Results of every kind before the final name. An export that has nothing of a kind is passed over for the next."""
     kinds = [k for k in KINDS.values() if k.after != "finish" and (only in f"{k.group}: {k.name}")]
-    while True:
-        known = {(r["kind"], r["export"]): r for r in lines(space.results)}
-        tasks = [{"kind": "clean", "export": n, "seed": 0} for n in names if only in "clean"]
-        for k in kinds:
-            got = 0
-            for n in candidates(k.name, names) if k.name != "clean" else []:
-                there = known.get((k.name, n))
-                got += there is None or bool(there.get("planted") is not None or there.get("died"))
-                if there is None:
-                    tasks.append({"kind": k.name, "export": n, "seed": 0})
-                if got >= each:
-                    break
-        tasks = [t for t in tasks if (t["kind"], t["export"]) not in known]
-        if not tasks or space.left_s() < 5:
-            return [r for r in known.values() if r["export"] in names and any(k.name == r["kind"] for k in kinds)]
-        listed(space, "judge", tasks, space.results)
+    known = {(r["kind"], r["export"]): r for r in lines(space.results)}
+    tasks = []
+    for k in kinds:
+        there = [known[k.name, n] for n in names if (k.name, n) in known]
+        want = (len(names) if k.name == "clean" else each) - sum(r["planted"] is not None for r in there)
+        left = [n for n in candidates(k.name, names) if (k.name, n) not in known]
+        if want > 0 and left:
+            tasks.append({"kind": k.name, "exports": left, "want": want, "seed": 0})
+    listed(space, "judge", tasks, space.results)
+    mine = {k.name for k in kinds}
+    return [r for r in lines(space.results) if r["export"] in names and r["kind"] in mine]
 
 
 class Began(Exception):
@@ -204,20 +204,22 @@ class Began(Exception):
 def finished(space: Space, names: list[str], each: int, only: str) -> list[dict[str, Any]]:
     """Faults on checkpoints under their final name, judged by the same `pao quantize` once more."""
     kinds = [k for k in KINDS.values() if k.after == "finish" and (only in f"{k.group}: {k.name}")]
-    out = []
-    for k in kinds:
-        got = 0
-        for n in candidates(k.name, [n for n in names if (space.cache / "finished" / n).exists()]):
-            result = again(space, k.name, n)
-            if result is not None:
-                out.append(result)
-                got += 1
-            if got >= each or space.left_s() < 0:
-                break
-    return out
+    names = [n for n in names if (space.cache / "finished" / n).exists()]
+    known = {(r["kind"], r["export"]): r for r in lines(space.results)}
+    with space.results.open("a") as file:
+        for k in kinds:
+            want = each - sum(known[k.name, n]["planted"] is not None for n in names if (k.name, n) in known)
+            for n in [n for n in candidates(k.name, names) if (k.name, n) not in known]:
+                if want <= 0 or space.left_s() < 0:
+                    break
+                result = again(space, k.name, n)
+                want -= result["planted"] is not None
+                file.write(json.dumps(result) + "\n")
+    mine = {k.name for k in kinds}
+    return [r for r in lines(space.results) if r["export"] in names and r["kind"] in mine]
 
 
-def again(space: Space, kind: str, name: str) -> dict[str, Any] | None:
+def again(space: Space, kind: str, name: str) -> dict[str, Any]:
     file = space.store / f"{name}.job.json"
     job = json.loads(file.read_text())
     out = Path(job["out"])
@@ -225,7 +227,7 @@ def again(space: Space, kind: str, name: str) -> dict[str, Any] | None:
     others = {p.name: p for p in space.store.iterdir() if p.is_dir()}
     names = KINDS[kind].hand(Planted(job, out, out, others, f"{kind} {name}"))
     if names is None:
-        return None
+        return {"kind": kind, "export": name, "planted": None}
     said: list[str] = []
 
     def say(line: str) -> None:
@@ -243,123 +245,13 @@ def again(space: Space, kind: str, name: str) -> dict[str, Any] | None:
     return {"kind": kind, "export": name, "planted": names, "refused": refused, "text": text, "code": int(refused)}
 
 
-# ---- by an export's own bytes
-
-
-def by_bytes(space: Space, names: list[str]) -> tuple[list[tuple[str, str, float]], list[str]]:
-    """(format, export, relative error) of every quantized weight, by the bench's own dequantization."""
-    found, lost = [], []
-    for name in names:
-        job = json.loads((space.store / f"{name}.job.json").read_text())
-        planted = Planted(job, space.store / name / "export", space.store / name / "work", {}, name)
-        base: own_dequant.Tensors = {}
-        for file in Path(job["base"]).glob("*.safetensors"):
-            base |= read_file(file)[0]
-        mine, gone = own_dequant.errors(planted.tensors, planted.packed, base)
-        searched = " by GPTQ" if job["target"].endswith("gptq") else " by AWQ" if "awq" in job["target"] else ""
-        found += [(e.kind + searched, name, e.relative) for e in mine]
-        lost += [f"{name}: {n}" for n in gone]
-    return found, lost
-
-
-def near(label: str, measured: float) -> bool:
-    low, high = NEAR_THEORY
-    if label.endswith("AWQ"):
-        return True  # scaled before it was rounded: no theory of the weight alone
-    return low <= measured / own_dequant.theory(label.partition(" by ")[0]) <= (SEARCHED if "GPTQ" in label else high)
-
-
-# ---- the report
-
-
-@dataclass
-class Tally:
-    planted: int = 0
-    refused: int = 0
-    named: int = 0
-    missed: list[str] = field(default_factory=list)
-
-
-def tallied(results: list[dict[str, Any]], key: Callable[[dict[str, Any]], str]) -> dict[str, Tally]:
-    out: dict[str, Tally] = defaultdict(Tally)
-    for r in results:
-        if r.get("planted") is None or KINDS[r["kind"]].harmless:
-            continue
-        t = out[key(r)]
-        t.planted += 1
-        t.refused += r["refused"]
-        t.named += r["refused"] and is_named(r["text"], tuple(r["planted"]))
-        if not r["refused"]:
-            t.missed.append(f"{r['export']} ({r['planted'][0] if r['planted'] else ''})")
-    return out
-
-
-def report(space: Space, names: list[str], refused: dict[str, str], results: list[dict[str, Any]], took_s: float) -> tuple[str, bool]:
-    kinds = tallied(results, lambda r: f"{KINDS[r['kind']].group} | {r['kind']}")
-    total = Tally(sum(t.planted for t in kinds.values()), sum(t.refused for t in kinds.values()), sum(t.named for t in kinds.values()))
-    clean = [r for r in results if KINDS[r["kind"]].harmless and r.get("planted") is not None]
-    failed = [r for r in clean if r["refused"]]
-    errors, lost = by_bytes(space, names)
-    table, theory_holds = error_table(errors)
-    share, told = total.refused / max(1, total.planted), total.named / max(1, total.planted)
-    full = total.planted >= FAULTS_BAR and len(kinds) >= KINDS_BAR and len(names) >= EXPORTS_BAR
-    passed = share >= REFUSED_BAR and told >= REFUSED_BAR and not failed and theory_holds
-    models = len({n.split("--")[0] for n in names})
-    head = [
-        "# Planted faults", "",
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}; workers {space.workers[:12]}; "
-        f"{len(names)} exports of {models} architectures, {took_s:.0f} s in this run.", "",
-        f"- Faults: {total.planted} of {len(kinds)} kinds, {total.refused} refused ({share:.1%}), {total.named} by name ({told:.1%}).",
-        f"- Clean exports and harmless changes: {len(clean) - len(failed)} of {len(clean)} pass.",
-        f"- Dequantized by the bench's own code: {len(errors)} weights, {len(lost)} in a layout not known here; errors "
-        f"{'are' if theory_holds else 'ARE NOT'} those of the theory.",
-        f"- Bar (99% of 400 faults of 40 kinds on 60 exports refused and named, 100% of the clean pass): "
-        f"{'PASS' if passed and full else 'FAIL' if not passed else 'not asked: a small run'}.", "",
-    ]  # fmt: skip
-    parts = [*head, *table, *kind_table(kinds), *export_table(tallied(results, lambda r: r["export"]), clean, refused)]
-    return "\n".join(parts) + "\n", passed
-
-
-def error_table(errors: list[tuple[str, str, float]]) -> tuple[list[str], bool]:
-    rows, holds = ["| format | weights | exports | median error | smallest | largest | theory, normal | holds |", "|---|---|---|---|---|---|---|---|"], True
-    for label in sorted({e[0] for e in errors}):
-        mine = [e[2] for e in errors if e[0] == label]
-        middle = statistics.median(mine)
-        holds &= near(label, middle)
-        rows.append(
-            f"| {label} | {len(mine)} | {len({e[1] for e in errors if e[0] == label})} | {middle:.4f} | {min(mine):.4f} | {max(mine):.4f} | "
-            f"{own_dequant.theory(label.partition(' by ')[0]):.4f} | {'yes' if near(label, middle) else 'NO'} |"
-        )
-    return [*rows, ""], holds
-
-
-def kind_table(kinds: dict[str, Tally]) -> list[str]:
-    rows = ["| of | kind | planted | refused | named | missed in |", "|---|---|---|---|---|---|"]
-    rows += [f"| {k} | {t.planted} | {t.refused} | {t.named} | {'; '.join(t.missed[:3])} |" for k, t in kinds.items()]
-    return [*rows, ""]
-
-
-def export_table(by_export: dict[str, Tally], clean: list[dict[str, Any]], refused: dict[str, str]) -> list[str]:
-    rows = ["| export | clean | harmless changes that pass | faults | refused | named |", "|---|---|---|---|---|---|"]
-    for n in sorted({*by_export, *(r["export"] for r in clean)}):
-        t, mine = by_export.get(n, Tally()), [r for r in clean if r["export"] == n]
-        own = next((r for r in mine if r["kind"] == "clean"), None)
-        said = "not judged" if own is None else "passes" if not own["refused"] else f"REFUSED: {short(own['text'])}"
-        more = [r for r in mine if r["kind"] != "clean"]
-        rows.append(f"| {n} | {said} | {sum(not r['refused'] for r in more)} of {len(more)} | {t.planted} | {t.refused} | {t.named} |")
-    return [*rows, "", *(f"- not made: {n}: {short(why)}" for n, why in sorted(refused.items()))]
-
-
-def short(text: str) -> str:
-    return " ".join(text.split())[:220].replace("|", "/")
-
-
 def keep_finished(space: Space, names: list[str]) -> None:
     """A few judged checkpoints under their final names, for faults planted there."""
     there = {r["export"] for r in lines(space.results) if r["kind"] == "clean" and r.get("refused") is False}
-    for n in names[:: max(1, len(names) // 8)]:
-        if n in there and not (space.cache / "finished" / n).exists():
-            listed(space, "finish", [{"kind": "clean", "export": n, "seed": 0}], space.cache / "finished.jsonl")
+    wanted = [n for n in candidates("finished", [n for n in names if n in there])][:FINISHED]
+    new = [n for n in wanted if not (space.cache / "finished" / n).exists()]
+    tasks = [{"kind": "clean", "exports": new, "want": len(new), "seed": 0}] if new else []
+    listed(space, "finish", tasks, space.cache / "finished.jsonl")
 
 
 def main() -> int:
@@ -368,7 +260,9 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="four exports, every kind once: about three minutes")
     parser.add_argument("--each", type=int, default=5, help="exports that every kind is planted into")
     parser.add_argument("--only", default="", help="kinds whose group or name holds this word")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing new after that; run it again to resume")
+    parser.add_argument(
+        "--seconds", type=float, default=1e9, help="begin nothing new after that; run it again to resume"
+    )
     parser.add_argument("--keep-exports", action="store_true", help="judge exports that other workers made")
     parser.add_argument("--python", type=Path, help="the bin/python of an environment with the quantizers")
     parser.add_argument("--out", type=Path, default=None, help="write the tables there")
@@ -384,7 +278,7 @@ def main() -> int:
     results = judged(space, names, each, asked.only)
     keep_finished(space, names)
     results += finished(space, names, each, asked.only)
-    text, passed = report(space, names, refused, results, time.monotonic() - began)
+    text, passed = page(Exports(names, space.store, refused, space.workers), results, time.monotonic() - began)
     if asked.out:
         asked.out.mkdir(parents=True, exist_ok=True)
         (asked.out / f"planted_faults-{time.strftime('%Y-%m-%d')}.md").write_text(text)

@@ -93,7 +93,10 @@ def make(name: str, shape: dict[str, Any], out: Path, tokenizer: Any) -> None:
     beside(half, tokenizer)
     shutil.rmtree(out / name, ignore_errors=True)
     half.rename(out / name)
-    print(f"{name}: {sum(p.numel() for p in model.parameters())} weights, {sorted(p.name for p in (out / name).iterdir())}", flush=True)
+    print(
+        f"{name}: {sum(p.numel() for p in model.parameters())} weights, {sorted(p.name for p in (out / name).iterdir())}",
+        flush=True,
+    )
 
 
 def fill(model: Any) -> None:

@@ -135,7 +135,11 @@ class Planted:
                 (name, "_"),
             ):
                 scales = {s: f"{stem}{prefix}{s}" for s in SCALES if f"{stem}{prefix}{s}" in self.tensors}
-                if "weight_scale" in scales and name != scales["weight_scale"] and e.dtype in ("U8", "I8", "I32", "F8_E4M3"):
+                if (
+                    "weight_scale" in scales
+                    and name != scales["weight_scale"]
+                    and e.dtype in ("U8", "I8", "I32", "F8_E4M3")
+                ):
                     found.append(Packed(stem, name, scales, self._kind(e.dtype, scales)))
                     break
         return found

@@ -1,8 +1,8 @@
 """The product's own steps, as a process in the `ptq` environment calls them; `planted_faults.py` starts it.
 
     PTQ_PYTHON bench/planted_steps.py make  LIST.json     calibrate and quantize: [{"name", "job"}], what was made is kept
-    PTQ_PYTHON bench/planted_steps.py judge LIST.json     plant and judge: [{"kind", "export", "seed"}], a JSON line each
-    PTQ_PYTHON bench/planted_steps.py finish LIST.json    judge clean exports, and keep them under their final names
+    PTQ_PYTHON bench/planted_steps.py judge LIST.json     plant and judge: [{"kind", "exports", "want"}], a JSON line each
+    PTQ_PYTHON bench/planted_steps.py finish LIST.json    the same tasks; clean exports judged and kept under their names
 
 torch and the libraries are imported once, and every job runs in a fork of that: none sees what another left behind.
 """
@@ -55,7 +55,7 @@ def _main(step: str) -> Callable[[Path], int]:
     """The one place that knows whether the workers are a package or files."""
     if (QUANT / PACKAGE).is_dir():
         return lambda file: _module_run(step, file)
-    return lambda file: int(_file(step).main([str(file)]))
+    return lambda file: _file_run(step, file)
 
 
 def _module_run(step: str, file: Path) -> int:
@@ -69,6 +69,14 @@ def _module_run(step: str, file: Path) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def _file_run(step: str, file: Path) -> int:
+    try:
+        return int(_file(step).main([str(file)]))
+    except Exception:
+        traceback.print_exc()
+        return 1
 
 
 def _file(step: str) -> ModuleType:
@@ -104,7 +112,7 @@ def judge(job_file: Path, *, only_guard: bool = False) -> Said:
 
 
 def forked(work: Callable[..., Any], *given: Any) -> Any:
-    """What `work` returns, from a fork of this process; None when it died or took too long."""
+    """What `work` returns, from a fork of this process; how it ended (`died`, `hung`) where it returned nothing."""
     context = multiprocessing.get_context("fork")
     mine, theirs = context.Pipe(duplex=False)
 
@@ -117,13 +125,16 @@ def forked(work: Callable[..., Any], *given: Any) -> Any:
     child = context.Process(target=run)
     child.start()
     theirs.close()
+    answer, hung = None, False
     try:
-        answer = mine.recv() if mine.poll(TIMEOUT_S) else None
+        hung = not mine.poll(TIMEOUT_S)
+        answer = None if hung else mine.recv()
     except EOFError:
-        answer = None
-    child.kill()
+        pass
+    if hung:
+        child.kill()
     child.join()
-    return answer
+    return answer if answer is not None else {"hung": True} if hung else {"died": child.exitcode}
 
 
 def preload(*, writers: bool) -> None:
@@ -134,8 +145,9 @@ def preload(*, writers: bool) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     assert transformers and AutoTokenizer
-    from planted_models import MODELS
     from transformers import AutoConfig
+
+    from planted_models import MODELS
 
     for name in MODELS:
         AutoModelForCausalLM._model_mapping[type(AutoConfig.for_model(name))]
@@ -208,7 +220,9 @@ def judge_before(kind: Kind, file: Path) -> str | None:
 
 def spoil(kind: Kind, job: dict[str, Any], partial: Path, store: Path, task: dict[str, Any]) -> tuple[str, ...] | None:
     others = {p.name: p for p in sorted(store.iterdir()) if p.is_dir() and p.name != task["export"]}
-    planted = Planted(job, partial / "export", partial / "work", others, f"{task['kind']} {task['export']} {task['seed']}")
+    planted = Planted(
+        job, partial / "export", partial / "work", others, f"{task['kind']} {task['export']} {task['seed']}"
+    )
     return kind.hand(planted)
 
 
@@ -234,18 +248,54 @@ def main(what: str, listed: Path) -> None:
     store, results = Path(asked["store"]), Path(asked["results"])
     store.mkdir(parents=True, exist_ok=True)
     preload(writers=what == "make")
-    began = time.monotonic()
+    until = time.monotonic() + asked["seconds"]
     with results.open("a") as file:
-        for task in asked["tasks"]:
-            if time.monotonic() - began > asked["seconds"]:
-                break
-            work = (make, store, task["name"], task["job"]) if what == "make" else (WORK[what], store, task)
-            answer = forked(*work)
-            if answer is None:
-                answer = {"export": task["name"], "made": False, "why": "died"} if what == "make" else {**task, "died": True}
+
+        def tell(answer: dict[str, Any]) -> None:
             file.write(json.dumps(answer) + "\n")
             file.flush()
-            print(json.dumps(answer)[:400], flush=True)
+            print(json.dumps(answer)[:300], flush=True)
+
+        for task in asked["tasks"]:
+            if time.monotonic() > until:
+                break
+            if what == "make":
+                tell(
+                    {"export": task["name"], "made": False, "why": "died"}
+                    | forked(make, store, task["name"], task["job"])
+                )
+            else:
+                until_enough(WORK[what], store, task, tell, until)
+
+
+def until_enough(
+    work: Callable[..., Any], store: Path, task: dict[str, Any], tell: Callable[[dict[str, Any]], None], until: float
+) -> None:
+    """One kind, in one export after the other, until as many as wanted had something to spoil."""
+    got = 0
+    for name in task["exports"]:
+        if got >= task["want"] or time.monotonic() > until:
+            return
+        one = {"kind": task["kind"], "export": name, "seed": task["seed"]}
+        answer = ended(one | forked(work, store, one))
+        got += answer.get("planted", ()) is not None
+        tell(answer)
+
+
+def ended(answer: dict[str, Any]) -> dict[str, Any]:
+    """A step that died of the fault ends the command too, though without a word; one that hung refuses nothing."""
+    if "died" in answer:
+        return answer | {
+            "planted": [],
+            "refused": True,
+            "code": 3,
+            "text": f"the step died, exit status {answer['died']}",
+        }
+    return (
+        answer | {"planted": [], "refused": False, "code": 0, "text": f"no end in {TIMEOUT_S} s"}
+        if "hung" in answer
+        else answer
+    )
 
 
 if __name__ == "__main__":
