@@ -113,7 +113,21 @@ ALGOS = {
     "NVFP4_AWQ": "FP8",
 }
 METHODS = {"modelopt": "compressed-tensors", "compressed-tensors": "modelopt"}
+STRATEGIES = {"channel": "tensor", "group": "channel", "tensor_group": "channel", "tensor": "channel"}
+RANGES = {True: False, False: True, "local": False}
 KV = {"num_bits": 8, "type": "float", "dynamic": False, "strategy": "tensor", "symmetric": True}
+
+
+def not_quantized(p: Planted) -> tuple[str, ...] | None:
+    done = p.json("config.json", without("quantization_config"))
+    return ("quantization_config", "quant_method") if done else None
+
+
+def no_groups(p: Planted) -> tuple[str, ...] | None:
+    """Of compressed-tensors alone: for ModelOpt the algorithm's name says what engines need."""
+    if p.config()["quantization_config"].get("quant_method") != "compressed-tensors":
+        return None
+    return quant(without("config_groups"), "config_groups")(p)
 
 
 def no_inputs(p: Planted) -> tuple[str, ...] | None:
@@ -220,14 +234,14 @@ QUANT: dict[str, Hand] = {
     "group size halved": groups(by(0.5), "weights", "group_size"),
     "type of the weights": groups(other("type", {"float": "int", "int": "float"}), "weights", "type"),
     "strategy of the weights": groups(
-        other("strategy", {"channel": "tensor", "group": "channel", "tensor_group": "channel", "tensor": "channel"}),
+        other("strategy", STRATEGIES),
         "weights",
         "strategy",
     ),
     "weights not symmetric": groups(other("symmetric", {True: False}), "weights", "symmetric"),
     "bits of the inputs": groups(other("num_bits", {4: 8, 8: 4}), "input_activations", "num_bits", "input_activations"),
     "inputs dynamic or not": groups(
-        other("dynamic", {True: False, False: True, "local": False}),
+        other("dynamic", RANGES),
         "input_activations",
         "dynamic",
         "input_activations",
@@ -236,14 +250,12 @@ QUANT: dict[str, Hand] = {
     "format name": quant(other("format", FORMATS), "format"),
     "quant_algo": quant(other("quant_algo", ALGOS), "quant_algo"),
     "quant_method": quant(other("quant_method", METHODS), "quant_method"),
-    "config_groups gone": quant(without("config_groups"), "config_groups"),
+    "config_groups gone": no_groups,
     "targets": quant(
         lambda q: [g.update(targets=["Embedding"]) for g in (q.get("config_groups") or {}).values()], "targets"
     ),
     "a KV scheme without scales": quant(lambda q: q.update(kv_cache_scheme=dict(KV)), "kv_cache_scheme", "kv_cache"),
-    "quantization_config gone": named(
-        lambda p: p.json("config.json", without("quantization_config")), "quantization_config", "quant_method"
-    ),
+    "quantization_config gone": not_quantized,
     "ignore list: one missing": ignored(fewer),
     "ignore list: a quantized module": ignored(lambda p, e: [*e, one_module(p)]),
     "ignore list: a wildcard over quantized ones": ignored(wildcard),

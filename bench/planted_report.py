@@ -115,11 +115,11 @@ def by_bytes(exports: Exports) -> tuple[list[Rounding], list[str]]:
 
 
 def page(exports: Exports, results: list[Result], took_s: float) -> tuple[str, bool]:
-    """The text, and whether every bar that was asked holds. Faults in an export whose clean copy is refused prove nothing,
+    """The text, and whether every bar that was asked holds. Changes of an export whose clean copy is refused prove nothing,
     and are not counted."""
     planted = [r for r in results if r.get("planted") is not None]
-    clean = [r for r in planted if KINDS[r["kind"]].harmless]
-    failing = {r["export"] for r in clean if r["kind"] == "clean" and r["refused"]}
+    failing = {r["export"] for r in planted if r["kind"] == "clean" and r["refused"]}
+    clean = [r for r in planted if KINDS[r["kind"]].harmless and (r["kind"] == "clean" or r["export"] not in failing)]
     faults = [r for r in planted if not KINDS[r["kind"]].harmless and r["export"] not in failing]
     kinds = tallied(faults, lambda r: f"{KINDS[r['kind']].group} | {r['kind']}")
     rounding, lost = by_bytes(exports)

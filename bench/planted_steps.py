@@ -260,10 +260,8 @@ def main(what: str, listed: Path) -> None:
             if time.monotonic() > until:
                 break
             if what == "make":
-                tell(
-                    {"export": task["name"], "made": False, "why": "died"}
-                    | forked(make, store, task["name"], task["job"])
-                )
+                made = forked(make, store, task["name"], task["job"])
+                tell(made if "made" in made else {"export": task["name"], "made": False, "why": f"no end: {made}"})
             else:
                 until_enough(WORK[what], store, task, tell, until)
 
