@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import own_dequant
 from planted_kinds import KINDS
-from planted_space import Planted, Tensors, is_named, read_file
+from planted_space import Planted, Tensors, read_file
 
 REFUSED_BAR, FAULTS_BAR, KINDS_BAR, EXPORTS_BAR = 0.99, 400, 40, 60
 Result = dict[str, Any]
@@ -56,6 +57,28 @@ def tallied(faults: list[Result], key: Callable[[Result], str]) -> dict[str, Tal
     out: dict[str, Tally] = defaultdict(Tally)
     for r in faults:
         out[key(r)].add(r)
+    return out
+
+
+def is_named(text: str, names: tuple[str, ...]) -> bool:
+    return any(spelling in text for name in names for spelling in spellings(name))
+
+
+def spellings(name: str) -> set[str]:
+    """A tensor may be named by itself, its module, from its layer on, or as the base's stack of experts that it is a part of."""
+    out = {name}
+    stem = re.sub(
+        r"[._](weight_packed|weight_scale_2|weight_global_scale|weight_scale|input_scale|input_global_scale|weight_zero_point"
+        r"|weight_shape|pre_quant_scale|weight_g_idx)$", "", name)  # fmt: skip
+    kind = "_bias" if stem.endswith(".bias") else ""
+    stem = stem.removesuffix(".weight").removesuffix(".bias")
+    if "." in name:
+        out.add(stem)
+    if "layers." in name:
+        out.add(stem[stem.index("layers.") :])
+        if found := re.match(r"(.*experts)\.\d+\.(\w+)$", stem):
+            last = "down_proj" if found[2] in ("down_proj", "w2") else "gate_up_proj"
+            out |= {f"{found[1]}.{last}{kind}", f"{found[1]}.{last}{kind}"[found[1].index("layers.") :]}
     return out
 
 

@@ -24,9 +24,15 @@ def scales(change: Callable[[Planted, Packed, Entry], object], ending: tuple[str
         if change(p, q, p.tensors[name]) is False or bytes(p.tensors[name].raw) == before:
             return None
         p.save()
-        return (name,)
+        return (name, *one_input(q)) if ending == INPUT else (name,)
 
     return hand
+
+
+def one_input(q: Packed) -> tuple[str, ...]:
+    """Modules that take the same input: a scale that differs between them may be said of either."""
+    stem, _, last = q.module.rpartition(".")
+    return tuple(f"{stem}.{m}" for group in FUSED for m in group if last in group and m != last)
 
 
 def times(raw: np.ndarray, dtype: str, factor: float) -> np.ndarray | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -194,22 +193,3 @@ class Kind:
     hand: Hand
     after: str = "quantize"
     harmless: bool = False
-
-
-def is_named(text: str, names: tuple[str, ...]) -> bool:
-    return any(spelling in text for name in names for spelling in spellings(name))
-
-
-def spellings(name: str) -> set[str]:
-    """A tensor may be named by itself, its module, from its layer on, or as the base's stack of experts that it is a part of."""
-    out = {name}
-    stem = re.sub(
-        r"[._](weight_packed|weight_scale_2|weight_global_scale|weight_scale|input_scale|input_global_scale|weight_zero_point"
-        r"|weight_shape|pre_quant_scale|weight_g_idx)$", "", name)  # fmt: skip
-    stem = stem.removesuffix(".weight")
-    if "layers." in name:
-        out |= {stem, stem[stem.index("layers.") :]}
-        if found := re.match(r"(.*experts)\.\d+\.(\w+)$", stem):
-            last = "down_proj" if found[2] in ("down_proj", "w2") else "gate_up_proj"
-            out |= {f"{found[1]}.{last}", f"{found[1]}.{last}"[found[1].index("layers.") :]}
-    return out

@@ -12,7 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import own_dequant
 from planted_kinds import KINDS
-from planted_space import Entry, Packed, Planted, is_named, write_file
+from planted_report import is_named
+from planted_space import Entry, Packed, Planted, write_file
 
 
 def bf16(*values: float) -> bytearray:
