@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,39 @@ METHODS = {"modelopt": "compressed-tensors", "compressed-tensors": "modelopt"}
 STRATEGIES = {"channel": "tensor", "group": "channel", "tensor_group": "channel", "tensor": "channel"}
 RANGES = {True: False, False: True, "local": False}
 KV = {"num_bits": 8, "type": "float", "dynamic": False, "strategy": "tensor", "symmetric": True}
+
+
+def second_group(p: Planted) -> tuple[str, ...] | None:
+    """Another group of settings for the down projections, of other bits."""
+
+    def change(q: dict[str, Any]) -> None:
+        there = q.get("config_groups") or {}
+        if "group_0" in there:
+            copy = json.loads(json.dumps(there["group_0"]))
+            copy["weights"]["num_bits"] = 12 - copy["weights"]["num_bits"]
+            there["group_1"] = copy | {"targets": ["re:.*down_proj", "re:.*fc2"]}
+
+    return quant(change, "group_1", "config_groups", "num_bits")(p)
+
+
+def compressed(change: Callable[[dict[str, Any]], object], *names: str) -> Hand:
+    """On keys that compressed-tensors alone has."""
+
+    def only(q: dict[str, Any]) -> None:
+        if q.get("quant_method") == "compressed-tensors":
+            change(q)
+
+    return quant(only, *names)
+
+
+def beside_compressed(p: Planted) -> tuple[str, ...] | None:
+    """ModelOpt's own file beside an export that is not ModelOpt's: some engines look there first."""
+    file = p.folder / HF
+    if file.exists():
+        return None
+    told = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
+    file.write_text(json.dumps(told))
+    return (HF,)
 
 
 def not_quantized(p: Planted) -> tuple[str, ...] | None:
@@ -268,6 +302,19 @@ QUANT: dict[str, Hand] = {
     ),
     "hf_quant_config: excludes": ignored(lambda p, e: [*e, one_module(p)], "exclude_modules", HF),
     "hf_quant_config gone": removed(HF),
+    "hf_quant_config beside compressed-tensors": beside_compressed,
+    "a second group": second_group,
+    "order of activations": groups(other("actorder", {None: "group"}), "weights", "actorder"),
+    "status of the quantization": compressed(
+        lambda q: q.update(quantization_status="initialized"), "quantization_status"
+    ),
+    "sparse": compressed(
+        lambda q: q.update(sparsity_config={"format": "sparse-24-bitmask", "targets": ["Linear"]}), "sparsity_config"
+    ),
+    "transforms": compressed(
+        lambda q: q.update(transform_config={"config_groups": {"R1": {"type": "hadamard", "apply": []}}}),
+        "transform_config",
+    ),
 }
 
 KINDS = [

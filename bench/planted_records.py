@@ -48,6 +48,18 @@ def template_beside(p: Planted) -> tuple[str, ...] | None:
     return (file.name,)
 
 
+def new_file(name: str, told: dict[str, Any]) -> Hand:
+    """A file that loaders look for, where the base has none."""
+
+    def hand(p: Planted) -> tuple[str, ...] | None:
+        if (p.folder / name).exists():
+            return None
+        (p.folder / name).write_text(json.dumps(told))
+        return (name,)
+
+    return hand
+
+
 # ---- records
 
 
@@ -276,6 +288,8 @@ SIDECARS: dict[str, Hand] = {
     "generation_config: temperature": json_file("generation_config.json", lambda t: t.update(temperature=0.1)),
     "generation_config: end token": json_file("generation_config.json", lambda t: t.update(eos_token_id=5)),
     "generation_config gone": removed("generation_config.json"),
+    "an adapter beside": new_file("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "other"}),
+    "added tokens beside": new_file("added_tokens.json", {"<|end|>": 7}),
 }
 RECORDS: dict[str, Hand] = {
     "facts.json: a module said unquantized": said_unquantized,
