@@ -119,6 +119,12 @@ RANGES = {True: False, False: True, "local": False}
 KV = {"num_bits": 8, "type": "float", "dynamic": False, "strategy": "tensor", "symmetric": True}
 
 
+def ordered(w: dict[str, Any]) -> None:
+    """Groups in the order of activations, where no tensor says which column is in which."""
+    if w.get("strategy") == "group" and "actorder" in w:
+        w["actorder"] = "group"
+
+
 def second_group(p: Planted) -> tuple[str, ...] | None:
     """Another group of settings for the down projections, of other bits."""
 
@@ -304,7 +310,7 @@ QUANT: dict[str, Hand] = {
     "hf_quant_config gone": removed(HF),
     "hf_quant_config beside compressed-tensors": beside_compressed,
     "a second group": second_group,
-    "order of activations": groups(other("actorder", {None: "group"}), "weights", "actorder"),
+    "order of activations": groups(ordered, "weights", "actorder"),
     "status of the quantization": compressed(
         lambda q: q.update(quantization_status="initialized"), "quantization_status"
     ),

@@ -188,11 +188,6 @@ def respaced(p: Planted) -> tuple[str, ...]:
     return ()
 
 
-def readme(p: Planted) -> tuple[str, ...]:
-    (p.folder / "README.md").write_text("# A model\n")
-    return ()
-
-
 def bigger_header(p: Planted) -> tuple[str, ...]:
     """The header padded by blanks, as some writers do."""
     data = p.file.read_bytes()
@@ -225,7 +220,6 @@ HARMLESS: dict[str, Hand] = {
     "split into three files": split,
     "more metadata": told_more,
     "config.json respaced": respaced,
-    "a README.md beside": readme,
     "a longer header": bigger_header,
 }
 KINDS = [
