@@ -19,6 +19,8 @@ from planted_space import Hand, Kind, Planted, read_file, replace, write_file
 
 # ---- tokenizer files and the like
 
+TRUE = ".true"
+
 
 def json_file(name: str, change: Callable[[dict[str, Any]], object]) -> Hand:
     return named(lambda p: p.json(name, change), name)
@@ -164,30 +166,41 @@ def held_out_cut(p: Planted) -> tuple[str, ...]:
     return (file.name, "held-out", "reference")
 
 
-def base_changed(change: Callable[[Path], object]) -> Hand:
-    """The base is no longer the one that the job names: a changed copy lies there."""
+def base_changed(change: Callable[[Path], tuple[str, ...]]) -> Hand:
+    """The base is no longer what it was: a changed copy lies in its place, until `base_again`."""
 
     def hand(p: Planted) -> tuple[str, ...]:
-        copy = p.folder.parent / "work" / "base-changed"
-        shutil.copytree(p.job["base"], copy, copy_function=os.link)
-        change(copy)
-        p.job["base"] = str(copy)
-        return ("base-changed", "base_digest", "the base is", "base has changed")
+        base = Path(p.job["base"])
+        true = base.with_name(f".{base.name}{TRUE}")
+        os.replace(base, true)
+        shutil.copytree(true, base, copy_function=os.link)
+        return (*change(base), "base_digest")
 
     return hand
 
 
-def base_weights(folder: Path) -> None:
+def base_again(models: Path) -> None:
+    """Puts back every base that was changed."""
+    for true in models.glob(f".*{TRUE}"):
+        base = true.with_name(true.name[1:].removesuffix(TRUE))
+        shutil.rmtree(base, ignore_errors=True)
+        os.replace(true, base)
+
+
+def base_weights(folder: Path) -> tuple[str, ...]:
+    """One number of the last tensor of a file."""
     file = sorted(folder.glob("*.safetensors"))[0]
     data = bytearray(file.read_bytes())
     data[-7] ^= 0x10
     replace(file, bytes(data))
+    return (list(read_file(file)[0])[-1], file.name)
 
 
-def base_config(folder: Path) -> None:
+def base_config(folder: Path) -> tuple[str, ...]:
     told = json.loads((folder / "config.json").read_text())
     told["max_position_embeddings"] = 1024
     replace(folder / "config.json", json.dumps(told, indent=1).encode())
+    return ("max_position_embeddings", "config.json")
 
 
 def job_edited(key: str, value: Any) -> Hand:

@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from planted_kinds import KINDS, Kind
+from planted_records import base_again
 from planted_space import Planted, linked
 
 QUANT = Path(__file__).parents[1] / "src/profile_and_optimize/quant"
@@ -247,6 +248,7 @@ def main(what: str, listed: Path) -> None:
     asked = json.loads(listed.read_text())
     store, results = Path(asked["store"]), Path(asked["results"])
     store.mkdir(parents=True, exist_ok=True)
+    base_again(store.parent / "models")
     preload(writers=what == "make")
     until = time.monotonic() + asked["seconds"]
     with results.open("a") as file:
@@ -276,6 +278,7 @@ def until_enough(
             return
         one = {"kind": task["kind"], "export": name, "seed": task["seed"]}
         answer = ended(one | forked(work, store, one))
+        base_again(store.parent / "models")
         got += answer.get("planted", ()) is not None
         tell(answer)
 
