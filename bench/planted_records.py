@@ -17,9 +17,10 @@ from planted_config import ALGOS, HF, beside, by, groups, ignored, named, one_mo
 from planted_plain import junk, kept, values
 from planted_space import Hand, Kind, Planted, read_file, replace, write_file
 
-# ---- tokenizer files and the like
-
 TRUE = ".true"
+
+
+# ---- tokenizer files and the like
 
 
 def json_file(name: str, change: Callable[[dict[str, Any]], object]) -> Hand:
