@@ -15,9 +15,6 @@ _TROUBLE = (
     "exception", "traceback", "reason",
 )  # fmt: skip
 _NOTHING = (None, 0, False)
-_ORDINARY = ("chat.completion.chunk", "text_completion")
-# Of an event with choices: without any of these beside an ordinary `object`, only a choice can complain.
-_TELLING = frozenset(("error", "errors", "error_code", "type", "status", "event"))
 _BAD_NAMES = ("error", "fail", "abort", "exception")
 _MESSAGES = ("message", "detail", "msg", "error_message", "error_msg", "error", "errors", "err", "reason", "exception")
 
@@ -31,9 +28,6 @@ def is_bad_name(name: str) -> bool:
 def complaint(event: Mapping[str, object]) -> bool:
     """Does this event say that the answer failed? A null, false or zero `error` beside the choices of an answer does not."""
     get = event.get
-    choices = get("choices")
-    if isinstance(choices, list) and get("object") in _ORDINARY and _TELLING.isdisjoint(event):
-        return _choice_complains(choices)
     if get("error") or get("errors") or get("error_code") not in (*_NOTHING, "", "0"):
         return True
     if (
@@ -43,15 +37,12 @@ def complaint(event: Mapping[str, object]) -> bool:
         or _says_error(get("event"))
     ):
         return True
+    choices = get("choices")
     if isinstance(choices, list):
-        return _choice_complains(choices)
+        return any([isinstance(choice, dict) and bool(choice.get("error")) for choice in choices])
     if isinstance(get("usage"), dict):
         return False
     return any(get(key) not in _NOTHING for key in _TROUBLE)
-
-
-def _choice_complains(choices: list[object]) -> bool:
-    return any([isinstance(choice, dict) and bool(choice.get("error")) for choice in choices])
 
 
 def _says_error(value: object) -> bool:

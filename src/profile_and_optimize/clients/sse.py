@@ -24,10 +24,6 @@ Event = tuple[int, bytes, str]
 MAX_EVENT = 4 * 1024 * 1024  # a token's event is a few hundred bytes; a whole answer in one event, a few hundred kB
 MAX_COUNT = 2**31 - 1
 BOM = b"\xef\xbb\xbf"
-# What JSON takes inside a string as it stands: printable ASCII but the quote and the backslash.
-_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
-_CONTENT = b'"content":"'
-LEARNT = 8  # so many patterns may be learnt that no event then followed, before a stream counts as one without any
 KEPT_BODY, KEPT_START, KEPT_STRAY = 64 * 1024, 2048, 8
 
 
@@ -157,45 +153,9 @@ def _one_plain_event(body: bytes) -> bool:
         body.startswith(b"data: ")
         and body.endswith(b"\n\n")
         and len(body) > 8
-        and body.find(b"\n") == len(body) - 2
+        and body.count(b"\n") == 2
         and b"\r" not in body
     )
-
-
-class Pattern:
-    """An event that brought content and nothing else, around the text of its first `"content":"`. One that differs from it
-    in that text alone, and has plain text there, says the same: it need not be parsed.
-
-    Sound, because in JSON that parsed, `content"` can only end a string, so that `:"` opens the value, which ends at the
-    next quote as long as no backslash is in it.
-    """
-
-    def __init__(self) -> None:
-        self._before, self._after, self._frame = b"", b"", 0
-        self._wasted = 0
-        self._used = True
-
-    def fits(self, data: bytes) -> bool:
-        frame = self._frame
-        if not frame or len(data) <= frame or not (data.startswith(self._before) and data.endswith(self._after)):
-            return False
-        if data[len(self._before) : len(data) - len(self._after)].translate(None, _PLAIN):
-            return False
-        self._used = True
-        return True
-
-    def learn(self, data: bytes) -> None:
-        """`data` is an event that brought content and changed nothing else."""
-        self._wasted = 0 if self._used else self._wasted + 1
-        if self._wasted > LEARNT or (at := data.find(_CONTENT)) < 0:
-            self._frame = 0
-            return
-        start = at + len(_CONTENT)
-        end = data.find(b'"', start)
-        if end <= start or data[start:end].translate(None, _PLAIN):
-            return
-        self._before, self._after, self._used = data[:start], data[end:], False
-        self._frame = len(self._before) + len(self._after)
 
 
 class Answer:
@@ -209,7 +169,6 @@ class Answer:
         self.completion_tokens: int | None = None
         self.error: str | None = None
         self.done = False
-        self._pattern = Pattern()
 
     @property
     def finish_reason(self) -> str | None:
@@ -225,10 +184,7 @@ class Answer:
         """After an error nothing counts, after [DONE] only an error does."""
         if self.error is not None:
             return
-        if not name and not self.done and self._pattern.fits(data):
-            self.chunk_reads.append(at)
-            return
-        if not data.startswith(b"{") and data.strip() == b"[DONE]" and not is_bad_name(name):
+        if data.strip() == b"[DONE]" and not is_bad_name(name):
             self.done = True
             return
         try:
@@ -241,8 +197,8 @@ class Answer:
             self._unread(event, data, name)
         elif complaint(event):
             self.error = f"error in the stream: {message(event, data)}"
-        elif not self.done and self.event(at, event) and not name:
-            self._pattern.learn(data)
+        elif not self.done:
+            self.event(at, event)
 
     def _unread(self, event: object, data: bytes, name: str) -> None:
         """Data that is not an object. Under a name of its own it is nothing of ours (a ping, say)."""
@@ -262,8 +218,7 @@ class Answer:
                 if complaint(event):
                     self.error = f"error in the stream: {message(event, data)}"
 
-    def event(self, at: int, event: dict[str, Any]) -> bool:
-        """Did it bring content and nothing else: no count, and no finish reason that any choice has?"""
+    def event(self, at: int, event: dict[str, Any]) -> None:
         choices = event.get("choices")
         content = False
         for choice in choices if isinstance(choices, list) else ():
@@ -274,8 +229,6 @@ class Answer:
         if isinstance(usage := event.get("usage"), dict):
             self.prompt_tokens = _count(usage.get("prompt_tokens"))
             self.completion_tokens = _count(usage.get("completion_tokens"))
-            return False
-        return content and not any(self.reasons.values())
 
     def _choice(self, choice: dict[str, Any]) -> bool:
         """Does it carry content?"""
@@ -330,18 +283,15 @@ def parse_response(
     body, events, answer = BodyReader(), EventReader(), Answer()
     problem: str | None = None
     kept = bytearray()
-    stream: bool | None = None
-    plain = False
     for at, (_, data) in enumerate(reads):
         try:
             piece = body.feed(data)
-            if stream is None and body.head is not None:  # the head is whole: it says the same from here on
-                stream, plain = _is_stream(body), body.head.encoding == "identity"
-            if plain and len(kept) < KEPT_BODY:
-                kept += piece[: KEPT_BODY - len(kept)]
-            if stream:
-                for event_at, event, name in events.feed(at, piece):
-                    answer.take(event_at, event, name)
+            if body.head is not None and body.head.encoding == "identity":
+                kept += piece[: max(0, KEPT_BODY - len(kept))]
+            if body.head is None or not _is_stream(body):
+                continue
+            for event_at, event, name in events.feed(at, piece):
+                answer.take(event_at, event, name)
         except (BadFraming, EventTooLong) as error:
             problem = str(error)
             break
