@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from functools import cache
 
 from profile_and_optimize.campaign.accuracy import (
     NO_SHIP,
@@ -208,6 +209,7 @@ class Places:
             self._arms[proving.pick_twin.id] = proving.pick_twin
         self._racing = {b: arms for r in (ev.race.rounds if ev.race else ()) for b, arms in r.blocks.items()}
         self._asked: dict[tuple[str, str], dict[str, str]] = {}
+        self._redacted = cache(redact)  # most values are the same for all arms and points
 
     def disagree(self, t: Judged) -> Iterator[str]:
         point = self._points.get(t.key.point)
@@ -231,7 +233,7 @@ class Places:
         place = (t.key.arm, point.key)
         if place not in self._asked:
             told = asked_by_plan(self._ev.frozen, self._arms[t.key.arm], point)
-            self._asked[place] = {k: redact(v) or UNKNOWN for k, v in told.items()}
+            self._asked[place] = {k: self._redacted(v) or UNKNOWN for k, v in told.items()}
         context = t.file.context
         wrong = [k for k, v in self._asked[place].items() if context.get(k, {}).get("asked", UNKNOWN) != v]
         if wrong:
