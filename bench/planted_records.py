@@ -109,7 +109,7 @@ def tied_by_word(p: Planted) -> tuple[str, ...] | None:
     del p.tensors[name]
     p.save()
     p.json("facts.json", lambda f: f["tied"].append(["lm_head", "model.embed_tokens"]), work=True)
-    return (name, "lm_head", "tie_word_embeddings")
+    return (name, "lm_head", "tie_word_embeddings", "facts.json")
 
 
 def range_nan(f: dict[str, Any]) -> None:

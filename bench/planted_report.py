@@ -207,4 +207,5 @@ def export_table(by_export: dict[str, Tally], clean: list[Result], refused: dict
 
 
 def short(text: str) -> str:
-    return " ".join(text.split())[:220].replace("|", "/")
+    """One line without the folders of this machine."""
+    return re.sub(r"/[^\s\"]+/", "", " ".join(text.split()))[:220].replace("|", "/")
