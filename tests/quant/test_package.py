@@ -28,7 +28,7 @@ PACKAGE = Path(pao_ptq.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
 # What writer and checker may share: names, files, the loading of models. No number of a weight is computed in any of them.
 SHARED = {
-    "stop", "files", "folder", "headers", "job", "loading", "memory", "names", "progress", "recorded", "samples", "targets",
+    "stop", "files", "folder", "headers", "job", "loading", "memory", "names", "progress", "recorded", "samples", "speaks", "targets",
 }  # fmt: skip
 
 
@@ -118,6 +118,7 @@ def test_which_workers_made_a_checkpoint_is_part_of_its_job_and_of_its_record(tm
     work = Work(job_of(worker_job(tmp_path)))
     work.work.mkdir(parents=True)
     (work.work / "facts.json").write_text("{}")
+    (work.work / "reference.safetensors").write_bytes(b"answers")
     told = record(work, Loaded(model, False, "cpu"))
     assert told["job"]["worker_sha256"] == worker_sha256()
 

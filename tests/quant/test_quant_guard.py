@@ -121,7 +121,9 @@ class Made:
             "heldout_sha256": sha(work / "heldout.jsonl"),
         }
         trip = {"weights_sha256": weights_sha(export), "config_sha256": sha(export / "config.json")} | self.roundtrip
+        (work / "reference.safetensors").write_bytes(b"answers")
         record = {"job": job, "worker_sha256": worker_sha256(), "facts_sha256": sha(work / "facts.json")}
+        record["reference_sha256"] = sha(work / "reference.safetensors")
         files = {"roundtrip.json": trip, "quantize.json": record | self.record, "calibration.json": samples}
         for name, value in (files | ({"hf_quant_config.json": self.hf_quant} if self.hf_quant else {})).items():
             self.put(f"OUT.partial/export/{name}", value)
@@ -460,6 +462,12 @@ FAULTS: dict[str, tuple[Callable[[Made], None], str, str]] = {
     "a pickle beside": (later("pytorch_model.bin", "x"), "files-named", "pytorch_model.bin: belongs to nothing"),
     "facts edited": (edited("work/facts.json", tied=[["a", "b"]]), "records-match", "facts_sha256"),
     "another job's record": (edited("export/quantize.json", job={"seed": 7}), "records-match", "quantize.json job"),
+    "other answers of the model in process": (
+        lambda m: m.after.append(lambda root: (root / "OUT.partial" / "work" / "reference.safetensors").write_bytes(b"others")),
+        "records-match", "reference_sha256",
+    ),
+    "a round trip over its own limit": (lambda m: m.roundtrip.update(kl_in_process_reloaded=0.5), "roundtrip", "over its own limit"),
+    "an order of columns that nobody asked for": (described_as(f"{GROUP}.weights.actorder", "group"), "described", "actorder: group"),
     "samples edited": (edited("work/calibration.json", sha256="00"), "records-match", "calibration.json sha256"),
     "a round trip of another config": (edited("export/roundtrip.json", config_sha256="00"), "roundtrip", "another config.json"),
     "a KL that is no number": (lambda m: m.roundtrip.update(kl_in_process_reloaded=float("nan")), "roundtrip", "no finite KL"),

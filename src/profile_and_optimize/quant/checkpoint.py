@@ -68,7 +68,7 @@ class Checkpoint:
         if self.changed:
             return f"is not what was checked: {'; '.join(self.changed[:4])}"
         if self.ours and self.changed is None:
-            return "does not say which files its checks saw"
+            return "has no coverage.json that says which files its checks saw"
         return "did not pass its checks" if self.ours else "is not of our making"
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         excludes=excludes, bytes=sum(p.stat().st_size for p in folder.glob("*.safetensors")),
         base_digest=str(made.get("base_digest") or _part(made, "job").get("base_digest") or UNKNOWN),
         job_digest=str(_part(made, "job").get("job_digest") or UNKNOWN),
-        coverage=_flag(coverage), roundtrip=_flag(trip), bits_per_weight=_number(coverage.get("bits_per_weight")),
+        coverage=_covered(coverage), roundtrip=_flag(trip), bits_per_weight=_number(coverage.get("bits_per_weight")),
         kl=_number(_part(trip, "kl_base").get("reloaded")), top1=_number(_part(trip, "top1_base").get("reloaded")),
         changed=_changed(folder, coverage),
     )  # fmt: skip
@@ -162,6 +162,14 @@ def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _flag(record: Mapping[str, Any]) -> bool | None:
     found = record.get("passed")
     return found if isinstance(found, bool) else None
+
+
+def _covered(record: Mapping[str, Any]) -> bool | None:
+    """By every single check where the record lists them: the word above them is theirs to bear out."""
+    checks = record.get("checks")
+    if not isinstance(checks, list) or not checks:
+        return _flag(record)
+    return bool(record.get("passed") is True and all(isinstance(c, dict) and c.get("passed") is True for c in checks))
 
 
 def _number(value: object) -> float | None:

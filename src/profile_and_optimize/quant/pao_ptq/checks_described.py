@@ -19,7 +19,6 @@ REMARKS = {
     "global_compression_ratio",
     "ignore",
     "scale_dtype",
-    "actorder",
 }
 # ModelOpt writes groups for these, and for no others.
 GROUPED = ("NVFP4", "W4A16_NVFP4", "FP8")
@@ -91,6 +90,8 @@ def _compressed(ev: Evidence, p: Packed) -> dict[str, Any]:
         "dynamic": False,
         "symmetric": True,
     }
+    if recipe.method == "gptq":
+        weights["actorder"] = "static"  # columns were taken in another order, and lie as they did
     group = {"format": recipe.algo, "targets": ["Linear"], "weights": weights}
     if _rounds(ev):
         a_bits, a_kind, a_strategy, dynamic = ACTIVATIONS[ev.job.target]

@@ -107,9 +107,10 @@ def records_match(ev: Evidence) -> Check:
         bad.append(f"quantize.json job: another job's ({', '.join(keys[:4])})")
     if made is not None and made.get("worker_sha256") != worker_sha256():
         bad.append("quantize.json worker_sha256: made by other workers than these")
-    facts = ev.job.work / "facts.json"
-    if made is not None and made.get("facts_sha256") != sha256(facts):
-        bad.append("quantize.json facts_sha256: work/facts.json is not what was recorded then")
+    for key, file in (("facts_sha256", "facts.json"), ("reference_sha256", "reference.safetensors")):
+        there = ev.job.work / file
+        if made is not None and (not there.is_file() or made.get(key) != sha256(there)):
+            bad.append(f"quantize.json {key}: work/{file} is not what was recorded then")
     asked, kept = _record(ev.folder / "calibration.json", bad), _record(ev.job.work / "calibration.json", bad)
     if asked is not None and kept is not None:
         bad += [

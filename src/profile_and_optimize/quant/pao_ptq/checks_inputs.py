@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from .evidence import Check, Evidence, fail
-from .names import key, module_of
+from .names import APART, EXPERT, key, module_of
 
 # What a stored scale is multiplied with to give the largest magnitude; of a global one, what it divides.
 TOPS = {"nvfp4": 6.0 * 448.0, "fp8": 448.0, "int8": 127.0}
 NEAR = 0.01
+
+
+def _recorded_as(name: str) -> tuple[str, ...]:
+    """Names that a quantizer of this weight's input may have: the module's, or that of the stack which holds all experts."""
+    match = EXPERT.match(name)
+    if match is None or match[2] is None:
+        return (key(module_of(name)),)
+    stacks = [stack for stack, parts in APART.items() if any(match[3] in part for part in parts)]
+    return (key(module_of(name)), *(key(f"{match[1]}.{stack}") for stack in stacks))
 
 
 def input_scales(ev: Evidence) -> Check:
@@ -21,7 +30,7 @@ def input_scales(ev: Evidence) -> Check:
     compared, bad = 0, []
     for p in ev.packed.values():
         held = p.scales.get("input_scale") or p.scales.get("input_global_scale")
-        quantizer = recorded.get(key(module_of(p.name)))
+        quantizer = next((recorded[n] for n in _recorded_as(p.name) if n in recorded), None)
         if held is None:
             bad += [f"{p.name}: a range of its input is recorded, and no scale stored"] if quantizer is not None else []
             continue

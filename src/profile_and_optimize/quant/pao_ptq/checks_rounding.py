@@ -74,6 +74,16 @@ def pairs(ev: Evidence) -> Iterator[Pair]:
                 yield Pair(part, lambda a, b, whole=whole: whole[a:b], whole.shape)  # type: ignore[misc]
 
 
+def fits(pair: Pair) -> bool:
+    """Whether the codes can be those of as many weights."""
+    count, codes = int(np.prod(pair.shape)), pair.weight.codes
+    each = {"U8": 2, "I32": 8}.get(codes.dtype, 1)
+    held = codes.params * each
+    return held == count or (
+        codes.dtype == "I32" and held - count < 8 * max(1, codes.params // max(1, codes.shape[-1]))
+    )
+
+
 def narrow(values: np.ndarray) -> np.ndarray:
     """As the base is loaded: in bf16."""
     return numbers(to_bf16(values).reshape(-1).view(np.uint8), "BF16").reshape(values.shape)
@@ -103,6 +113,11 @@ def compared(ev: Evidence) -> tuple[Tally, dict[str, Scaled]]:
             tally.faults.append(f"{pair.weight.name}: no format that is known here")
             continue
         tally.tensors += 1
+        if not fits(pair):
+            held = pair.weight.codes
+            told = f"{held.dtype} {list(held.shape)} holds no {packed.format} of {list(pair.shape)}"
+            tally.faults.append(f"{pair.weight.name}: {told}")
+            continue
         if ev.folded:
             if (moved := _folded(pair, grid, tally)) is not None:
                 scaled[pair.weight.name] = moved

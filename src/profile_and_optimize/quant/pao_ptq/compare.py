@@ -52,7 +52,12 @@ class Sums:
             if not bool(torch.isfinite(table).all()):
                 row = int((~torch.isfinite(table)).any(dim=-1).nonzero()[0]) + self.rows
                 told = f"the answer at token {row} of the held-out text is NaN or infinite"
-                raise Stop("refused", told, where="held-out text", next="quantize again; the base itself was looked at")
+                raise Stop(
+                    "refused",
+                    told,
+                    where="reference.safetensors or the export, on held-out text",
+                    next="quantize again; the base itself was looked at",
+                )
         p, q = torch.log_softmax(p.double(), -1), torch.log_softmax(q.double(), -1)
         self.kl += float((p.exp() * (p - q)).sum())
         self.agree += int((p.argmax(-1) == q.argmax(-1)).sum())

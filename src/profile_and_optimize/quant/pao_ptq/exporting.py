@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import resource
 import shutil
@@ -14,6 +13,7 @@ from .files import SCHEMA, read_json, worker_sha256, write_json
 from .headers import INDEX, rename_tensors, tensor_names, weight_files, weights_bytes
 from .loading import Loaded
 from .names import DTYPES, cleaned, is_sidecar
+from .speaks import sha256
 from .stop import Stop
 from .work import Work
 
@@ -83,7 +83,8 @@ def record(work: Work, loaded: Loaded) -> dict[str, Any]:
         "schema": SCHEMA, "job": dict(work.job.told), "versions": {n: v for n in names if (v := known(n))}, "seconds": work.seconds,
         "peak_rss_bytes": peak, "peak_own_bytes": work.peaks, "threads": work.job.threads, "device": loaded.device,
         "model_type": loaded.model.config.model_type, "base_digest": work.job.base_digest, "load_peak_note": told,
-        "worker_sha256": worker_sha256(), "facts_sha256": hashlib.sha256((work.work / "facts.json").read_bytes()).hexdigest(),
+        "worker_sha256": worker_sha256(), "facts_sha256": sha256(work.work / "facts.json"),
+        "reference_sha256": sha256(work.work / "reference.safetensors"),
     }  # fmt: skip
 
 

@@ -25,6 +25,9 @@ def refuse_unfit(work: Work, experts: list[Experts], model: Any) -> None:
     if experts and target.endswith("_awq"):
         told = f"AWQ by {work.job.backend} fails on experts, or rescales their routers"
         raise Stop("wrong_use", told, where=experts[0].name, next="--target nvfp4 or w4a16_gptq, or leave experts out")
+    if experts and work.job.backend == "llm-compressor" and name.startswith("GptOss"):
+        told = f"llm-compressor cuts the experts of {name} in half where gate and up lie row by row in turn: their names would be wrong"
+        raise Stop("wrong_use", told, where=experts[0].name, next="--backend modelopt, or leave the experts out")
     if experts and (work.job.backend, target) == ("modelopt", "int8") and name.startswith(("GptOss", "Llama4")):
         told = f"ModelOpt cannot write the experts of {name} as int8"
         raise Stop("wrong_use", told, where=experts[0].name, next="--target fp8 or nvfp4")
