@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from more_models import MORE
+
 VOCAB = 718
 WIDTH = 128
 SPREAD = 0.09  # 1 / sqrt(WIDTH): a product keeps the size of its input
@@ -217,6 +219,10 @@ def library_model(arch: str, *, tied: bool) -> Any:
     """The model of the library's own class, initialised from its config."""
     import transformers
 
+    if arch in MORE:
+        settings = COMMON | MORE[arch] | ({"tie_word_embeddings": True} if tied else {})
+        config = transformers.AutoConfig.for_model(arch, **settings)
+        return transformers.AutoModelForCausalLM.from_config(config)
     model_class, config_class, differs = ARCHITECTURES[arch]
     settings = (differs if "text_config" in differs else COMMON | differs) | (
         {"tie_word_embeddings": True} if tied else {}
@@ -259,7 +265,10 @@ def spread_out(model: Any) -> None:
     import torch
 
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.ndim == 1 and tensor.is_floating_point() and ("norm" in name or "correction_bias" in name):
+        if not tensor.is_floating_point() or tensor.ndim == 0:
+            continue
+        bias = name.endswith("bias") and not tensor.any()
+        if bias or (tensor.ndim == 1 and ("norm" in name or bool((tensor == tensor[0]).all()))):
             tensor.data.add_(torch.randn_like(tensor) * 0.05)
 
 
