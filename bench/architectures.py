@@ -79,7 +79,7 @@ def count(rows: list[Row], outcome: str) -> int:
 
 
 def architectures(env: ToolEnv) -> list[str]:
-    code = "import json, make_model as m; print(json.dumps(sorted({**m.ARCHITECTURES, **m.MORE})))"
+    code = "import json, make_model as m; print(json.dumps(sorted(m.EVERY)))"
     told = subprocess.run([env.python, "-c", code], cwd=MAKERS, capture_output=True, text=True, timeout=60, check=True)
     return list(json.loads(told.stdout))
 

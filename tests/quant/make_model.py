@@ -215,6 +215,11 @@ class OddForCausalLM(LlamaForCausalLM):
 '''
 
 
+# What calls itself otherwise in its config.json, and names a class of another.
+ALSO = {"kimi_k2": "deepseek_v3"}
+EVERY = (*ARCHITECTURES, *MORE, *ALSO)
+
+
 def library_model(arch: str, *, tied: bool) -> Any:
     """The model of the library's own class, initialised from its config."""
     import transformers
@@ -267,6 +272,8 @@ def spread_out(model: Any) -> None:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if not tensor.is_floating_point() or tensor.ndim == 0:
             continue
+        if tensor.ndim == 2 and not tensor.any() and not name.endswith("bias"):  # routers that are left at zero
+            torch.nn.init.normal_(tensor.data, std=SPREAD)
         bias = name.endswith("bias") and not tensor.any()
         if bias or (tensor.ndim == 1 and ("norm" in name or bool((tensor == tensor[0]).all()))):
             tensor.data.add_(torch.randn_like(tensor) * 0.05)
@@ -277,10 +284,13 @@ def make(arch: str, folder: Path, *, vocab_from: Path = DEMO, seed: int = 0, tie
     import torch
 
     torch.manual_seed(seed)
-    model = odd_model(folder) if arch == ODD else library_model(arch, tied=tied)
+    model = odd_model(folder) if arch == ODD else library_model(ALSO.get(arch, arch), tied=tied)
     model = to_bf16(model).eval()
     spread_out(model)
     model.save_pretrained(folder)
+    if arch in ALSO:
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace(f'"model_type": "{ALSO[arch]}"', f'"model_type": "{arch}"'))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(vocab_from / name, folder / name)
     return sum(tensor.numel() for tensor in model.parameters())

@@ -13,7 +13,7 @@ from profile_and_optimize.core.names import digest_of, is_plain
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.quant.families import Family, family_from_json, family_of, require_known, text_part
-from profile_and_optimize.quant.pao_ptq.base import config_of, require_code
+from profile_and_optimize.quant.pao_ptq.base import config_of, require_code, require_widths
 from profile_and_optimize.quant.pao_ptq.base import require_tokenizer as _require_tokenizer
 from profile_and_optimize.quant.pao_ptq.files import worker_sha256
 from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
@@ -22,7 +22,6 @@ from profile_and_optimize.quant.targets import Recipe, recipe_of
 
 SCHEMA = 2
 DEVICES = ("auto", "cpu", "cuda")
-WIDTHS = ("hidden_size", "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
 MOST_SAMPLES, MOST_SEQ_LEN = 100_000, 1_048_576
 
 
@@ -174,7 +173,7 @@ def new_job(
     scope = (*(family.exclude if vendor_exclude is None else vendor_exclude), *exclude)
     with our_errors():
         require_code(config, base, trust_remote_code)
-    _require_divides(config, recipe)
+        require_widths(base, scope, recipe)
     _require_length(config, calibration.seq_len)
     return Job(
         base=base.absolute(), base_digest=model_digest(str(base)), out=out.absolute(), backend=backend, target=target,
@@ -199,17 +198,6 @@ def require_tokenizer(base: Path) -> None:
     """Raises WrongUse for a folder without tokenizer files."""
     with our_errors():
         _require_tokenizer(base)
-
-
-def _require_divides(config: Mapping[str, Any], recipe: Recipe) -> None:
-    """Rows that a group does not divide are left out by one backend and break the other."""
-    text = text_part(config)
-    odd = [f"{k} {text[k]}" for k in WIDTHS if isinstance(text.get(k), int) and recipe.group and text[k] % recipe.group]
-    if odd:
-        raise WrongUse(
-            f"{', '.join(odd)} is no multiple of {recipe.group}, the group of {recipe.target}", where="--target",
-            next="--target fp8 has no groups" if recipe.group == 16 else "--target nvfp4 has groups of 16, fp8 has none",
-        )  # fmt: skip
 
 
 def _require_length(config: Mapping[str, Any], seq_len: int) -> None:

@@ -17,18 +17,34 @@ from .structure import experts_in, file_names
 from .work import Work
 
 
+def compressor_refuse(work: Work, bare: Any) -> None:
+    """Raises Stop for experts that llm-compressor cannot take apart."""
+    from llmcompressor.modeling.moe.linearize import get_non_linearized_moes
+
+    known = {name for name, _ in get_non_linearized_moes(bare)}
+    fused = [e.name for e in experts_in(bare) if e.layout == "fused" and not excluded(e.name, work.patterns)]
+    refuse_unknown([name for name in fused if name not in known])
+    with contextlib.suppress(NotImplementedError):  # as far as it gets without weights to copy
+        taken_apart(bare)
+
+
 def linearize(work: Work, loaded: Loaded) -> None:
-    """llm-compressor quantizes matrices: stacked experts become one linear each. The library's offloading replaces
-    accelerate's, which its own modules do not know."""
+    """The library's offloading replaces accelerate's, which its own modules do not know."""
     from compressed_tensors.offload import from_accelerate
-    from llmcompressor.modeling.moe.linearize import linearize_moe
 
     if loaded.layered:
         from_accelerate(loaded.model)
+    taken_apart(loaded.model)
+
+
+def taken_apart(model: Any) -> None:
+    """llm-compressor quantizes matrices: stacked experts become one linear each."""
+    from llmcompressor.modeling.moe.linearize import linearize_moe
+
     try:
-        linearize_moe(loaded.model)
+        linearize_moe(model)
     except (AttributeError, ValueError) as error:
-        told = f"llm-compressor cannot take the experts of {loaded.model.config.model_type} apart: {error}"
+        told = f"llm-compressor cannot take the experts of {model.config.model_type} apart: {error}"
         raise Stop("wrong_use", told, where="backend", next="--backend modelopt") from error
 
 

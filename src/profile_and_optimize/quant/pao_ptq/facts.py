@@ -9,7 +9,7 @@ from .calibration import TokenCount
 from .files import SCHEMA
 from .headers import weights_bytes
 from .loading import Loaded
-from .structure import Experts, experts_in, file_names, kind_of, tied_names
+from .structure import Experts, experts_in, file_names, kind_of, routers_in, tied_names
 from .work import Work
 
 
@@ -51,10 +51,11 @@ def module_fact(work: Work, name: str, kind: str, params: int, quantized: bool) 
 def plain_modules(work: Work, model: Any, experts: list[str], quantized: set[str]) -> list[dict[str, Any]]:
     """Every other module with weights of its own; the linears inside experts are counted there."""
     out: list[dict[str, Any]] = []
+    routers = routers_in(model)
     for name, module in model.named_modules():
         if name in experts or any(name.startswith(e + ".") for e in experts):
             continue
-        kind = kind_of(name, module, model)
+        kind = kind_of(name, module, model, routers)
         if kind is not None:
             params = sum(p.numel() for p in module.parameters(recurse=False))
             out.append(module_fact(work, name, kind, params, name in quantized))
