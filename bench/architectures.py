@@ -3,8 +3,8 @@
     python bench/architectures.py --space DIR [--only llama,opt] [--again]
 
 Each is made with every check passed, or refused before anything is calibrated, with the reason; all else is a FAULT. The models are
-those of tests/quant/make_model.py. What DIR holds already is not done again, unless the workers changed or --again is given. A few
-seconds each. At the end the table is written to bench/results/architectures.json and into docs/quantization.md between its markers.
+those of tests/quant/make_model.py. What DIR holds already is not done again, unless the workers changed since (--keep: nor then) or
+--again is given; a fault always is. A few seconds each. At the end the table is written to bench/results/architectures.json and into docs/quantization.md between its markers.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ BEGIN, END = "<!-- architectures: written by bench/architectures.py -->", "<!-- 
 TARGETS = {"modelopt": "nvfp4", "llm-compressor": "int8"}
 MADE, REFUSED, FAULT = "made", "refused", "FAULT"
 AT_ONCE = 8
+WORKERS_NOW = worker_sha256()[:12]
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ class Row:
     reason: str
     kl: float | None
     bits: float | None
+    workers: str
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", required=True, type=Path, help="folder for models, checkpoints and what is known")
     parser.add_argument("--only", help="architectures, separated by commas; the table is then printed, not written")
+    parser.add_argument("--keep", action="store_true", help="also what other workers than today's did")
     parser.add_argument("--again", action="store_true", help="forget what is known of them")
     asked = parser.parse_args()
     env = find("ptq")
@@ -61,7 +64,7 @@ def main() -> int:
     space = asked.space.absolute()
     archs = asked.only.split(",") if asked.only else architectures(env)
     make(env, space / "models", archs)
-    known = Known(space / f"rows-{worker_sha256()[:12]}.json")
+    known = Known(space / "rows.json", None if asked.keep else WORKERS_NOW)
     if asked.again:
         known.forget(archs)
     road(env, space, [(a, b) for a in archs for b in TARGETS if (a, b) not in known.rows], known)
@@ -102,10 +105,11 @@ def environment() -> dict[str, str]:
 class Known:
     """What is known by now, in a file that each new row is added to."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, workers: str | None) -> None:
         self.file = file
-        told = json.loads(file.read_text()) if file.exists() else []
-        self.rows = {(r["arch"], r["backend"]): Row(**r) for r in told}
+        rows = [Row(**r) for r in json.loads(file.read_text())] if file.exists() else []
+        kept = [r for r in rows if r.outcome != FAULT and workers in (None, r.workers)]
+        self.rows = {(r.arch, r.backend): r for r in kept}
 
     def add(self, row: Row) -> None:
         self.rows[row.arch, row.backend] = row
@@ -127,7 +131,7 @@ def road(env: ToolEnv, space: Path, wanted: list[tuple[str, str]], known: Known)
         try:
             jobs[arch, backend] = job_of(space, arch, backend)
         except PaoError as error:
-            known.add(Row(arch, backend, TARGETS[backend], REFUSED, error.message, None, None))
+            known.add(Row(arch, backend, TARGETS[backend], REFUSED, error.message, None, None, WORKERS_NOW))
     left = list(jobs)
     while left:
         some = left[:AT_ONCE]
@@ -136,7 +140,7 @@ def road(env: ToolEnv, space: Path, wanted: list[tuple[str, str]], known: Known)
             known.add(row_of(key, jobs[key], told))
             done += 1
         if done < len(some):
-            known.add(Row(*some[done], TARGETS[some[done][1]], FAULT, "the process died", None, None))
+            known.add(Row(*some[done], TARGETS[some[done][1]], FAULT, "the process died", None, None, WORKERS_NOW))
             done += 1
         left = left[done:]
 
@@ -178,12 +182,12 @@ def row_of(key: tuple[str, str], job: Job, told: Mapping[str, object]) -> Row:
         kl = json.loads((job.out / "roundtrip.json").read_text())["kl_base"]["reloaded"]
         coverage = json.loads((job.out / "coverage.json").read_text())
         shutil.rmtree(job.out)
-        return Row(arch, backend, job.target, MADE, "", float(kl), float(coverage["bits_per_weight"]))
+        return Row(arch, backend, job.target, MADE, "", float(kl), float(coverage["bits_per_weight"]), WORKERS_NOW)
     begun = (job.partial / "work" / "base.safetensors").exists()
     said = error if isinstance(error, dict) else {"message": "died", "where": ""}
     named = said["code"] in ("wrong_use", "refused") if "code" in said else False
     reason = str(said["message"]) if not begun and named else f"{said} {told['failed']} statuses {told['statuses']}"
-    return Row(arch, backend, job.target, FAULT if begun or not named else REFUSED, reason, None, None)
+    return Row(arch, backend, job.target, FAULT if begun or not named else REFUSED, reason, None, None, WORKERS_NOW)
 
 
 def table(rows: list[Row]) -> str:

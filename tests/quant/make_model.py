@@ -217,7 +217,9 @@ class OddForCausalLM(LlamaForCausalLM):
 
 # What calls itself otherwise in its config.json, and names a class of another.
 ALSO = {"kimi_k2": "deepseek_v3"}
-EVERY = (*ARCHITECTURES, *MORE, *ALSO)
+# Bases that are not in bf16.
+WIDER = {"llama_f16": ("llama", "float16"), "qwen3_moe_f16": ("qwen3_moe", "float16"), "qwen3_moe_f32": ("qwen3_moe", "float32")}
+EVERY = (*ARCHITECTURES, *MORE, *ALSO, *WIDER)
 
 
 def library_model(arch: str, *, tied: bool) -> Any:
@@ -284,8 +286,9 @@ def make(arch: str, folder: Path, *, vocab_from: Path = DEMO, seed: int = 0, tie
     import torch
 
     torch.manual_seed(seed)
-    model = odd_model(folder) if arch == ODD else library_model(ALSO.get(arch, arch), tied=tied)
-    model = to_bf16(model).eval()
+    name, dtype = WIDER.get(arch, (ALSO.get(arch, arch), None))
+    model = odd_model(folder) if arch == ODD else library_model(name, tied=tied)
+    model = (model.to(getattr(torch, dtype)) if dtype else to_bf16(model)).eval()
     spread_out(model)
     model.save_pretrained(folder)
     if arch in ALSO:

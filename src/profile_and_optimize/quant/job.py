@@ -13,10 +13,12 @@ from profile_and_optimize.core.names import digest_of, is_plain
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.quant.families import Family, family_from_json, family_of, require_known, text_part
-from profile_and_optimize.quant.pao_ptq.base import config_of, require_code, require_widths
+from profile_and_optimize.quant.pao_ptq.base import config_of, matrices, require_code, require_widths
 from profile_and_optimize.quant.pao_ptq.base import require_tokenizer as _require_tokenizer
 from profile_and_optimize.quant.pao_ptq.files import worker_sha256
 from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
+from profile_and_optimize.quant.pao_ptq.names import module_of
+from profile_and_optimize.quant.pao_ptq.scope import refuse_split
 from profile_and_optimize.quant.stops import our_errors
 from profile_and_optimize.quant.targets import Recipe, recipe_of
 
@@ -164,7 +166,8 @@ def new_job(
     """A job on a model folder, everything checked that can be without loading it.
 
     `exclude` is added to the family's scope; `vendor_exclude`, a vendor checkpoint's own list, takes the family's place.
-    Raises WrongUse for a base that cannot be quantized, an unsupported pair, and widths that the format does not divide.
+    Raises WrongUse for a base that cannot be quantized, an unsupported pair, widths in scope that the format does not divide, and a
+    matrix that engines run as one and that would be quantized in part.
     """
     config = base_config(base)
     recipe = recipe_of(backend, target)
@@ -174,6 +177,7 @@ def new_job(
     with our_errors():
         require_code(config, base, trust_remote_code)
         require_widths(base, scope, recipe)
+        refuse_split([module_of(name) for name, _ in matrices(base)], scope)
     _require_length(config, calibration.seq_len)
     return Job(
         base=base.absolute(), base_digest=model_digest(str(base)), out=out.absolute(), backend=backend, target=target,

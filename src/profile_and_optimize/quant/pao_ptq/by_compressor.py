@@ -39,13 +39,19 @@ def linearize(work: Work, loaded: Loaded) -> None:
 
 def taken_apart(model: Any) -> None:
     """llm-compressor quantizes matrices: stacked experts become one linear each."""
-    from llmcompressor.modeling.moe.linearize import linearize_moe
+    import torch
+    from llmcompressor.modeling.moe.linearize import get_non_linearized_moes, linearize_moe
 
+    without = [name for name, module in get_non_linearized_moes(model) if not getattr(module, "has_bias", False)]
     try:
         linearize_moe(model)
     except (AttributeError, ValueError) as error:
         told = f"llm-compressor cannot take the experts of {model.config.model_type} apart: {error}"
         raise Stop("wrong_use", told, where="backend", next="--backend modelopt") from error
+    for name in without:  # where the config speaks of biases elsewhere (ernie4_5_moe), experts would get some of no content
+        for module in model.get_submodule(name).modules():
+            if isinstance(module, torch.nn.Linear):
+                module.bias = None
 
 
 def compressor_ignore(model: Any, patterns: list[str]) -> list[str]:

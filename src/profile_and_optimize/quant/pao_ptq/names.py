@@ -47,7 +47,7 @@ FUSED = (("gate_proj", "up_proj"), ("w1", "w3"), ("q_proj", "k_proj", "v_proj"))
 # What engines run as one matrix, read in vLLM 0.32.0 (packed_modules_mapping) and SGLang 0.5.23; parts that a model does not have
 # are passed over.
 FUSED_BY = {
-    "vllm": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa"), ("in_proj_qkvz", "in_proj_ba")),
+    "vllm": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa"), ("in_proj_qkv", "in_proj_z"), ("in_proj_b", "in_proj_a")),
     "sglang": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa")),
 }  # fmt: skip
 
