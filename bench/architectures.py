@@ -185,7 +185,8 @@ def row_of(key: tuple[str, str], job: Job, told: Mapping[str, object]) -> Row:
         return Row(arch, backend, job.target, MADE, "", float(kl), float(coverage["bits_per_weight"]), WORKERS_NOW)
     begun = (job.partial / "work" / "base.safetensors").exists()
     said = error if isinstance(error, dict) else {"message": "died", "where": ""}
-    named = said["code"] in ("wrong_use", "refused") if "code" in said else False
+    statuses = told["statuses"]
+    named = said.get("code") in ("wrong_use", "refused") and isinstance(statuses, list) and len(statuses) == 2
     reason = str(said["message"]) if not begun and named else f"{said} {told['failed']} statuses {told['statuses']}"
     return Row(arch, backend, job.target, FAULT if begun or not named else REFUSED, reason, None, None, WORKERS_NOW)
 

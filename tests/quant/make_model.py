@@ -10,6 +10,7 @@ are nearly alike and a broken weight would not show.
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,7 @@ ODD_CODE = '''
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 
 class OddConfig(LlamaConfig):
@@ -209,9 +211,30 @@ class OddForCausalLM(LlamaForCausalLM):
 
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, Bank):
+        if hasattr(module, "bank_up"):
             nn.init.normal_(module.bank_up, std=self.config.initializer_range)
             nn.init.normal_(module.bank_down, std=self.config.initializer_range)
+'''
+CHOOSER = "chooser_moe"  # plain experts in a list, and a router beside them that no list of names knows
+CHOOSER_BANK = '''
+class Bank(nn.Module):
+    """Experts in a list; `chooser` picks two for each token."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.chooser = nn.Linear(config.hidden_size, config.num_experts, bias=False)
+        self.experts = nn.ModuleList([LlamaMLP(config) for _ in range(config.num_experts)])
+
+    def forward(self, hidden):
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        weight, which = torch.topk(torch.softmax(self.chooser(rows).float(), dim=-1), 2)
+        out = torch.zeros_like(rows)
+        for number, expert in enumerate(self.experts):
+            at, place = torch.where(which == number)
+            out.index_add_(0, at, expert(rows[at]) * weight[at, place, None].to(rows.dtype))
+        return out.reshape(hidden.shape)
+
+
 '''
 
 
@@ -239,13 +262,14 @@ def library_model(arch: str, *, tied: bool) -> Any:
     return getattr(transformers, model_class)(config)
 
 
-def odd_model(folder: Path) -> Any:
-    """The model of `ODD_CODE`, whose file is written into the folder and named in its config."""
+def odd_model(folder: Path, arch: str = ODD) -> Any:
+    """The model of `ODD_CODE`, whose file is written into the folder and named in its config; of CHOOSER, with its experts."""
     import importlib.util
 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "modeling_odd.py"
-    file.write_text(ODD_CODE.lstrip())
+    code_of = re.sub(r"class Bank.*?(?=class OddFor)", lambda _: CHOOSER_BANK.lstrip(), ODD_CODE, flags=re.DOTALL)
+    file.write_text((code_of if arch == CHOOSER else ODD_CODE).lstrip())
     spec = importlib.util.spec_from_file_location("modeling_odd", file)
     assert spec is not None and spec.loader is not None
     code = importlib.util.module_from_spec(spec)
@@ -287,7 +311,7 @@ def make(arch: str, folder: Path, *, vocab_from: Path = DEMO, seed: int = 0, tie
 
     torch.manual_seed(seed)
     name, dtype = WIDER.get(arch, (ALSO.get(arch, arch), None))
-    model = odd_model(folder) if arch == ODD else library_model(name, tied=tied)
+    model = odd_model(folder, arch) if arch in (ODD, CHOOSER) else library_model(name, tied=tied)
     model = (model.to(getattr(torch, dtype)) if dtype else to_bf16(model)).eval()
     spread_out(model)
     model.save_pretrained(folder)

@@ -39,19 +39,28 @@ def linearize(work: Work, loaded: Loaded) -> None:
 
 def taken_apart(model: Any) -> None:
     """llm-compressor quantizes matrices: stacked experts become one linear each."""
-    import torch
     from llmcompressor.modeling.moe.linearize import get_non_linearized_moes, linearize_moe
 
-    without = [name for name, module in get_non_linearized_moes(model) if not getattr(module, "has_bias", False)]
+    plain = [module for _, module in get_non_linearized_moes(model) if not getattr(module, "has_bias", False)]
     try:
-        linearize_moe(model)
+        with without_biases([getattr(module, "config", model.config) for module in plain]):
+            linearize_moe(model)
     except (AttributeError, ValueError) as error:
         told = f"llm-compressor cannot take the experts of {model.config.model_type} apart: {error}"
         raise Stop("wrong_use", told, where="backend", next="--backend modelopt") from error
-    for name in without:  # where the config speaks of biases elsewhere (ernie4_5_moe), experts would get some of no content
-        for module in model.get_submodule(name).modules():
-            if isinstance(module, torch.nn.Linear):
-                module.bias = None
+
+
+@contextlib.contextmanager
+def without_biases(configs: list[Any]) -> Iterator[None]:
+    """What a configuration says of biases elsewhere (ernie4_5_moe) is taken for the experts too: theirs would have no content."""
+    said = [(c, key) for c in configs for key in ("use_bias", "mlp_bias") if getattr(c, key, False) is True]
+    for config, key in said:
+        setattr(config, key, False)
+    try:
+        yield
+    finally:
+        for config, key in said:
+            setattr(config, key, True)
 
 
 def compressor_ignore(model: Any, patterns: list[str]) -> list[str]:
