@@ -241,7 +241,11 @@ class Bank(nn.Module):
 # What calls itself otherwise in its config.json, and names a class of another.
 ALSO = {"kimi_k2": "deepseek_v3"}
 # Bases that are not in bf16.
-WIDER = {"llama_f16": ("llama", "float16"), "qwen3_moe_f16": ("qwen3_moe", "float16"), "qwen3_moe_f32": ("qwen3_moe", "float32")}
+WIDER = {
+    "llama_f16": ("llama", "float16"),
+    "qwen3_moe_f16": ("qwen3_moe", "float16"),
+    "qwen3_moe_f32": ("qwen3_moe", "float32"),
+}
 EVERY = (*ARCHITECTURES, *MORE, *ALSO, *WIDER)
 
 

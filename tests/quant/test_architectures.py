@@ -145,7 +145,9 @@ def test_a_few_are_made_anew(tmp_path: Path) -> None:
     table = header_of(jobs[make_model.CHOOSER].out / "model.safetensors")[0]
     assert table["model.layers.0.mlp.chooser.weight"]["dtype"] == "BF16"
     assert table["model.layers.0.mlp.experts.0.up_proj.weight"]["dtype"] == "U8"
-    assert (jobs["opt"].out / "generation_config.json").read_bytes() == (models / "opt/generation_config.json").read_bytes()
+    assert (jobs["opt"].out / "generation_config.json").read_bytes() == (
+        models / "opt/generation_config.json"
+    ).read_bytes()
 
 
 def job_of(model: Path, folder: Path, **asked: Any) -> Job:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import small_job, safetensors, write_base
+from small import safetensors, small_job, write_base
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.quant.job import Calibration, Heldout, base_bytes, job_bytes, new_job, read_job

@@ -105,7 +105,9 @@ def modelopt_refuse(work: Work, bare: Any) -> None:
     if plain:
         kind = type(bare.get_submodule(plain[0])).__name__
         told = f"ModelOpt does not quantize {len(plain)} matrices of the class {kind}"
-        raise Stop("wrong_use", told, where=plain[0], next="--backend llm-compressor, or leave them out by --exclude-pattern")
+        raise Stop(
+            "wrong_use", told, where=plain[0], next="--backend llm-compressor, or leave them out by --exclude-pattern"
+        )
 
 
 def modelopt_quantize(work: Work, loaded: Loaded, calibration: Calibration) -> dict[str, bool]:

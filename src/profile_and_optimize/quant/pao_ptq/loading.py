@@ -133,7 +133,9 @@ def empty_model(cls: Any, job: Job, folder: Path) -> Any:
     import torch
     from transformers import AutoConfig
 
-    kind = getattr(cls, "config_class", None) or AutoConfig  # by the class: a config.json may call itself otherwise (kimi_k2)
+    kind = (
+        getattr(cls, "config_class", None) or AutoConfig
+    )  # by the class: a config.json may call itself otherwise (kimi_k2)
     config = kind.from_pretrained(folder, trust_remote_code=job.trust_remote_code)
     with torch.device("meta"):
         if hasattr(cls, "_from_config"):
