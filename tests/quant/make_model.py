@@ -10,10 +10,13 @@ are nearly alike and a broken weight would not show.
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from more_models import MORE
 
 VOCAB = 718
 WIDTH = 128
@@ -171,6 +174,7 @@ ODD_CODE = '''
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 
 class OddConfig(LlamaConfig):
@@ -207,16 +211,52 @@ class OddForCausalLM(LlamaForCausalLM):
 
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, Bank):
+        if hasattr(module, "bank_up"):
             nn.init.normal_(module.bank_up, std=self.config.initializer_range)
             nn.init.normal_(module.bank_down, std=self.config.initializer_range)
 '''
+CHOOSER = "chooser_moe"  # plain experts in a list, and a router beside them that no list of names knows
+CHOOSER_BANK = '''
+class Bank(nn.Module):
+    """Experts in a list; `chooser` picks two for each token."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.chooser = nn.Linear(config.hidden_size, config.num_experts, bias=False)
+        self.experts = nn.ModuleList([LlamaMLP(config) for _ in range(config.num_experts)])
+
+    def forward(self, hidden):
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        weight, which = torch.topk(torch.softmax(self.chooser(rows).float(), dim=-1), 2)
+        out = torch.zeros_like(rows)
+        for number, expert in enumerate(self.experts):
+            at, place = torch.where(which == number)
+            out.index_add_(0, at, expert(rows[at]) * weight[at, place, None].to(rows.dtype))
+        return out.reshape(hidden.shape)
+
+
+'''
+
+
+# What calls itself otherwise in its config.json, and names a class of another.
+ALSO = {"kimi_k2": "deepseek_v3"}
+# Bases that are not in bf16.
+WIDER = {
+    "llama_f16": ("llama", "float16"),
+    "qwen3_moe_f16": ("qwen3_moe", "float16"),
+    "qwen3_moe_f32": ("qwen3_moe", "float32"),
+}
+EVERY = (*ARCHITECTURES, *MORE, *ALSO, *WIDER)
 
 
 def library_model(arch: str, *, tied: bool) -> Any:
     """The model of the library's own class, initialised from its config."""
     import transformers
 
+    if arch in MORE:
+        settings = COMMON | MORE[arch] | ({"tie_word_embeddings": True} if tied else {})
+        config = transformers.AutoConfig.for_model(arch, **settings)
+        return transformers.AutoModelForCausalLM.from_config(config)
     model_class, config_class, differs = ARCHITECTURES[arch]
     settings = (differs if "text_config" in differs else COMMON | differs) | (
         {"tie_word_embeddings": True} if tied else {}
@@ -226,13 +266,14 @@ def library_model(arch: str, *, tied: bool) -> Any:
     return getattr(transformers, model_class)(config)
 
 
-def odd_model(folder: Path) -> Any:
-    """The model of `ODD_CODE`, whose file is written into the folder and named in its config."""
+def odd_model(folder: Path, arch: str = ODD) -> Any:
+    """The model of `ODD_CODE`, whose file is written into the folder and named in its config; of CHOOSER, with its experts."""
     import importlib.util
 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "modeling_odd.py"
-    file.write_text(ODD_CODE.lstrip())
+    code_of = re.sub(r"class Bank.*?(?=class OddFor)", lambda _: CHOOSER_BANK.lstrip(), ODD_CODE, flags=re.DOTALL)
+    file.write_text((code_of if arch == CHOOSER else ODD_CODE).lstrip())
     spec = importlib.util.spec_from_file_location("modeling_odd", file)
     assert spec is not None and spec.loader is not None
     code = importlib.util.module_from_spec(spec)
@@ -259,7 +300,12 @@ def spread_out(model: Any) -> None:
     import torch
 
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.ndim == 1 and tensor.is_floating_point() and ("norm" in name or "correction_bias" in name):
+        if not tensor.is_floating_point() or tensor.ndim == 0:
+            continue
+        if tensor.ndim == 2 and not tensor.any() and not name.endswith("bias"):  # routers that are left at zero
+            torch.nn.init.normal_(tensor.data, std=SPREAD)
+        bias = name.endswith("bias") and not tensor.any()
+        if bias or (tensor.ndim == 1 and ("norm" in name or bool((tensor == tensor[0]).all()))):
             tensor.data.add_(torch.randn_like(tensor) * 0.05)
 
 
@@ -268,10 +314,14 @@ def make(arch: str, folder: Path, *, vocab_from: Path = DEMO, seed: int = 0, tie
     import torch
 
     torch.manual_seed(seed)
-    model = odd_model(folder) if arch == ODD else library_model(arch, tied=tied)
-    model = to_bf16(model).eval()
+    name, dtype = WIDER.get(arch, (ALSO.get(arch, arch), None))
+    model = odd_model(folder, arch) if arch in (ODD, CHOOSER) else library_model(name, tied=tied)
+    model = (model.to(getattr(torch, dtype)) if dtype else to_bf16(model)).eval()
     spread_out(model)
     model.save_pretrained(folder)
+    if arch in ALSO:
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace(f'"model_type": "{ALSO[arch]}"', f'"model_type": "{arch}"'))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(vocab_from / name, folder / name)
     return sum(tensor.numel() for tensor in model.parameters())

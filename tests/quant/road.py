@@ -20,6 +20,7 @@ def main() -> None:
                 statuses.append(program.main([step, job]))
             if statuses[-1]:
                 break
+        print(said.getvalue(), file=sys.stderr, flush=True)
         errors = [
             line.removeprefix("PAO-ERROR ") for line in said.getvalue().splitlines() if line.startswith("PAO-ERROR ")
         ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import small_job, write_base
+from small import safetensors, small_job, write_base
 
 from profile_and_optimize.core.errors import Corrupted, WrongUse
 from profile_and_optimize.quant.job import Calibration, Heldout, base_bytes, job_bytes, new_job, read_job
@@ -75,7 +75,6 @@ def test_the_digest_follows_the_result_and_not_where_things_lie(tmp_path: Path) 
         ({"model_type": None}, "names no model_type", "layout"),
         ({"auto_map": {"AutoConfig": "x.Y"}}, "brings its own Python code", "--trust-remote-code"),
         ({"num_experts": 8, "model_type": "brand_new"}, "8 experts and no entry", "families.toml"),
-        ({"intermediate_size": 250}, "intermediate_size 250 is no multiple of 16", "--target fp8"),
         ({"max_position_embeddings": 32}, "the model takes 32 tokens at most", "--seq-len 32"),
     ],
 )
@@ -136,11 +135,30 @@ def test_what_is_no_folder_is_not_looked_up_elsewhere(tmp_path: Path) -> None:
         asked(tmp_path / "owner" / "name")
 
 
-def test_groups_of_128_want_widths_of_128(tmp_path: Path) -> None:
-    base = write_base(tmp_path / "base", intermediate_size=704)
+def test_rows_that_the_groups_do_not_divide_are_refused_where_they_are_in_scope(tmp_path: Path) -> None:
+    """llama with an intermediate size of 192: rows of 128 everywhere but in down_proj. Tables and norms have no groups."""
+    base = write_base(tmp_path / "base", intermediate_size=192)
+    shapes = {
+        "model.embed_tokens.weight": (8, 100), "model.layers.0.mlp.up_proj.weight": (192, 128),
+        "model.layers.0.mlp.down_proj.weight": (128, 192), "model.layers.0.mlp.gate.weight": (4, 100), "model.norm.weight": (100,),
+    }  # fmt: skip
+    (base / "model.safetensors").write_bytes(safetensors(shapes))
+    w4a16 = {"backend": "llm-compressor", "target": "w4a16"}
     assert asked(base, target="nvfp4").target == "nvfp4"
-    with pytest.raises(WrongUse, match="704 is no multiple of 128, the group of w4a16"):
-        asked(base, backend="llm-compressor", target="w4a16")
+    with pytest.raises(WrongUse, match=r"layers\.0\.mlp\.down_proj\.weight \[128, 192\]: .* no multiple of 128") as e:
+        asked(base, **w4a16)
+    assert "--exclude-pattern '*down_proj'" in e.value.next
+    assert asked(base, **w4a16, exclude=["*down_proj"]).target == "w4a16"
+
+
+def test_stacks_of_experts_are_judged_by_both_of_their_sides(tmp_path: Path) -> None:
+    """As the experts are taken apart, either side may be the rows; Granite's files call them input_linear and output_linear."""
+    base = write_base(tmp_path / "base")
+    for name in ("mlp.experts.gate_up_proj", "block_sparse_moe.input_linear.weight"):
+        (base / "model.safetensors").write_bytes(safetensors({f"model.layers.0.{name}": (2, 40, 16)}))
+        with pytest.raises(WrongUse, match="no multiple of 16"):
+            asked(base)
+        assert asked(base, exclude=["*experts"]).target == "nvfp4"
 
 
 def test_the_result_may_not_lie_in_the_base(tmp_path: Path) -> None:

@@ -13,16 +13,17 @@ from profile_and_optimize.core.names import digest_of, is_plain
 from profile_and_optimize.evidence.modelfolder import model_digest
 from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.quant.families import Family, family_from_json, family_of, require_known, text_part
-from profile_and_optimize.quant.pao_ptq.base import config_of, require_code
+from profile_and_optimize.quant.pao_ptq.base import config_of, matrices, require_code, require_widths
 from profile_and_optimize.quant.pao_ptq.base import require_tokenizer as _require_tokenizer
 from profile_and_optimize.quant.pao_ptq.files import worker_sha256
 from profile_and_optimize.quant.pao_ptq.headers import weights_bytes
+from profile_and_optimize.quant.pao_ptq.names import module_of
+from profile_and_optimize.quant.pao_ptq.scope import refuse_split
 from profile_and_optimize.quant.stops import our_errors
 from profile_and_optimize.quant.targets import Recipe, recipe_of
 
 SCHEMA = 2
 DEVICES = ("auto", "cpu", "cuda")
-WIDTHS = ("hidden_size", "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
 MOST_SAMPLES, MOST_SEQ_LEN = 100_000, 1_048_576
 
 
@@ -165,7 +166,8 @@ def new_job(
     """A job on a model folder, everything checked that can be without loading it.
 
     `exclude` is added to the family's scope; `vendor_exclude`, a vendor checkpoint's own list, takes the family's place.
-    Raises WrongUse for a base that cannot be quantized, an unsupported pair, and widths that the format does not divide.
+    Raises WrongUse for a base that cannot be quantized, an unsupported pair, widths in scope that the format does not divide, and a
+    matrix that engines run as one and that would be quantized in part.
     """
     config = base_config(base)
     recipe = recipe_of(backend, target)
@@ -174,7 +176,8 @@ def new_job(
     scope = (*(family.exclude if vendor_exclude is None else vendor_exclude), *exclude)
     with our_errors():
         require_code(config, base, trust_remote_code)
-    _require_divides(config, recipe)
+        require_widths(base, scope, recipe)
+        refuse_split([module_of(name) for name, _ in matrices(base)], scope)
     _require_length(config, calibration.seq_len)
     return Job(
         base=base.absolute(), base_digest=model_digest(str(base)), out=out.absolute(), backend=backend, target=target,
@@ -199,17 +202,6 @@ def require_tokenizer(base: Path) -> None:
     """Raises WrongUse for a folder without tokenizer files."""
     with our_errors():
         _require_tokenizer(base)
-
-
-def _require_divides(config: Mapping[str, Any], recipe: Recipe) -> None:
-    """Rows that a group does not divide are left out by one backend and break the other."""
-    text = text_part(config)
-    odd = [f"{k} {text[k]}" for k in WIDTHS if isinstance(text.get(k), int) and recipe.group and text[k] % recipe.group]
-    if odd:
-        raise WrongUse(
-            f"{', '.join(odd)} is no multiple of {recipe.group}, the group of {recipe.target}", where="--target",
-            next="--target fp8 has no groups" if recipe.group == 16 else "--target nvfp4 has groups of 16, fp8 has none",
-        )  # fmt: skip
 
 
 def _require_length(config: Mapping[str, Any], seq_len: int) -> None:

@@ -18,6 +18,9 @@ SHARD = "1GB"  # held in memory while it fills, and once more while it is writte
 class Backend:
     """The steps in which the two libraries differ."""
 
+    refuse: Callable[
+        [Work, Any], None
+    ]  # on the model's modules without their weights: Stop for what the backend cannot take
     prepare: Callable[[Work, Loaded], None]
     quantize: Callable[[Work, Loaded, Calibration], dict[str, bool]]
     join: Callable[[Any], None]

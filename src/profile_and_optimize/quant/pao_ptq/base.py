@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .files import read_json
-from .headers import weight_files
+from .headers import header_of, weight_files
 from .job import Job
+from .names import ROUTER, VISION, excluded, is_buffer, module_of, stacked_name
 from .stop import Stop
+from .targets import Recipe
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tokenization_*.py")
 
@@ -63,6 +66,50 @@ def require_tokenizer(base: Path) -> None:
     """Raises Stop for a folder without tokenizer files."""
     if not any(path.is_file() for name in TOKENIZERS for path in base.glob(name)):
         raise Stop("wrong_use", "no tokenizer files", where=str(base), next="put tokenizer.json into the model folder")
+
+
+# Matrices by their names that are none of a product: tables, convolutions, GPT-2's, which lie transposed.
+NO_PRODUCT = re.compile(r"embed|conv|norm|\.wte|\.wpe|\.c_(attn|proj|fc)\b|relative|rotary")
+
+
+def require_widths(base: Path, exclude: Iterable[str], recipe: Recipe) -> None:
+    """Raises Stop where a matrix in scope has rows that the format's groups do not divide, as the files show it: one backend would
+    leave it out, the other break. What the files do not show is looked at once the model is loaded."""
+    patterns = list(exclude)
+    odd = [f"{n} {shape}" for n, shape in matrices(base) if not _left_out(n, patterns) and _odd(n, shape, recipe.group)]
+    if odd:
+        told = f"{odd[0]}: its rows are no multiple of {recipe.group}, the group of {recipe.target} ({len(odd)} such tensors)"
+        first = module_of(odd[0].split(" ")[0])
+        other = "--target fp8 has no groups" if recipe.group == 16 else "--target nvfp4 has groups of 16, fp8 has none"
+        last = first.rpartition(".")[2]
+        raise Stop("wrong_use", told, where="--target", next=f"{other}; or --exclude-pattern '*{last}'")
+
+
+def matrices(base: Path) -> Iterator[tuple[str, list[int]]]:
+    """Weights of matrix products inside the repeated layers, and stacks of them, by name and shape. Raises Stop for a file that has
+    no table of contents."""
+    for file in weight_files(base):
+        try:
+            table = header_of(file)[0]
+        except (ValueError, OSError) as error:
+            told = f"no safetensors file: {error}"
+            raise Stop("wrong_use", told, where=str(file), next="fetch the model again") from error
+        for name, entry in table.items():
+            shape = entry.get("shape") or []
+            stack = len(shape) == 3 and "expert" in stacked_name(name)
+            matrix = stack or (len(shape) == 2 and name.endswith(".weight") and re.search(r"\.\d+\.", name))
+            if matrix and not any(p.search(name) for p in (NO_PRODUCT, ROUTER, VISION)) and not is_buffer(name):
+                yield name, shape
+
+
+def _odd(name: str, shape: list[int], group: int | None) -> bool:
+    return group is not None and any(n % group for n in (shape[1:] if len(shape) == 3 else shape[-1:]))
+
+
+def _left_out(name: str, patterns: list[str]) -> bool:
+    """By its name in the files, or what the library may call it in memory."""
+    named = {name, stacked_name(name), stacked_name(name).replace("block_sparse_moe", "mlp")}
+    return any(excluded(module_of(n), patterns) for n in named)
 
 
 def require_code(config: Mapping[str, Any], base: Path, trusted: bool) -> None:

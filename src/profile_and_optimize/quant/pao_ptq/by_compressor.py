@@ -19,19 +19,50 @@ from .structure import experts_in, file_names
 from .work import Work
 
 
+def compressor_refuse(work: Work, bare: Any) -> None:
+    """Raises Stop for experts that llm-compressor cannot take apart."""
+    from llmcompressor.modeling.moe.linearize import get_non_linearized_moes
+
+    known = {name for name, _ in get_non_linearized_moes(bare)}
+    fused = [e.name for e in experts_in(bare) if e.layout == "fused" and not excluded(e.name, work.patterns)]
+    refuse_unknown([name for name in fused if name not in known])
+    with contextlib.suppress(NotImplementedError):  # as far as it gets without weights to copy
+        taken_apart(bare)
+
+
 def linearize(work: Work, loaded: Loaded) -> None:
-    """llm-compressor quantizes matrices: stacked experts become one linear each. The library's offloading replaces
-    accelerate's, which its own modules do not know."""
+    """The library's offloading replaces accelerate's, which its own modules do not know."""
     from compressed_tensors.offload import from_accelerate
-    from llmcompressor.modeling.moe.linearize import linearize_moe
 
     if loaded.layered:
         from_accelerate(loaded.model)
+    taken_apart(loaded.model)
+
+
+def taken_apart(model: Any) -> None:
+    """llm-compressor quantizes matrices: stacked experts become one linear each."""
+    from llmcompressor.modeling.moe.linearize import get_non_linearized_moes, linearize_moe
+
+    plain = [module for _, module in get_non_linearized_moes(model) if not getattr(module, "has_bias", False)]
     try:
-        linearize_moe(loaded.model)
+        with without_biases([getattr(module, "config", model.config) for module in plain]):
+            linearize_moe(model)
     except (AttributeError, ValueError) as error:
-        told = f"llm-compressor cannot take the experts of {loaded.model.config.model_type} apart: {error}"
+        told = f"llm-compressor cannot take the experts of {model.config.model_type} apart: {error}"
         raise Stop("wrong_use", told, where="backend", next="--backend modelopt") from error
+
+
+@contextlib.contextmanager
+def without_biases(configs: list[Any]) -> Iterator[None]:
+    """What a configuration says of biases elsewhere (ernie4_5_moe) is taken for the experts too: theirs would have no content."""
+    said = [(c, key) for c in configs for key in ("use_bias", "mlp_bias") if getattr(c, key, False) is True]
+    for config, key in said:
+        setattr(config, key, False)
+    try:
+        yield
+    finally:
+        for config, key in said:
+            setattr(config, key, True)
 
 
 def compressor_ignore(model: Any, patterns: list[str]) -> list[str]:

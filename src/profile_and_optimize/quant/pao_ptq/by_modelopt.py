@@ -16,6 +16,7 @@ from .modelopt_cpu import leave_weights_on_disk, patch_modelopt
 from .names import cleaned, excluded
 from .recorded import QuantizerFact
 from .seen import range_of, refuse_unknown
+from .stop import Stop
 from .structure import Experts, experts_in, file_names, stacked
 from .targets import Recipe
 from .work import Work
@@ -42,6 +43,14 @@ def leave_norms(model: Any) -> None:
         given = getattr(module, "input_quantizer", None)
         if given is not None and getattr(module, "weight_quantizer", None) is None:
             given.disable()
+
+
+def leave_attention() -> None:
+    """ModelOpt writes the code of an attention class anew to quantize its cache, which no recipe here does: it fails on BLOOM's
+    and moves the ranges of GPT-J's, GPT-Neo's and BigCode's."""
+    from modelopt.torch.quantization.plugins import custom, huggingface
+
+    custom.CUSTOM_MODEL_PLUGINS.discard(huggingface.register_hf_attentions_on_the_fly)
 
 
 def quantizers_in(model: Any) -> dict[str, Any]:
@@ -84,6 +93,25 @@ def modelopt_knows(model: Any, e: Experts) -> bool:
     return any(name.startswith(e.name + ".") for name in quantizers_in(model))
 
 
+def modelopt_refuse(work: Work, bare: Any) -> None:
+    """Raises Stop for experts and matrices in scope that ModelOpt would leave as they are."""
+    import modelopt.torch.quantization as mtq
+    import torch
+
+    linears = [n for n, m in bare.named_modules() if isinstance(m, torch.nn.Linear) and not excluded(n, work.patterns)]
+    leave_attention()
+    mtq.quantize(bare, modelopt_config(work.recipe, work.patterns) | {"algorithm": None})
+    refuse_unknown(modelopt_unknown(bare, work.patterns))
+    within = tuple(f"{e.name}." for e in experts_in(bare))
+    plain = [n for n in linears if not n.startswith(within) and not hasattr(bare.get_submodule(n), "weight_quantizer")]
+    if plain:
+        kind = type(bare.get_submodule(plain[0])).__name__
+        told = f"ModelOpt does not quantize {len(plain)} matrices of the class {kind}"
+        raise Stop(
+            "wrong_use", told, where=plain[0], next="--backend llm-compressor, or leave them out by --exclude-pattern"
+        )
+
+
 def modelopt_quantize(work: Work, loaded: Loaded, calibration: Calibration) -> dict[str, bool]:
     """Quantizes in place. Returns, by input quantizer, whether it saw a token."""
     import modelopt.torch.quantization as mtq
@@ -94,6 +122,7 @@ def modelopt_quantize(work: Work, loaded: Loaded, calibration: Calibration) -> d
         leave_weights_on_disk()
     model, patterns = loaded.model, work.patterns
     config = modelopt_config(work.recipe, patterns)
+    leave_attention()
     mtq.quantize(model, config | {"algorithm": None})
     leave_norms(model)
     refuse_unknown(modelopt_unknown(model, patterns))

@@ -9,7 +9,7 @@ import numpy as np
 from .checks_file import protected
 from .evidence import EXAMPLES, Check, Evidence, fail, pair_experts
 from .headers import FLOATS
-from .names import EXPERT, key, module_of
+from .names import EXPERT, key, module_of, stacked_name
 from .recorded import QuantizerFact
 
 
@@ -114,7 +114,7 @@ def unknown_moe(ev: Evidence) -> Check:
             or ev.excluded(n)
             or protected(ev, n)
             or "conv" in n
-            or EXPERT.sub(r"\1", n) in pair_experts(ev).alone
+            or EXPERT.sub(r"\1", stacked_name(n)) in pair_experts(ev).alone
         ):
             continue
         stack = len(t.shape) == 3 and t.shape[0] > 1

@@ -100,11 +100,12 @@ def _scale_fits(p: Packed) -> bool:
 
 
 def _other_dtype(ev: Evidence, name: str) -> bool:
-    """A kept tensor has the base's dtype, or bf16: the base is loaded in it. A vector may be wider: some model classes keep
-    a router's correction in float32."""
+    """A kept tensor has the base's dtype, or bf16: the base is loaded in it. A vector or a router may be wider: some model
+    classes keep those in float32."""
     if name not in ev.base:
         return False
-    allowed = {ev.base[name].dtype, "BF16", *(("F32",) if len(ev.base[name].shape) < 2 else ())}
+    wider = len(ev.base[name].shape) < 2 or protected(ev, name)
+    allowed = {ev.base[name].dtype, "BF16", *(("F32",) if wider else ())}
     return ev.plain[name].dtype not in allowed
 
 
@@ -119,7 +120,9 @@ def missing(ev: Evidence) -> list[str]:
 def sizes(ev: Evidence) -> dict[str, int]:
     """Bytes of tensors: of the base, implied by the recipe, and there. File headers are not counted."""
     kept = sum(
-        ev.plain[n].params * min(BYTES[t.dtype], BYTES[ev.plain[n].dtype]) for n, t in ev.base.items() if n in ev.plain
+        ev.plain[n].nbytes if protected(ev, n) else ev.plain[n].params * min(BYTES[t.dtype], BYTES[ev.plain[n].dtype])
+        for n, t in ev.base.items()
+        if n in ev.plain
     )
     apart = sum(ev.plain[n].nbytes for n in {part for parts in ev.apart.values() for part in parts} if n in ev.plain)
     return {

@@ -30,7 +30,8 @@ def differences(base: Any, mine: Any, at: str = "") -> list[str]:
     """Where two configurations differ, by key; a type of numbers is bfloat16 in the export, whatever it was."""
     last = at.rpartition(".")[2]
     if last in DTYPES:
-        return [] if mine == "bfloat16" else [f"{at}: {_shown(mine)}, where the weights are bfloat16"]
+        untold = base is None and mine is None and at != "dtype"
+        return [] if untold or mine == "bfloat16" else [f"{at}: {_shown(mine)}, where the weights are bfloat16"]
     if isinstance(base, dict) and isinstance(mine, dict):
         keys = sorted(
             {*base, *mine}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from .checks_rounding import compared, narrow
@@ -100,9 +102,15 @@ def _fault(name: str, base: Tensor, tensor: Tensor, scaled: dict[str, Scaled]) -
 
 def _near_by(name: str, scaled: dict[str, Scaled]) -> list[Scaled]:
     """Of the same layer; of its own matrix first."""
-    module, layer = module_of(name), ".".join(name.split(".")[:3])
+    module, layer = module_of(name), _layer(name)
     own = [s for n, s in scaled.items() if module_of(n) == module]
-    return own or [s for n, s in scaled.items() if n.startswith(layer + ".")]
+    return own or [s for n, s in scaled.items() if _layer(n) == layer]
+
+
+def _layer(name: str) -> str:
+    """`model.decoder.layers.0.` of what lies in there; empty outside of the layers."""
+    at = re.match(r".*?\.\d+\.", name)
+    return at[0] if at else ""
 
 
 def _moved(base: np.ndarray, mine: np.ndarray, scaled: Scaled) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from .files import read_json
 from .headers import FLOATS
 from .job import Job
-from .names import APART, EXPERT, VISION, is_spare, key
+from .names import APART, EXPERT, VISION, is_spare, key, stacked_name
 from .packed import Packed, packed_weights
 from .recorded import ExpertsFact, Facts, facts_from
 from .stop import Stop
@@ -78,7 +78,7 @@ def text_of(config: dict[str, Any]) -> dict[str, Any]:
 
 def parts_of(ev: Evidence, name: str) -> tuple[str, ...]:
     """Of `...experts.gate_up_proj`: `...experts.0.gate_proj.weight` and so on, where all of them are in the export."""
-    stem, _, last = name.rpartition(".")
+    stem, _, last = stacked_name(name).rpartition(".")
     kind = "bias" if last.endswith("_bias") else "weight"
     if not stem.endswith("experts"):
         return ()
@@ -156,7 +156,7 @@ def expert_weights(ev: Evidence) -> dict[str, dict[str, bool]]:
     groups: dict[str, dict[str, bool]] = {}
     spared = set(spare(ev))
     for name, tensor in ev.base.items():
-        match = EXPERT.match(name)
+        match = EXPERT.match(stacked_name(name))
         # Without a number: all experts in one 3D tensor; two dimensions there are a bias of each, or a shared expert.
         if match is None or len(tensor.shape) < (3 if match[2] is None else 2) or tensor.dtype not in FLOATS:
             continue

@@ -96,7 +96,7 @@ def write_config(base: Path, exported: Path) -> None:
         told = "the backend wrote no quantization_config"
         raise Stop("broke", told, where=str(exported / "config.json"), next="report it with the backend's version")
     made = in_bf16(config)
-    if not {"dtype", "torch_dtype"} & set(made):
+    if not any(isinstance(made.get(k), str) for k in DTYPES):
         made["dtype"] = "bfloat16"
     write_json(exported / "config.json", made | {"quantization_config": written["quantization_config"]})
 

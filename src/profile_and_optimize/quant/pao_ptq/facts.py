@@ -11,7 +11,7 @@ from .calibration import TokenCount
 from .headers import weights_bytes
 from .loading import Loaded
 from .recorded import ExpertsFact, Facts, ModuleFact, QuantizerFact
-from .structure import experts_in, file_names, kind_of, tied_names
+from .structure import experts_in, file_names, kind_of, routers_in, tied_names
 from .work import Work
 
 Named = TypeVar("Named", ModuleFact, QuantizerFact)
@@ -54,10 +54,11 @@ def module_fact(work: Work, name: str, kind: str, params: int, quantized: bool) 
 def plain_modules(work: Work, model: Any, experts: list[str], quantized: set[str]) -> list[ModuleFact]:
     """Every other module with weights of its own; the linears inside experts are counted there."""
     out: list[ModuleFact] = []
+    routers = routers_in(model)
     for name, module in model.named_modules():
         if name in experts or any(name.startswith(e + ".") for e in experts):
             continue
-        kind = kind_of(name, module, model)
+        kind = kind_of(name, module, model, routers)
         if kind is not None:
             params = sum(p.numel() for p in module.parameters(recurse=False))
             out.append(module_fact(work, name, kind, params, name in quantized))

@@ -81,7 +81,7 @@ def load(job: Job, folder: Path, room: Room, lacks: Callable[[list[str]], Stop])
         raise Stop("wrong_use", what, where=str(folder), next=more)
     if not model.config.architectures:
         model.config.architectures = list(config["architectures"])
-    return Loaded(eager_experts(model).eval(), layered, device)
+    return Loaded(plain_linears(eager_experts(model)).eval(), layered, device)
 
 
 def layers_of(config: dict[str, Any]) -> object:
@@ -133,11 +133,20 @@ def empty_model(cls: Any, job: Job, folder: Path) -> Any:
     import torch
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=job.trust_remote_code)
+    kind = (
+        getattr(cls, "config_class", None) or AutoConfig
+    )  # by the class: a config.json may call itself otherwise (kimi_k2)
+    config = kind.from_pretrained(folder, trust_remote_code=job.trust_remote_code)
     with torch.device("meta"):
         if hasattr(cls, "_from_config"):
             return cls._from_config(config)
         return cls.from_config(config, trust_remote_code=job.trust_remote_code)
+
+
+def bare_model(job: Job, folder: Path) -> Any:
+    """As `load` gives it, but for the weights."""
+    config = json.loads((folder / "config.json").read_text())
+    return plain_linears(eager_experts(empty_model(model_class(config), job, folder))).eval()
 
 
 def layer_map(cls: Any, job: Job, folder: Path) -> dict[str, str]:
@@ -157,6 +166,16 @@ def layer_map(cls: Any, job: Job, folder: Path) -> dict[str, str]:
     alone = [name for name, _ in [*empty.named_parameters(), *empty.named_buffers()]]
     places.update({name: "cpu" for name in alone if not any(name.startswith(p + ".") for p in places)})
     return places
+
+
+def plain_linears(model: Any) -> Any:
+    """Falcon's own linear class has the product written out, which no quantizer is called for."""
+    import torch
+
+    for module in model.modules():
+        if type(module).__name__ == "FalconLinear":
+            module.__class__ = torch.nn.Linear
+    return model
 
 
 def eager_experts(model: Any) -> Any:

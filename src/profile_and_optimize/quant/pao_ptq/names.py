@@ -40,20 +40,30 @@ VISION = re.compile(
 EXPERT = re.compile(r"^(.*\bexperts)\.(?:(\d+)\.)?(\w+?)(?:\.weight)?$")
 # What a backend writes for each expert, where the base has all of them in one tensor.
 APART = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
+# What Granite's files call the tensors of all experts.
+STACKS = {".input_linear.weight": ".experts.gate_up_proj", ".output_linear.weight": ".experts.down_proj"}
 # What a kernel runs as one matrix and dequantizes with one global scale.
 FUSED = (("gate_proj", "up_proj"), ("w1", "w3"), ("q_proj", "k_proj", "v_proj"))
 # What engines run as one matrix, read in vLLM 0.32.0 (packed_modules_mapping) and SGLang 0.5.23; parts that a model does not have
 # are passed over.
 FUSED_BY = {
-    "vllm": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa"), ("in_proj_qkvz", "in_proj_ba")),
+    "vllm": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa"), ("in_proj_qkv", "in_proj_z"), ("in_proj_b", "in_proj_a")),
     "sglang": (*FUSED, ("q_a_proj", "kv_a_proj_with_mqa")),
 }  # fmt: skip
 
 
+def stacked_name(name: str) -> str:
+    """The usual name of a tensor of all experts: `a.block_sparse_moe.input_linear.weight` -> `a...experts.gate_up_proj`."""
+    for end, usual in STACKS.items():
+        if name.endswith("moe" + end):
+            return name.removesuffix(end) + usual
+    return name
+
+
 def key(name: str) -> str:
     """What a module is called both in memory and in the files, where the two differ in what comes before the layers."""
-    at = name.find("layers.")
-    tail = name[at:] if at >= 0 else name.rpartition(".")[2]
+    at = re.search(r"\w+\.\d+\.", name)
+    tail = name[at.start() :] if at else name.rpartition(".")[2]
     return ("vision " if VISION.search(name) else "") + tail
 
 

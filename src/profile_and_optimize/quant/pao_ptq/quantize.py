@@ -15,6 +15,7 @@ from .by_compressor import (
     compressor_onloaded,
     compressor_quantize,
     compressor_quantizer_facts,
+    compressor_refuse,
     compressor_weight_quantizers,
     linearize,
 )
@@ -23,6 +24,7 @@ from .by_modelopt import (
     modelopt_join,
     modelopt_quantize,
     modelopt_quantizer_facts,
+    modelopt_refuse,
     modelopt_weight_quantizers,
 )
 from .calibration import Calibration, TokenCount
@@ -32,7 +34,7 @@ from .files import write_json
 from .folder import is_made, mark, opened, state_of
 from .headers import keep_tensors
 from .job import Job
-from .loading import TO_QUANTIZE, load
+from .loading import TO_QUANTIZE, bare_model, load
 from .memory import Peak
 from .samples import batches_of, samples_in
 from .scope import describe, scope
@@ -41,11 +43,11 @@ from .work import Work, check_room
 
 BACKENDS = {
     "modelopt": Backend(
-        lambda work, loaded: None, modelopt_quantize, modelopt_join, lambda loaded: contextlib.nullcontext(),
+        modelopt_refuse, lambda work, loaded: None, modelopt_quantize, modelopt_join, lambda loaded: contextlib.nullcontext(),
         modelopt_quantizer_facts, modelopt_weight_quantizers, modelopt_export,
     ),
     "llm-compressor": Backend(
-        linearize, compressor_quantize, lambda model: None, compressor_onloaded,
+        compressor_refuse, linearize, compressor_quantize, lambda model: None, compressor_onloaded,
         compressor_quantizer_facts, compressor_weight_quantizers, compressor_export,
     ),
 }  # fmt: skip
@@ -82,6 +84,7 @@ def quantize(work: Work, calib: list[list[int]], held: list[list[int]]) -> None:
         )
         work.patterns = scope(loaded.model, job.exclude)
         describe(work, loaded.model)
+        backend.refuse(work, bare_model(job, work.base))
     with work.timed("base answers"):
         base = base_answers(work, loaded.model, held)
     with work.timed("quantize"):

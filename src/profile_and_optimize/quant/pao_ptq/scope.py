@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from .names import FUSED_BY, excluded
 from .stop import Stop
-from .structure import Experts, experts_in, file_names, kind_of, stacked
+from .structure import Experts, experts_in, file_names, kind_of, routers_in, stacked
 from .work import Work
 
 
 def scope(model: Any, patterns: Iterable[str]) -> list[str]:
-    """The patterns, and the names in memory of modules that they match by their names in the files alone."""
+    """The patterns, the names in memory of modules that they match by their names in the files alone, and the routers: no recipe
+    may touch those, whatever they are called."""
     named = file_names(model)
     renamed = [name for name, _ in model.named_modules() if name and named(name) != name]
     also = [name for name in renamed if excluded(named(name), patterns) and not excluded(name, patterns)]
-    return [*patterns, *also]
+    routers = sorted(name for name in routers_in(model) if not excluded(name, [*patterns, *also]))
+    return [*patterns, *also, *routers]
 
 
 def refuse_unfit(work: Work, experts: list[Experts], model: Any) -> None:
@@ -44,7 +46,9 @@ def describe(work: Work, model: Any) -> None:
         work.say("no mixture of experts")
     refuse_unfit(work, [e for e in experts if not excluded(e.name, patterns)], model)
     refuse_empty_patterns(model, work.job.asked_exclude)
-    linears = [n for n, m in model.named_modules() if kind_of(n, m, model) == "linear"]
+    routers = routers_in(model)
+    linears = [n for n, m in model.named_modules() if kind_of(n, m, model, routers) == "linear"]
+    refuse_other(model, patterns, routers)
     refuse_split(linears, patterns)
     refuse_widths(work, model)
     if not [n for n in linears if not excluded(n, patterns)] and not [
@@ -52,6 +56,19 @@ def describe(work: Work, model: Any) -> None:
     ]:
         raise Stop("wrong_use", "the patterns leave out every matrix: there is nothing to quantize", where="--exclude-pattern",
                    next="leave out less")  # fmt: skip
+
+
+def refuse_other(model: Any, patterns: Sequence[str], routers: Collection[str]) -> None:
+    """Raises Stop for matrices in scope that are of no class which the backends quantize: GPT-2's lie transposed."""
+    odd = [
+        (n, type(m).__name__)
+        for n, m in model.named_modules()
+        if kind_of(n, m, model, routers) == "other" and m.weight.ndim == 2 and not excluded(n, patterns)
+    ]
+    if odd:
+        names = ", ".join(sorted({kind for _, kind in odd}))
+        told = f"{len(odd)} matrices are of the class {names}, which is not quantized here: they would stay as they are"
+        raise Stop("wrong_use", told, where=odd[0][0], next="leave them out knowingly, each by an --exclude-pattern")
 
 
 def refuse_empty_patterns(model: Any, asked: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .dequantize import dequantize
 from .layouts import Weight, held_weight
-from .names import APART
+from .names import APART, stacked_name
 from .stop import Stop
 from .tensors import Tensor, numbers, to_bf16
 
@@ -84,7 +84,7 @@ def stacks_apart(export: dict[str, Tensor], base: dict[str, Tensor]) -> dict[str
     """Tensors of all experts that the export holds expert by expert."""
     found = {}
     for name, tensor in base.items():
-        stem, _, last = name.rpartition(".")
+        stem, _, last = stacked_name(name).rpartition(".")
         kind = "bias" if last.endswith("_bias") else "weight"
         if name in export or not stem.endswith("experts") or len(tensor.shape) != (2 if kind == "bias" else 3):
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,26 @@ def experts_in(model: Any) -> list[Experts]:
     return found
 
 
-def kind_of(name: str, module: Any, model: Any) -> str | None:
+def routers_in(model: Any) -> set[str]:
+    """Modules that choose among experts, whatever they are called: matrices beside a module of experts with a row for each, or
+    with one row that weighs a shared one. A part with matrices of another height beside is no router: its width is a chance."""
+    found: set[str] = set()
+    for e in experts_in(model):
+        above, _, own = e.name.rpartition(".")
+        for name, child in model.get_submodule(above).named_children():
+            inside = [(n, m) for n, m in child.named_modules() if _rows(m) is not None]
+            if name != own and inside and all(_rows(m) in (1, e.count) for _, m in inside):
+                found |= {".".join(part for part in (above, name, n) if part) for n, _ in inside}
+    return found
+
+
+def _rows(module: Any) -> int | None:
+    """Of its own matrix; None where it has none."""
+    weight = module._parameters.get("weight")
+    return int(weight.shape[0]) if weight is not None and weight.ndim == 2 else None
+
+
+def kind_of(name: str, module: Any, model: Any, routers: Collection[str] = ()) -> str | None:
     """What a module that holds weights is; None for one that only holds others, and for norms."""
     import torch
 
@@ -60,7 +79,7 @@ def kind_of(name: str, module: Any, model: Any) -> str | None:
     weight = module._parameters.get("weight")
     if weight is None or weight.ndim < 2:
         return None
-    if set(name.split(".")[-2:]) & set(ROUTER_WORDS):  # the router itself, or the matrix inside it
+    if name in routers or set(name.split(".")[-2:]) & set(ROUTER_WORDS):  # the router itself, or the matrix inside it
         return "router"
     return "linear" if isinstance(module, torch.nn.Linear) else "other"
 
