@@ -27,10 +27,10 @@ class Grid:
         """Half the distance of neighbouring codes at `size` (in units of the scale)."""
         if self.name in ("int8", "int4"):
             return np.full_like(size, 0.5)
-        if self.name in ("nvfp4", "mxfp4"):
-            return np.where(size >= 4, 1.0, np.where(size >= 2, 0.5, 0.25)).astype(np.float32)
-        exponent = np.floor(np.log2(np.maximum(size, 2.0**-6)))  # E4M3: three bits behind the first
-        return np.exp2(np.minimum(exponent, 8) - 4).astype(np.float32)
+        # A float format's step is a power of two below its value's own: E2M1 has one bit behind the first, E4M3 three.
+        low, high, behind = (0, 2, 2) if self.name in ("nvfp4", "mxfp4") else (-6, 8, 4)
+        exponent = np.clip(np.ascontiguousarray(size, np.float32).view(np.int32) >> 23, 127 + low, 127 + high)
+        return ((exponent - behind) << 23).view(np.float32)
 
 
 # An E4M3 block scale is off by up to a sixteenth. compressed-tensors spreads integers over half of 255 and of 15 steps.
@@ -46,10 +46,18 @@ GRIDS = {
 
 def beyond(grid: Grid, base: np.ndarray, codes: np.ndarray, step: np.ndarray) -> np.ndarray:
     """How far each value lies beyond what rounding allows, in shares of that: over 1 is no rounding of the base."""
-    size = np.abs(base) / step
-    cut = np.maximum(size - grid.top, 0)
-    allowed = (grid.half_step(np.minimum(size, grid.top)) + cut) * step + SLACK * np.abs(base)
-    return np.abs(codes * step - base) / allowed
+    whole = np.abs(base)
+    size = whole / step
+    allowed = np.maximum(size - grid.top, 0)
+    allowed += grid.half_step(np.minimum(size, grid.top, out=size))
+    allowed *= step
+    whole *= SLACK
+    allowed += whole
+    off = codes * step
+    off -= base
+    np.abs(off, out=off)
+    off /= allowed
+    return off
 
 
 def largest(base: np.ndarray, units: tuple[int, ...]) -> np.ndarray:
