@@ -91,15 +91,17 @@ def test_what_an_engine_runs_as_one_is_not_left_out_in_part() -> None:
 
 
 def test_a_part_of_a_fused_matrix_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(WrongUse, match="q_proj, k_proj, v_proj of model.layers.0.self_attn as one matrix"):
+    with pytest.raises(WrongUse, match=r"q_proj, k_proj, v_proj of model\.layers\.0\.self_attn as one matrix"):
         new_job(make_model.DEMO, tmp_path / "out", backend="modelopt", target="nvfp4", calibration=TEXT,
                 exclude=["*q_proj"])  # fmt: skip
 
 
 def test_every_sidecar_travels_and_no_weights_do(tmp_path: Path) -> None:
     base, out = tmp_path / "base", tmp_path / "out"
-    travel = ("spiece.model", "qwen.tiktoken", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
-              "additional_chat_templates/tool_use.jinja", "generation_config.json", "modeling_x.py", "preprocessor_config.json")  # fmt: skip
+    travel = (
+        "spiece.model", "qwen.tiktoken", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja", "generation_config.json", "modeling_x.py", "preprocessor_config.json",
+    )  # fmt: skip
     stay = ("consolidated.safetensors", "pytorch_model.bin", "original/model.pth")
     for name in (*travel, *stay, "config.json", "model.safetensors"):
         (base / name).parent.mkdir(parents=True, exist_ok=True)

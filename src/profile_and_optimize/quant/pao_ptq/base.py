@@ -97,9 +97,10 @@ def matrices(base: Path) -> Iterator[tuple[str, list[int]]]:
         for name, entry in table.items():
             shape = entry.get("shape") or []
             stack = len(shape) == 3 and "expert" in stacked_name(name)
-            if stack or (len(shape) == 2 and name.endswith(".weight") and re.search(r"\.\d+\.", name)):
-                if not (NO_PRODUCT.search(name) or ROUTER.search(name) or VISION.search(name) or is_buffer(name)):
-                    yield name, shape
+            matrix = len(shape) == 2 and name.endswith(".weight") and re.search(r"\.\d+\.", name)
+            other = NO_PRODUCT.search(name) or ROUTER.search(name) or VISION.search(name) or is_buffer(name)
+            if (stack or matrix) and not other:
+                yield name, shape
 
 
 def _odd(name: str, shape: list[int], group: int | None) -> bool:
