@@ -4,8 +4,8 @@
 
 Each is made with every check passed, or refused before anything is calibrated, with the reason; all else is a FAULT. The models are
 those of tests/quant/make_model.py. What DIR holds already is not done again, unless the workers changed since (--keep: nor then) or
---again is given; a fault always is. A few seconds each. At the end the table is written to bench/results/architectures.json and
-into docs/quantization.md between its markers.
+--again is given; a fault always is. A few seconds each. At the end the table is written to bench/results/architectures.json and into
+docs/quantization.md between its markers.
 """
 
 from __future__ import annotations

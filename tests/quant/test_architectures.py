@@ -20,9 +20,10 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.quant import bundle
 from profile_and_optimize.quant.families import family_of
 from profile_and_optimize.quant.job import Calibration, Heldout, Job, job_bytes, new_job
-from profile_and_optimize.quant.pao_ptq.exporting import copy_sidecars
+from profile_and_optimize.quant.pao_ptq.checks_folder import differences
+from profile_and_optimize.quant.pao_ptq.exporting import copy_sidecars, in_bf16
 from profile_and_optimize.quant.pao_ptq.headers import header_of
-from profile_and_optimize.quant.pao_ptq.names import key, stacked_name
+from profile_and_optimize.quant.pao_ptq.names import is_buffer, key, stacked_name
 from profile_and_optimize.quant.pao_ptq.scope import refuse_split
 from profile_and_optimize.quant.pao_ptq.stop import Stop
 from profile_and_optimize.toolenv.find import find
@@ -82,6 +83,29 @@ def test_stacks_of_experts_go_by_one_name() -> None:
     assert stacked_name("model.layers.1.shared_mlp.input_linear.weight").endswith("shared_mlp.input_linear.weight")
 
 
+@pytest.mark.parametrize(
+    ("name", "buffer"),
+    [
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", True),
+        ("transformer.rotary_pos_emb.inv_freq", True),
+        ("transformer.h.0.attn.masked_bias", True),
+        ("transformer.h.0.attn.c_attn.bias", False),
+        ("model.layers.0.self_attn.q_proj.bias", False),
+    ],
+)
+def test_what_a_loader_computes_itself_is_no_weight(name: str, buffer: bool) -> None:
+    assert is_buffer(name) is buffer
+
+
+def test_a_part_that_says_no_dtype_says_none_in_the_export_either() -> None:
+    """Gemma 4's vision part says null; what says a type says bfloat16, whatever it was."""
+    silent = {"dtype": "float16", "vision_config": {"dtype": None}}
+    assert in_bf16(silent) == {"dtype": "bfloat16", "vision_config": {"dtype": None}}
+    assert differences(silent, in_bf16(silent)) == []
+    assert differences(silent, {"dtype": "bfloat16", "vision_config": {"dtype": "float16"}}) != []
+    assert differences({"dtype": None}, {"dtype": None}) != [] and differences({}, {"dtype": "bfloat16"}) == []
+
+
 def test_what_an_engine_runs_as_one_is_not_left_out_in_part() -> None:
     """Two matrices of Qwen3-Next are two in vLLM as well; what Qwen3.5 keeps apart is one there."""
     next_ = ["layers.0.linear_attn.in_proj_qkvz", "layers.0.linear_attn.in_proj_ba"]
@@ -98,9 +122,10 @@ def test_a_part_of_a_fused_matrix_is_refused_before_anything_starts(tmp_path: Pa
 
 def test_every_sidecar_travels_and_no_weights_do(tmp_path: Path) -> None:
     base, out = tmp_path / "base", tmp_path / "out"
-    travel = ("spiece.model", "qwen.tiktoken", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
-              "additional_chat_templates/tool_use.jinja", "generation_config.json", "modeling_x.py",
-              "preprocessor_config.json")  # fmt: skip
+    travel = (
+        "spiece.model", "qwen.tiktoken", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja", "generation_config.json", "modeling_x.py", "preprocessor_config.json",
+    )  # fmt: skip
     stay = ("consolidated.safetensors", "pytorch_model.bin", "original/model.pth")
     for name in (*travel, *stay, "config.json", "model.safetensors"):
         (base / name).parent.mkdir(parents=True, exist_ok=True)

@@ -97,8 +97,9 @@ def matrices(base: Path) -> Iterator[tuple[str, list[int]]]:
         for name, entry in table.items():
             shape = entry.get("shape") or []
             stack = len(shape) == 3 and "expert" in stacked_name(name)
-            matrix = stack or (len(shape) == 2 and name.endswith(".weight") and re.search(r"\.\d+\.", name))
-            if matrix and not any(p.search(name) for p in (NO_PRODUCT, ROUTER, VISION)) and not is_buffer(name):
+            matrix = len(shape) == 2 and name.endswith(".weight") and re.search(r"\.\d+\.", name)
+            other = NO_PRODUCT.search(name) or ROUTER.search(name) or VISION.search(name) or is_buffer(name)
+            if (stack or matrix) and not other:
                 yield name, shape
 
 

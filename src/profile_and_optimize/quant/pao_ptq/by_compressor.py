@@ -15,7 +15,7 @@ from .names import excluded
 from .recorded import QuantizerFact
 from .seen import range_of, refuse_unknown
 from .stop import Stop
-from .structure import experts_in, file_names
+from .structure import experts_in, wrong_names
 from .work import Work
 
 
@@ -242,5 +242,4 @@ def compressor_export(work: Work, loaded: Loaded) -> None:
     # and the quantized weights are in memory while it is written.
     shard = "100TB" if loaded.layered else SHARD
     loaded.model.save_pretrained(str(work.export), save_compressed=True, max_shard_size=shard)
-    named = file_names(loaded.model)
-    clean_excludes(work.export, {n: named(n) for n, _ in loaded.model.named_modules() if n and named(n) != n})
+    clean_excludes(work.export, wrong_names(loaded.model))

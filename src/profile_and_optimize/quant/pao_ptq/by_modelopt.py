@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,11 +12,11 @@ from .calibration import Calibration
 from .excludes import clean_excludes
 from .loading import Loaded
 from .modelopt_cpu import leave_weights_on_disk, patch_modelopt
-from .names import cleaned, excluded
+from .names import excluded
 from .recorded import QuantizerFact
 from .seen import range_of, refuse_unknown
 from .stop import Stop
-from .structure import Experts, experts_in, file_names, stacked
+from .structure import Experts, experts_in, stacked, wrong_names
 from .targets import Recipe
 from .work import Work
 
@@ -186,16 +185,11 @@ def modelopt_weight_quantizers(model: Any, experts: str) -> int:
 
 def modelopt_export(work: Work, loaded: Loaded) -> None:
     from modelopt.torch.export import export_hf_checkpoint
-    from modelopt.torch.export.quant_aware_conversion import build_reverse_name_mapper
 
     pack_from_float32()
-    named, mapper = file_names(loaded.model), None
-    with contextlib.suppress(Exception):
-        mapper = build_reverse_name_mapper(loaded.model)
-    modules = [name for name, _ in loaded.model.named_modules() if name]
-    right = {cleaned(mapper(name)): named(name) for name in modules} if mapper else {}
+    wrong = wrong_names(loaded.model)  # before the export takes the model apart
     export_hf_checkpoint(loaded.model, export_dir=work.export, max_shard_size=SHARD)
-    clean_excludes(work.export, {wrong: name for wrong, name in right.items() if wrong != name})
+    clean_excludes(work.export, wrong)
 
 
 def pack_from_float32() -> None:

@@ -20,8 +20,13 @@ class TokenCount:
     hooks: list[Any] = field(default_factory=list)
 
     def watch(self, model: Any) -> None:
+        import torch
+
         for e in experts_in(model):
             module = model.get_submodule(e.name)
+            if type(module).forward is torch.nn.Module.forward:  # a list, whose experts are called one by one
+                self.hooks += [x.register_forward_pre_hook(self._rows(e, i)) for i, x in enumerate(module)]
+                continue
             self.hooks.append(module.register_forward_pre_hook(self._choice(e), with_kwargs=True))
             parent = model.get_submodule(e.name.rpartition(".")[0])
             router = getattr(parent, "router", None) or getattr(parent, "gate", None)
@@ -40,6 +45,16 @@ class TokenCount:
                 if isinstance(value, torch.Tensor) and not value.is_floating_point() and value.dtype != torch.bool:
                     self._add(e, torch.bincount(value.flatten().cpu(), minlength=e.count)[: e.count])
                     return
+
+        return hook
+
+    def _rows(self, e: Experts, number: int) -> Callable[..., None]:
+        import torch
+
+        def hook(module: Any, args: tuple[Any, ...]) -> None:
+            seen = torch.zeros(e.count, dtype=torch.int64)
+            seen[number] = args[0].numel() // args[0].shape[-1]
+            self._add(e, seen)
 
         return hook
 

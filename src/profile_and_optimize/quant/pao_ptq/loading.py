@@ -63,9 +63,11 @@ def load(job: Job, folder: Path, room: Room, lacks: Callable[[list[str]], Stop])
     cls = model_class(config)
     normalize_tied(cls)
     layered = wants_layers(job, folder, device, room)
+    kind = getattr(getattr(cls, "config_class", None), "model_type", None)
+    named = {"config": own_config(cls, job, folder)} if kind not in (None, config.get("model_type")) else {}
     model, told = cls.from_pretrained(
         folder, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=job.trust_remote_code,
-        output_loading_info=True, **placed(job, folder, cls, device, layered),
+        output_loading_info=True, **named, **placed(job, folder, cls, device, layered),
     )  # fmt: skip
     lacking = sorted(map(str, told["missing_keys"] or told.get("mismatched_keys") or []))
     if lacking:
@@ -128,15 +130,24 @@ def normalize_remote(folder: Path, config: dict[str, Any]) -> None:
         normalize_tied(get_class_from_dynamic_module(named, str(folder)))
 
 
+def own_config(cls: Any, job: Job, folder: Path) -> Any:
+    """The configuration by the class that config.json names. It may call itself otherwise (Kimi K2's is kimi_k2, of the class
+    DeepseekV3ForCausalLM), and the library goes by that word for what tensors are called in the files."""
+    from transformers import AutoConfig
+
+    kind = getattr(cls, "config_class", None)
+    if kind is None:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=job.trust_remote_code)
+    config = kind.from_pretrained(folder, trust_remote_code=job.trust_remote_code)
+    config.model_type = kind.model_type
+    return config
+
+
 def empty_model(cls: Any, job: Job, folder: Path) -> Any:
     """The model's modules without their weights."""
     import torch
-    from transformers import AutoConfig
 
-    kind = (
-        getattr(cls, "config_class", None) or AutoConfig
-    )  # by the class: a config.json may call itself otherwise (kimi_k2)
-    config = kind.from_pretrained(folder, trust_remote_code=job.trust_remote_code)
+    config = own_config(cls, job, folder)
     with torch.device("meta"):
         if hasattr(cls, "_from_config"):
             return cls._from_config(config)

@@ -75,7 +75,7 @@ def module_of(name: str) -> str:
 
 # What older releases saved and newer ones make anew: tables of rotations, masks of causal attention.
 BUFFER = re.compile(
-    r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|attn\.(masked_)?bias|attention\.(masked_)?bias|position_ids)$"
+    r"(^|\.)(inv_freq|rotary\w*\.(cos_cached|sin_cached)|attn\.(masked_)?bias|attention\.(masked_)?bias|position_ids)$"
 )
 
 

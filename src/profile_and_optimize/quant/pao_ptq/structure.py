@@ -92,14 +92,27 @@ def tied_names(model: Any, named: Callable[[str], str]) -> tuple[tuple[str, str]
 
 def file_names(model: Any) -> Callable[[str], str]:
     """What a module is called in the checkpoint's files: transformers renames some on load (block_sparse_moe to mlp)."""
-    mapper = None
-    with contextlib.suppress(
-        Exception
-    ):  # ModelOpt's, which is also what its export goes by; where it cannot, names stay
-        from modelopt.torch.export.quant_aware_conversion import build_reverse_name_mapper
-
-        mapper = build_reverse_name_mapper(model)
+    mapper = _mapper(model)
     if mapper is None:
         return lambda name: name
     # Some rules hold for a weight's full name alone: backbone.embedding.weight.
     return lambda name: cleaned(mapper(name + ".weight")).removesuffix(".weight") if name else name
+
+
+def wrong_names(model: Any) -> dict[str, str]:
+    """What libraries call a module in their lists though its files do not, to what those call it: the name in memory, and what
+    rules that hold for a weight's full name make of it without (phimoe's block_sparse_moe.router, which is a gate)."""
+    mapper, named = _mapper(model), file_names(model)
+    modules = [name for name, _ in model.named_modules() if name]
+    half = {cleaned(mapper(name)): named(name) for name in modules} if mapper else {}
+    return {wrong: right for wrong, right in (half | {n: named(n) for n in modules}).items() if wrong != right}
+
+
+def _mapper(model: Any) -> Callable[[str], str] | None:
+    """ModelOpt's, which is also what its export goes by; where it cannot, names stay."""
+    with contextlib.suppress(Exception):
+        from modelopt.torch.export.quant_aware_conversion import build_reverse_name_mapper
+
+        mapper: Callable[[str], str] = build_reverse_name_mapper(model)
+        return mapper
+    return None
