@@ -31,8 +31,8 @@ def matrix(
     trials: Iterable[Judged],
     served: Mapping[str, Served],
 ) -> dict[str, Any]:
-    """serve_matrix.json. `served` has the layers of the cells whose log was kept, {} for a run from before. `asked` is what was to be tried, `failures` the reason and the log of each cell that broke, `seen`
-    by cell what it answered and which kernels it named."""
+    """serve_matrix.json. `asked` is what was to be tried, `failures` the reason and the log of each cell that broke, `seen` by
+    cell what it answered and which kernels it named, `served` the layers of the cells that served ({}: a run from before)."""
     by_cell: dict[str, list[Judged]] = {}
     for t in trials:
         by_cell.setdefault(t.key.arm, []).append(t)

@@ -166,7 +166,8 @@ def three_way(ev: Evidence, d: Decision) -> dict[str, Any] | None:
     asked = ev.accuracy.get(plan.baseline.id)
     kernels = kernels_of(ev, d)
     return {
-        "schema": 2 if kernels else 1, "run_id": ev.run.name, "evidence_root": ev.root, "base": plan.baseline.id, "vendor": plan.vendor or None,
+        "schema": 2 if kernels else 1,
+        "run_id": ev.run.name, "evidence_root": ev.root, "base": plan.baseline.id, "vendor": plan.vendor or None,
         "tolerance_points": 100 * plan.accuracy_margin, "rows": [_row(ev, d, a) for a in arms],
         "between": {name: effect_json(e) for name, e in sorted(d.rivals.items())},
         "verdicts": [

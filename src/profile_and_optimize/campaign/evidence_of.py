@@ -38,8 +38,8 @@ class Evidence:
     blocks added to the planned ones. `remarks` are what a look at every trial found, `marks` what it knows each by.
     `draft` is the plan before admission, `calibration` how prompts were cut to length, `earlier` the campaigns of the
     same variants before it, `checkpoints` what arms serve in the model's place, `jobs` how those of ours were asked
-    for, `served` the kernels that their servers name. `imported` are other tools' results, which no decision rests on; a run of nothing else has its draft for a
-    plan."""
+    for, `served` the kernels that their servers name. `imported` are other tools' results, which no decision rests on; a
+    run of nothing else has its draft for a plan."""
 
     run: Path
     plan: Plan

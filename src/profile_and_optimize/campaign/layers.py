@@ -12,8 +12,6 @@ from profile_and_optimize.engines.formats import format_of
 from profile_and_optimize.engines.kernels import Asked, Layers, Log, layers_of
 from profile_and_optimize.evidence.reading import read_bytes
 
-SERVES = "serves"
-
 
 @dataclass(frozen=True)
 class Served:
@@ -30,7 +28,7 @@ def log_of(arm: str, label: str) -> str:
 
 def serves(model: str, version: Mapping[str, str]) -> dict[str, Any]:
     """What `verify` cannot look up later: in which format the weights are, and which release serves them."""
-    return {SERVES: {"format": format_of(model), "engine_version": version.get("engine_version", "")}}
+    return {"format": format_of(model), "engine_version": version.get("engine_version", "")}
 
 
 def served_of(
@@ -42,7 +40,7 @@ def served_of(
     paths = tuple(paths)
     out = {}
     for arm in plan.all_arms:
-        told = admissions.get(arm.id, {}).get(SERVES)
+        told = admissions.get(arm.id, {}).get("serves")
         if isinstance(told, dict):
             asked = Asked(
                 arm.engine, str(told["engine_version"]), str(told["format"]), (*plan.common_flags, *arm.flags)

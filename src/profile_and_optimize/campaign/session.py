@@ -251,15 +251,16 @@ def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec) -> None:
 
 def _keep_log(seat: Seat, arm: Arm, log: Path, label: str) -> None:
     if log.exists() and log.stat().st_size:
-        text = seat.hide(_ends_of(log, LOG_BYTES).decode(errors="replace"))
+        text = seat.hide(ends_of(log, LOG_BYTES).decode(errors="replace"))
         seat.folder.write(f"cells/{arm.id}/raw/log-{label}.txt", text.encode(), producer="engine")
 
 
-def _ends_of(log: Path, most: int) -> bytes:
+def ends_of(log: Path, most: int) -> bytes:
     """Its first and last whole lines: a server names its kernels as it starts and its errors as it ends. Half a line could
     hold the end of a credential, which nobody would know for one."""
     data = log.read_bytes()
     if len(data) <= most:
         return data
-    head, tail = data[: most // 2].rpartition(b"\n")[0], data[-(most // 2) :].partition(b"\n")[2]
-    return b"\n".join([head, f"{CUT} {len(data) - len(head) - len(tail)} bytes]".encode(), tail])
+    half = most // 2
+    head, tail = data[: data.rfind(b"\n", 0, half) + 1], data[-half:].partition(b"\n")[2]
+    return head + f"{CUT} {len(data) - len(head) - len(tail)} bytes]\n".encode() + tail

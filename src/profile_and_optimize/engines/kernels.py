@@ -24,7 +24,7 @@ CUT = "[pao: cut here:"
 BOTH_SIDES = (NVFP4, FP8, INT8, "mxfp4", "mxfp8")
 # Shown only where the engine says something of them, or was asked for it.
 _SHOWN_ALWAYS = ("quantization", "linear", "attention", "kv_cache", "lm_head")
-_FLAGS = {
+_FLAGS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "vllm": {"linear": ("--linear-backend",), "experts": ("--moe-backend",), "attention": ("--attention-backend",),
              "kv_cache": ("--kv-cache-dtype",), "quantization": ("--quantization",)},
     "sglang": {"linear": ("--fp4-gemm-backend", "--fp8-gemm-backend"), "experts": ("--moe-runner-backend",),
