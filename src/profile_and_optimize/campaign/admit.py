@@ -113,7 +113,7 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
     admission: dict[str, Any] = {
         "start_s": server.start_s, "up_s": ready - began, "stop_s": stopped - stopping, "probe_s": probe_s, "smoke": smoke,
         "total_s": stopped - began, "source": dict(server.source),
-        "serves": serves(seat.plan.model_of(arm), seat.world.engine(arm.engine).version()),
+        **serves(seat.plan, arm, seat.world.engine(arm.engine).version()),
     }  # fmt: skip
     seat.folder.write_json(f"cells/{arm.id}/admission.json", admission, producer=PRODUCER)
     seat.say(f"  {arm.id}: serves; ready in {server.start_s:.1f} s")

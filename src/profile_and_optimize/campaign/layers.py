@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.engines.formats import format_of
 from profile_and_optimize.engines.kernels import Asked, Layers, Log, layers_of
 from profile_and_optimize.evidence.reading import read_bytes
+
+SERVES = "serves"
 
 
 @dataclass(frozen=True)
@@ -26,21 +29,28 @@ def log_of(arm: str, label: str) -> str:
     return f"cells/{arm}/raw/log-{label}.txt"
 
 
-def serves(model: str, version: Mapping[str, str]) -> dict[str, Any]:
-    """What `verify` cannot look up later: in which format the weights are, and which release serves them."""
-    return {"format": format_of(model), "engine_version": version.get("engine_version", "")}
+def serves(plan: Plan, arm: Arm, version: Mapping[str, str]) -> dict[str, Any]:
+    """What `verify` cannot look up later, for a campaign that compares checkpoints: in which format the weights of an arm
+    are, and which release serves them."""
+    if not _compares_checkpoints(plan):
+        return {}
+    return {SERVES: {"format": format_of(plan.model_of(arm)), "engine_version": version.get("engine_version", "")}}
+
+
+def _compares_checkpoints(plan: Plan) -> bool:
+    return any(a.checkpoint for a in plan.all_arms)
 
 
 def served_of(
     run: Path, plan: Plan, paths: Iterable[str], admissions: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Served]:
     """Of the arms of a campaign that compares checkpoints; none where admission did not write down what they serve."""
-    if not any(a.checkpoint for a in plan.all_arms):
+    if not _compares_checkpoints(plan):
         return {}
     paths = tuple(paths)
     out = {}
     for arm in plan.all_arms:
-        told = admissions.get(arm.id, {}).get("serves")
+        told = admissions.get(arm.id, {}).get(SERVES)
         if isinstance(told, dict):
             asked = Asked(
                 arm.engine, str(told["engine_version"]), str(told["format"]), (*plan.common_flags, *arm.flags)
