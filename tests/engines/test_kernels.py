@@ -22,7 +22,7 @@ BEGINS = (
 )
 READY = "(APIServer pid=1) INFO 12-01 04:15:59 [entry.py:140] Starting vLLM server on http://127.0.0.1:1"
 SGLANG = (
-    "[2026-12-01 04:15:33] server_args=ServerArgs(model_path='m')",
+    "[2026-12-01 04:15:33] server_args={'prefill_attention_backend': None, 'attention_backend': 'fa3', 'kv_cache_dtype': 'auto'}",
     "[2026-12-01 04:15:59] The server is fired up and ready to roll!",
 )
 NVFP4_GEMM = "(Worker pid=2) INFO 12-01 04:15:44 [__init__.py:1240] Using {} for NVFP4 GEMM"
@@ -118,11 +118,11 @@ def test_sglang_says_that_it_serves_weights_alone() -> None:
         "quantization is ignored."
     )
     asked = Asked("sglang", "0.5.23", "nvfp4", ("--fp4-gemm-backend", "flashinfer_cutlass"))
-    found = seen(asked, log(words, "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 9", ends=SGLANG))
+    found = seen(asked, log(words, ends=SGLANG))
     linear = found["linear"]
     assert (linear.asked, linear.observed) == ("--fp4-gemm-backend flashinfer_cutlass", "FP4 Marlin")
     assert linear.fell_back == linear.line and linear.widened_by == "Marlin" and another_than_asked(asked, linear)
-    assert found["kv_cache"].observed == "bfloat16"
+    assert (found["kv_cache"].observed, found["attention"].observed) == ("auto", "fa3")
 
 
 @pytest.mark.parametrize(("flags", "kernel", "other"), [
