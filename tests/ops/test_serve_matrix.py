@@ -22,6 +22,7 @@ from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops import serve_matrix
 from profile_and_optimize.ops.serve_matrix import ServeMatrixRequest, api_of, publish
 from profile_and_optimize.ops.verify import check
+from profile_and_optimize.ops.verify_matrix import derived
 from profile_and_optimize.optimize.backends import Backend, Offered, find_backends, only, table
 from profile_and_optimize.optimize.levers import Facts
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
@@ -145,6 +146,15 @@ def test_a_backend_that_was_not_taken_is_a_finding_of_its_layers_derived_from_th
     log = run / "cells/vllm-cutlass-fp4/raw/log-matrix.txt"
     log.write_text(log.read_text().replace("Marlin", "Cutlass"))
     assert any("serve_matrix.json: not what the records give" in p for p in check(run)[0])
+
+
+def test_a_matrix_from_before_the_layers_is_derived_as_it_was_written(tmp_path: Path) -> None:
+    made(tmp_path, wanted("a"), world(FakeEngine(), {}))
+    asked = tmp_path / "20261121T100000Z-m/matrix.json"
+    asked.write_text(asked.read_text().replace('"schema": 2', '"schema": 1'))
+    result, problems = derived(tmp_path / "20261121T100000Z-m")
+    assert result["schema"] == 1 and problems == []
+    assert not {"layers", "kernel_findings"} & set(result["rows"][0])
 
 
 def test_a_changed_table_answer_or_record_does_not_verify(tmp_path: Path) -> None:
