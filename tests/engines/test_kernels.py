@@ -118,11 +118,11 @@ def test_sglang_says_that_it_serves_weights_alone() -> None:
         "quantization is ignored."
     )
     asked = Asked("sglang", "0.5.23", "nvfp4", ("--fp4-gemm-backend", "flashinfer_cutlass"))
-    found = seen(asked, log(words, ends=SGLANG))
+    found = seen(asked, log(words, "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 9", ends=SGLANG))
     linear = found["linear"]
     assert (linear.asked, linear.observed) == ("--fp4-gemm-backend flashinfer_cutlass", "FP4 Marlin")
     assert linear.fell_back == linear.line and linear.widened_by == "Marlin" and another_than_asked(asked, linear)
-    assert (found["kv_cache"].observed, found["attention"].observed) == ("auto", "fa3")
+    assert (found["kv_cache"].observed, found["attention"].observed) == ("bfloat16", "fa3")
 
 
 @pytest.mark.parametrize(("flags", "kernel", "other"), [
