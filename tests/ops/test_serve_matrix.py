@@ -22,6 +22,7 @@ from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.ops import serve_matrix
 from profile_and_optimize.ops.serve_matrix import ServeMatrixRequest, api_of, known_gaps, publish
 from profile_and_optimize.ops.verify import check
+from profile_and_optimize.ops.verify_matrix import derived
 from profile_and_optimize.optimize.backends import Backend, Offered, find_backends, only, table
 from profile_and_optimize.optimize.levers import Facts
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
@@ -112,6 +113,48 @@ def test_rows_of_the_same_kernels_and_a_loud_machine_are_said(tmp_path: Path) ->
     text = "\n".join(lines_of(result))
     assert "the kernels of fake-a: what differs between the two is noise" in text
     assert "machine not quiet: 1.50 cores used by other processes" in text
+
+
+def test_a_backend_that_was_not_taken_is_a_finding_of_its_layers_derived_from_the_log(tmp_path: Path) -> None:
+    class Vllm(FakeEngine):
+        def version(self) -> dict[str, str]:
+            return {**super().version(), "engine_version": "0.32.0"}
+
+        def start(self, spec: ServeSpec) -> Server:
+            spec.log.write_text(
+                "INFO Initializing a V1 LLM engine (v0.32.0) with config: m, quantization=modelopt_fp4, kv_cache_dtype=fp8_e4m3\n"
+                "INFO Using MarlinNvFp4LinearKernel for NVFP4 GEMM\nINFO Starting vLLM server on http://127.0.0.1:1\n"
+            )
+            return replace(super().start(spec), log=spec.log)
+
+    here = (Backend("cutlass-fp4", "CUTLASS", flags=("--linear-backend", "cutlass")),)
+    w = replace(wanted(), offered={"vllm": Offered(here, ())})
+
+    def ask(url: str, model: str, prompt: str, *, api: str = "chat", max_tokens: int = 16) -> Answer:
+        return Answer(SUMS.get(prompt, ""), len(prompt.split()) + 4, 1)
+
+    row = made(tmp_path, w, replace(fake_world(Vllm()), engines={"vllm": Vllm()}, ask=ask))["rows"][0]
+    linear = next(x for x in row["layers"] if x["group"] == "linear")
+    assert (linear["asked"], linear["observed"]) == ("--linear-backend cutlass", "MarlinNvFp4LinearKernel")
+    assert linear["line"]["log"] == "cells/vllm-cutlass-fp4/raw/log-matrix.txt" and linear["line"]["number"] == 2
+    (finding,) = row["kernel_findings"]
+    assert finding["effect"] is None and finding["says"] == (
+        "vllm-cutlass-fp4: linear: asked for --linear-backend cutlass, runs MarlinNvFp4LinearKernel"
+    )
+    run = tmp_path / "20261121T100000Z-m"
+    assert "finding: vllm-cutlass-fp4: linear: asked for" in (run / "serve_matrix.txt").read_text()
+    log = run / "cells/vllm-cutlass-fp4/raw/log-matrix.txt"
+    log.write_text(log.read_text().replace("Marlin", "Cutlass"))
+    assert any("serve_matrix.json: not what the records give" in p for p in check(run)[0])
+
+
+def test_a_matrix_from_before_the_layers_is_derived_as_it_was_written(tmp_path: Path) -> None:
+    made(tmp_path, wanted("a"), world(FakeEngine(), {}))
+    asked = tmp_path / "20261121T100000Z-m/matrix.json"
+    asked.write_text(asked.read_text().replace('"schema": 2', '"schema": 1'))
+    result, problems = derived(tmp_path / "20261121T100000Z-m")
+    assert result["schema"] == 1 and problems == []
+    assert not {"layers", "kernel_findings"} & set(result["rows"][0])
 
 
 def test_a_changed_table_answer_or_record_does_not_verify(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from profile_and_optimize.analysis.kernels import NOTHING_SERVED, layer_lines, shown
 from profile_and_optimize.campaign.guard import too_loud
+from profile_and_optimize.campaign.layers import Served
 from profile_and_optimize.campaign.selection import Judged
 from profile_and_optimize.core.trial import TrialState
 
-SCHEMA = 1
+# From this on the layers of each cell are derived from its log.
+WITH_LAYERS = 2
 SERVES, INCOHERENT, UNSURE, OTHER, DEBUG, UNTRIED = (
     "serves", "incoherent", "coherence unknown", "another kernel", "debug", "not tried",
 )  # fmt: skip
@@ -26,9 +29,10 @@ def matrix(
     failures: Mapping[str, Mapping[str, str]],
     seen: Mapping[str, Mapping[str, Any]],
     trials: Iterable[Judged],
+    served: Mapping[str, Served],
 ) -> dict[str, Any]:
-    """serve_matrix.json. `asked` is what was to be tried, `failures` the reason and the log of each cell that broke, `seen`
-    by cell what it answered and which kernels it named."""
+    """serve_matrix.json. `asked` is what was to be tried, `failures` the reason and the log of each cell that broke, `seen` by
+    cell what it answered and which kernels it named, `served` the layers of the cells that served ({}: a run from before)."""
     by_cell: dict[str, list[Judged]] = {}
     for t in trials:
         by_cell.setdefault(t.key.arm, []).append(t)
@@ -38,8 +42,11 @@ def matrix(
         for cell in asked["cells"]
     ]
     _mark_twins(rows)
+    if asked["schema"] >= WITH_LAYERS:
+        for row in rows:
+            row |= shown(served[row["cell"]], row["cell"]) if row["cell"] in served else NOTHING_SERVED
     same = ("model", "model_digest", "format", "api", "isl", "osl", "gaps", "skipped", "questions_sha256")
-    return {"schema": SCHEMA, **{k: asked[k] for k in same}, "rows": rows, "caveats": list(CAVEATS)}
+    return {"schema": asked["schema"], **{k: asked[k] for k in same}, "rows": rows, "caveats": list(CAVEATS)}
 
 
 def _mark_twins(rows: Sequence[dict[str, Any]]) -> None:
@@ -164,6 +171,7 @@ def _told(row: Mapping[str, Any]) -> list[str]:
     lines += [f"    {row['why']}"] if row["why"] else []
     lines += [f"    log: {row['log']}"] if row["log"] else []
     lines += [f"    kernels: {', '.join(row['kernels'])}"] if row["kernels"] else []
+    lines += [f"    {line}" for line in layer_lines(row)]
     twin = row["same_kernels_as"]
     lines += [f"    the kernels of {twin}: what differs between the two is noise"] if twin else []
     loud = dict.fromkeys(why for p in row["sweep"] for why in p["machine"])

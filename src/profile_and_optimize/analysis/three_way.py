@@ -9,6 +9,7 @@ from typing import Any
 from profile_and_optimize.analysis import checkpoints
 from profile_and_optimize.analysis import gates as g
 from profile_and_optimize.analysis.decide import Decision, doubts_of, effect_json, twin_in, used_trials
+from profile_and_optimize.analysis.kernels import kernels_of
 from profile_and_optimize.analysis.machine_gates import provenance_gate
 from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, right_answers
 from profile_and_optimize.campaign.evidence_of import Evidence
@@ -174,14 +175,17 @@ def three_way(ev: Evidence, d: Decision) -> dict[str, Any] | None:
     plan = ev.plan
     arms = [plan.baseline, *_compared(plan)]
     asked = ev.accuracy.get(plan.baseline.id)
+    kernels = kernels_of(ev, d)
     return {
-        "schema": 1, "run_id": ev.run.name, "evidence_root": ev.root, "base": plan.baseline.id, "vendor": plan.vendor or None,
+        "schema": 2 if kernels else 1,
+        "run_id": ev.run.name, "evidence_root": ev.root, "base": plan.baseline.id, "vendor": plan.vendor or None,
         "tolerance_points": 100 * plan.accuracy_margin, "rows": [_row(ev, d, a) for a in arms],
         "between": {name: effect_json(e) for name, e in sorted(d.rivals.items())},
         "verdicts": [
             {"ours": v.ours, "verdict": v.call, "tier": v.tier.value, "why": v.why, "open": list(v.open)} for v in found
         ],
         "clusters": clusters(asked).to_json() if asked else None, "kernels": "unknown: no profile was captured",
+        **kernels,
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.checkpoints import keep
 from profile_and_optimize.campaign.evidence_of import failed_arms
 from profile_and_optimize.campaign.history import write_history
+from profile_and_optimize.campaign.layers import serves
 from profile_and_optimize.campaign.session import PROBE_WAVES, Seat, drive, probe_slice, serving
 from profile_and_optimize.campaign.starts import refuse_again, require_alive
 from profile_and_optimize.campaign.timing import seconds_per_session
@@ -115,6 +116,7 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
     admission: dict[str, Any] = {
         "start_s": server.start_s, "up_s": ready - began, "stop_s": stopped - stopping, "probe_s": probe_s, "smoke": smoke,
         "total_s": stopped - began, "source": dict(server.source),
+        **serves(seat.plan, arm, seat.world.engine(arm.engine).version()),
     }  # fmt: skip
     seat.folder.write_json(f"cells/{arm.id}/admission.json", admission, producer=PRODUCER)
     seat.say(f"  {arm.id}: serves; ready in {server.start_s:.1f} s")

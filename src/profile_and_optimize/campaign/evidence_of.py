@@ -11,6 +11,7 @@ from profile_and_optimize.campaign.checkpoints import JOBS, KEPT
 from profile_and_optimize.campaign.earlier import Earlier, read_earlier
 from profile_and_optimize.campaign.history import History, read_history
 from profile_and_optimize.campaign.imported import ImportedCell, load_imported
+from profile_and_optimize.campaign.layers import Served, served_of
 from profile_and_optimize.campaign.loading import Look, Remark, load_trials
 from profile_and_optimize.campaign.loading import load_trial as load_trial  # the runner reads its own trials back
 from profile_and_optimize.campaign.proof import Proof, added_proof, began, proof_of
@@ -37,8 +38,8 @@ class Evidence:
     blocks added to the planned ones. `remarks` are what a look at every trial found, `marks` what it knows each by.
     `draft` is the plan before admission, `calibration` how prompts were cut to length, `earlier` the campaigns of the
     same variants before it, `checkpoints` what arms serve in the model's place, `jobs` how those of ours were asked
-    for. `imported` are other tools' results, which no decision rests on; a run of nothing else has its draft for a
-    plan."""
+    for, `served` the kernels that their servers name. `imported` are other tools' results, which no decision rests on; a
+    run of nothing else has its draft for a plan."""
 
     run: Path
     plan: Plan
@@ -63,6 +64,7 @@ class Evidence:
     added: int = 0
     proving: str | None = None
     damaged: tuple[str, ...] = ()
+    served: Mapping[str, Served] = field(default_factory=dict, repr=False)
     events: tuple[Event, ...] = field(default=(), repr=False)
     remarks: tuple[Remark, ...] = field(default=(), repr=False)
     marks: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -81,12 +83,13 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
     frozen = read_plan(run / ("plan.json" if planned else DRAFT))
     race = race_of(frozen, trials, events)
     plan = frozen.confirming(race.finalists) if race and race.finalists else frozen
+    admissions = _by_cell(run, paths, "admission.json")
     return Evidence(
         run=run, plan=plan, frozen=frozen, race=race, added=added_blocks(events), proving=began(events), trials=trials,
         finalists=_finalists(run, paths), history=read_history(run), earlier=read_earlier(run),
         draft=read_plan(run / DRAFT) if DRAFT in paths else None,
         calibration=read_json(run / CALIBRATION) if CALIBRATION in paths else None,
-        admissions=_by_cell(run, paths, "admission.json"), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
+        admissions=admissions, served=served_of(run, plan, paths, admissions), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
         checkpoints=_by_cell(run, paths, KEPT), jobs=_jobs(run, paths), commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),
         stamp=events[-1].at if events else 0.0, root=evidence_root(events), events=events,

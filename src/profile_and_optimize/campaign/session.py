@@ -26,6 +26,7 @@ from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import Server, ServeSpec
+from profile_and_optimize.engines.kernels import CUT
 from profile_and_optimize.engines.prometheus import server_tpot
 from profile_and_optimize.evidence.folder import RunFolder
 from profile_and_optimize.evidence.redact import redact
@@ -33,6 +34,8 @@ from profile_and_optimize.evidence.trialfile import TrialFile, encode, encode_ra
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts
 
 WARMUP_OSL = 8
+# Kept of a server's log.
+LOG_BYTES = 200_000
 PROBE_WAVES = 2
 # 48 bits: two of a hundred thousand different prompts share one with a chance of two in a hundred thousand.
 PROMPT_ID_DIGITS = 12
@@ -248,11 +251,16 @@ def _keep_command(seat: Seat, arm: Arm, spec: ServeSpec) -> None:
 
 def _keep_log(seat: Seat, arm: Arm, log: Path, label: str) -> None:
     if log.exists() and log.stat().st_size:
-        text = seat.hide(_end_of(log, 200_000).decode(errors="replace"))
+        text = seat.hide(ends_of(log, LOG_BYTES).decode(errors="replace"))
         seat.folder.write(f"cells/{arm.id}/raw/log-{label}.txt", text.encode(), producer="engine")
 
 
-def _end_of(log: Path, most: int) -> bytes:
-    """Its last whole lines: half a line could hold the end of a credential, which nobody would know for one."""
+def ends_of(log: Path, most: int) -> bytes:
+    """Its first and last whole lines: a server names its kernels as it starts and its errors as it ends. Half a line could
+    hold the end of a credential, which nobody would know for one."""
     data = log.read_bytes()
-    return data if len(data) <= most else data[-most:].partition(b"\n")[2]
+    if len(data) <= most:
+        return data
+    half = most // 2
+    head, tail = data[: data.rfind(b"\n", 0, half) + 1], data[-half:].partition(b"\n")[2]
+    return head + f"{CUT} {len(data) - len(head) - len(tail)} bytes]\n".encode() + tail

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from profile_and_optimize.analysis.kernels import finding_words
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.opens import FLAGS, MODEL
@@ -60,7 +61,8 @@ def run(req: CompareRequest, say: Say) -> Result:
     compared = read_json(Path(found.data["path"]) / "quant_compare.json")
     told = compared["verdicts"][0]
     line = f"{told['verdict'].upper()} [{told['tier']}]: {told['why']}"
-    return Result({**found.data, "quant_compare": compared}, f"{found.text}\n{line}", found.warnings)
+    lines = [line, *(finding_words(f) for f in compared.get("kernel_findings", ()))]
+    return Result({**found.data, "quant_compare": compared}, "\n".join([found.text, *lines]), found.warnings)
 
 
 def started(req: CompareRequest) -> Started:

@@ -3,13 +3,14 @@ was seen is written as it comes; what it amounts to is computed from that (`anal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from profile_and_optimize.analysis.matrix import matrix, right
+from profile_and_optimize.analysis.matrix import WITH_LAYERS, matrix, right
 from profile_and_optimize.campaign.book import Book
+from profile_and_optimize.campaign.layers import Served, log_of, read_served
 from profile_and_optimize.campaign.session import Seat, run_trial, serving
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
@@ -20,7 +21,7 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import TrialKey, TrialState
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import EngineFailed, Server
-from profile_and_optimize.engines.kernels import kernels_in
+from profile_and_optimize.engines.kernels import Asked, kernels_in
 from profile_and_optimize.evals.exact_match import Question
 from profile_and_optimize.evidence.folder import RunFolder, read_json
 from profile_and_optimize.evidence.journal import Event
@@ -72,7 +73,7 @@ class Wanted:
         workload = self.points[0].workload
         skipped = [(e, b, why) for e, found in self.offered.items() for b, why in found.skipped]
         return {
-            "schema": 1, "model": self.model, "model_digest": self.model_digest, "format": self.form, "api": workload.api,
+            "schema": WITH_LAYERS, "model": self.model, "model_digest": self.model_digest, "format": self.form, "api": workload.api,
             "isl": workload.isl, "osl": workload.osl, "seed": self.seed, "flags": list(self.flags), "gaps": list(self.gaps),
             "cells": [{
                 "cell": a.id, "engine": a.engine, "backend": b.id, "says": b.says, "flags": list(a.flags), "env": dict(a.env),
@@ -93,7 +94,7 @@ def try_all(folder: RunFolder, wanted: Wanted, world: World) -> None:
             _try(seat, wanted, arm)
         except (EngineFailed, Unreachable) as e:
             reason = redact(e.message, world.secrets)
-            log = f"cells/{arm.id}/raw/log-{LABEL}.txt"
+            log = log_of(arm.id, LABEL)
             there = log if (folder.path / log).exists() else ""
             folder.event("arm_failed", arm=arm.id, reason=reason, phase="serve_matrix", log=there)
             world.say(f"  {arm.id} is a debug target: {reason}")
@@ -157,6 +158,17 @@ def result_of(run: Path, events: Sequence[Event], trials: Sequence[Any]) -> dict
     try:
         places = {c["cell"]: f"cells/{c['cell']}/{SEEN}" for c in asked["cells"]}
         seen = {cell: read_json(run / place) for cell, place in places.items() if place in wrote}
-        return matrix(asked, failures, seen, trials)
+        served = _served(run, asked, seen, wrote) if asked["schema"] >= WITH_LAYERS else {}
+        return matrix(asked, failures, seen, trials, served)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Corrupted(f"not a serve matrix: {type(e).__name__} {e}", where=str(run), next="pao verify RUN") from e
+
+
+def _served(run: Path, asked: Mapping[str, Any], seen: Mapping[str, Any], wrote: Collection[str]) -> dict[str, Served]:
+    """What the cells that served were asked and what their logs name."""
+    out = {}
+    for cell in (c for c in asked["cells"] if c["cell"] in seen):
+        version = str(seen[cell["cell"]]["source"].get("engine_version", ""))
+        wanted = Asked(cell["engine"], version, asked["format"], (*asked["flags"], *cell["flags"]))
+        out[cell["cell"]] = read_served(run, wanted, [p for p in wrote if p == log_of(cell["cell"], LABEL)])
+    return out

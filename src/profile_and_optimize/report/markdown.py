@@ -108,7 +108,14 @@ def _quantized(q: Quantized) -> list[str]:
     ]
     said = [f"{s.ours}: {s.verdict} ({s.tier}): {s.why}" + "".join(f"; open: {o}" for o in s.open) for s in q.verdicts]
     between = [f"{name}: {effect}" for name, effect in q.between]
-    return [*table(heads, rows), "", *bullets((*said, *between, f"kernels: {q.kernels}"), "")]
+    layers = [(x.arm, x.group, x.asked, x.observed, f"{x.source}:{x.line}" if x.source else "") for x in q.layers]
+    kernels = [*table(("checkpoint", "layers", "kernel asked", "observed", "from"), layers), ""] if layers else []
+    return [
+        *table(heads, rows),
+        "",
+        *kernels,
+        *bullets((*said, *between, *q.findings, f"kernels: {q.kernels}"), ""),
+    ]
 
 
 def handoff(v: View) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from profile_and_optimize.analysis.decide import Decision
+from profile_and_optimize.analysis.kernels import WORDS, finding_words, observed_words
 from profile_and_optimize.analysis.three_way import three_way
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.report.words import UNKNOWN, plain
@@ -42,11 +43,25 @@ class ShipWords:
 
 
 @dataclass(frozen=True)
+class LayerRow:
+    """One group of layers of one arm: the kernel asked for, the one observed, and the line of the log that names it."""
+
+    arm: str
+    group: str
+    asked: str
+    observed: str
+    source: str
+    line: str
+
+
+@dataclass(frozen=True)
 class Quantized:
     rows: tuple[CheckpointRow, ...]
     verdicts: tuple[ShipWords, ...]
     between: tuple[tuple[str, str], ...]
     kernels: str
+    layers: tuple[LayerRow, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 def quantized(ev: Evidence, d: Decision) -> Quantized | None:
@@ -62,7 +77,14 @@ def quantized(ev: Evidence, d: Decision) -> Quantized | None:
         ),
         tuple((plain(name), _effect(e)) for name, e in found["between"].items()),
         found["kernels"],
+        tuple(_layer(arm, x) for arm, layers in found.get("layers", {}).items() for x in layers),
+        tuple(plain(finding_words(f)) for f in found.get("kernel_findings", ())),
     )
+
+
+def _layer(arm: str, x: dict[str, Any]) -> LayerRow:
+    log, line = (x["line"]["log"], str(x["line"]["number"])) if x["line"] else ("", "")
+    return LayerRow(plain(arm), WORDS[x["group"]], plain(x["asked"]), plain(observed_words(x)), log, line)
 
 
 def _row(r: dict[str, Any]) -> CheckpointRow:

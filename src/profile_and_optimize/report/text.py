@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from profile_and_optimize.report.accuracy import AccuracyRow
 from profile_and_optimize.report.arms import BASELINE, FAILED, ArmView
+from profile_and_optimize.report.quantized import Quantized
 from profile_and_optimize.report.view import View
 from profile_and_optimize.report.words import count, width
 from profile_and_optimize.report.workloads import WorkloadRow, WorkloadView
@@ -190,7 +191,14 @@ def _quantized(v: View) -> list[str]:
     for s in v.quantized.verdicts:
         lines += wrap(f"{s.ours}: {s.verdict.upper()} [{s.tier}]: {s.why}", "  ", hang=2)
         lines += [x for o in s.open for x in wrap(f"open: {o}", "    ", hang=2)]
-    return [*lines, *wrap(f"kernels: {v.quantized.kernels}", "  ")]
+    return [*lines, *_layers(v.quantized), *wrap(f"kernels: {v.quantized.kernels}", "  ")]
+
+
+def _layers(q: Quantized) -> list[str]:
+    """Asked against observed; the page names the line of the log."""
+    rows = [(f"  {cut(x.arm, 20)}", x.group, cut(x.asked, 34), cut(x.observed, 40)) for x in q.layers]
+    lines = grid(("  SERVED BY", "LAYERS", "KERNEL ASKED", "OBSERVED"), rows) if rows else []
+    return [*lines, *(x for f in q.findings for x in wrap(f, "  ", hang=2))]
 
 
 def _limits(v: View) -> list[str]:

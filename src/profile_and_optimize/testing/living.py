@@ -48,15 +48,22 @@ class LivingClock(FakeClock):
 
 @dataclass(frozen=True)
 class LivingEngine(FakeEngine):
-    """Takes its time to start and stop, and counts what it served under vLLM's names. Every start leaves a log."""
+    """Takes its time to start and stop, and counts what it served under vLLM's names. Every start leaves a log: that of its
+    arm in `logs`, which are of the release they name."""
 
     clock: LivingClock = field(default_factory=LivingClock)
     books: dict[str, float] = field(default_factory=dict)
+    logs: Mapping[str, str] = field(default_factory=dict)
+    release: str = "1.0"
+
+    def version(self) -> dict[str, str]:
+        return {**super().version(), "engine_version": self.release}
 
     def start(self, spec: ServeSpec) -> Server:
         self.clock.take(START_S)
         self.books.clear()
-        spec.log.write_text(f"start {self.started[spec.arm.id] + 1} of {spec.arm.id}\n")
+        said = self.logs.get(spec.arm.id, "")
+        spec.log.write_text(f"start {self.started[spec.arm.id] + 1} of {spec.arm.id}\n{said}")
         return super().start(spec)
 
     def counters(self, server: Server) -> Counters:
@@ -144,21 +151,25 @@ def _chunk(data: str) -> bytes:
 def living_run(
     path: Path, plan: Plan | None = None, *, speeds: Mapping[str, float] | None = None, noise: float = 0.005,
     jitter: float = 0.02, error_every: int = 0, clock: LivingClock | None = None, ask: Callable[..., Answer] = fake_ask,
-    fails: Mapping[str, tuple[int, ...]] | None = None,
+    fails: Mapping[str, tuple[int, ...]] | None = None, logs: Mapping[str, str] | None = None, release: str = "1.0",
 ) -> Path:  # fmt: skip
     """Run a campaign on these fakes into `path` and give the path back."""
     clock = clock or LivingClock()
     books: dict[str, float] = {}
-    engine = LivingEngine(speeds or SPEEDS, BROKEN, clock=clock, books=books, fails=fails or {})
+    engine = LivingEngine(
+        speeds or SPEEDS, BROKEN, clock=clock, books=books, fails=fails or {}, logs=logs or {}, release=release
+    )
     client = LivingClient(noise=noise, jitter=jitter, error_every=error_every, clock=clock, books=books)
+    plan = plan or replace(synthetic_plan(), client="stream")
     world = replace(
         fake_world(engine, client, clock),
+        engines={a.engine: engine for a in plan.arms},
         ask=ask,
         guard=Guard(LivingMachine(clock), sleep=clock.take, limit_s=0.0),
     )
     folder = RunFolder(path, world.now)
     try:
-        conduct.open_draft(folder, plan or replace(synthetic_plan(), client="stream"))
+        conduct.open_draft(folder, plan)
         conduct.run(folder, conduct.admit(folder, world), world)
     finally:
         folder.close()
