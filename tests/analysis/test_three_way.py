@@ -296,13 +296,10 @@ def test_a_loss_is_shown_whatever_a_few_cut_answers_would_have_been(tmp_path: Pa
 
 def run_of_folders(tmp_path: Path, **generation: Any) -> Path:
     """The base has a generation_config without anything in it, ours has this one."""
-    plan = quantized_plan(tmp_path, vendor=False)
+    plan = quantized_plan(tmp_path, vendor=False, generation=json.dumps(generation))
     base = tmp_path / "base"
     base.mkdir()
     (base / "generation_config.json").write_text("{}")
-    (Path(next(a.checkpoint for a in plan.arms if a.checkpoint)) / "generation_config.json").write_text(
-        json.dumps(generation)
-    )
     return living_run(tmp_path / "20261121T090000Z-q", replace(plan, model=str(base)), speeds=SAME, noise=0.002)
 
 
@@ -316,9 +313,7 @@ def test_a_checkpoint_with_another_generation_config_keeps_the_gate_open_by_name
 
 
 def test_a_checkpoint_whose_generation_config_cannot_be_read_takes_no_part(tmp_path: Path) -> None:
-    plan = quantized_plan(tmp_path, vendor=True)
-    broken = next(a.checkpoint for a in plan.arms if a.checkpoint)
-    (Path(broken) / "generation_config.json").write_text("{")
+    plan = quantized_plan(tmp_path, vendor=True, generation="{")
     run = living_run(tmp_path / "20261121T090000Z-q", plan, speeds=SAME, noise=0.002)
     assert "not JSON" in load_evidence(run).failed_arms["ours"] and "vendor" in load_evidence(run).accuracy
 

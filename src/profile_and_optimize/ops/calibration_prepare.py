@@ -67,7 +67,11 @@ def run(req: PrepareRequest, say: Say) -> Result:
         f"next: pao quantize --model {base} --target nvfp4 --calib {wanted.out / 'calib.jsonl'} --samples {req.samples} "
         f"--seq-len {req.seq_len} --dry-run",
     ))  # fmt: skip
-    return Result({"out": str(wanted.out), "calibration": dict(made)}, text, warnings_of(corpus, req.chat))
+    return Result(
+        {"out": str(wanted.out), "calibration": dict(made)},
+        text,
+        (*warnings_of(corpus, req.chat), *map(str, made.get("warnings", ()))),
+    )
 
 
 def _python(req: PrepareRequest, wanted: Wanted) -> Path:

@@ -152,11 +152,13 @@ def _shown(job: Job, made: Checkpoint, warnings: tuple[str, ...], *, reused: boo
     coverage, trip, calibration = (
         _record(job.out / name) for name in ("coverage.json", "roundtrip.json", "calibration.json")
     )
-    seconds = _record(job.out / "quantize.json").get("seconds", {})
+    record = _record(job.out / "quantize.json")
+    seconds = record.get("seconds", {})
     data = {
         "checkpoint": made.to_json(), "job_digest": job.digest, "reused": reused, "coverage": coverage, "roundtrip": trip,
-        "calibration": calibration, "seconds": seconds, "bundle": str(job.bundle),
+        "calibration": calibration, "seconds": seconds, "peak_own_bytes": record.get("peak_own_bytes", {}), "bundle": str(job.bundle),
     }  # fmt: skip
+    warnings = (*warnings, *map(str, calibration.get("warnings") or ()))
     lines = [
         f"{job.target} by {job.backend}: {made.folder}" + ("  (was there already)" if reused else ""),
         _sizes(made, coverage),
@@ -164,6 +166,7 @@ def _shown(job: Job, made: Checkpoint, warnings: tuple[str, ...], *, reused: boo
         f"calibration    {calibration.get('samples', UNKNOWN)} samples, {calibration.get('tokens', UNKNOWN)} tokens of "
         f"{calibration.get('source', UNKNOWN)}",
         _checks(coverage),
+        _peaks(record),
         f"served by      {served_words(job.recipe)}",
         f"next: pao quant_compare --base {shlex.quote(str(job.base))} --ours {shlex.quote(str(job.out))}, or "
         f"pao optimize --model {shlex.quote(str(job.base))} --quant-target {job.target}",
@@ -199,6 +202,13 @@ def _checks(coverage: Mapping[str, Any]) -> str:
     checks = coverage.get("checks") or []
     passed = sum(c.get("passed") is True for c in checks)
     return f"checks         {passed} of {len(checks)} passed: {', '.join(str(c.get('name')) for c in checks)}"
+
+
+def _peaks(record: Mapping[str, Any]) -> str:
+    """The most memory of its own that each stage held."""
+    peaks = record.get("peak_own_bytes") or {}
+    told = ", ".join(f"{stage} {_size(peak)}" for stage, peak in peaks.items())
+    return f"memory         {told or UNKNOWN}"
 
 
 def _size(count: object) -> str:

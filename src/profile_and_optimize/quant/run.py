@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from profile_and_optimize.quant.families import in_range, text_part
 from profile_and_optimize.quant.gaps import count_words
 from profile_and_optimize.quant.job import Job, base_bytes, base_config
 from profile_and_optimize.quant.pao_ptq.__main__ import STEPS
+from profile_and_optimize.quant.pao_ptq.memory import free_memory
 from profile_and_optimize.quant.pao_ptq.samples import REFERENCE_BYTES
 from profile_and_optimize.quant.stops import error_of
 from profile_and_optimize.toolenv.find import ToolEnv, find, from_python
@@ -124,12 +124,11 @@ def export_bytes(job: Job) -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes; None where the system does not tell."""
+    """Bytes, a container's limit among them; None where the system does not tell."""
     try:
-        told = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        return free_memory()
     except OSError:
         return None
-    return int(told.group(1)) * 1024 if told else None
 
 
 def side_bytes(job: Job) -> int:

@@ -21,9 +21,14 @@ BASE_DIGEST = "sha256:" + "ab" * 32
 QUANT = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
 
 
-def checkpoint(folder: Path, *, base: str = BASE_DIGEST, coverage: bool = True, record: bool = True) -> Path:
-    """A folder that says what a checkpoint says of itself; `record` False is one of a vendor, which says less."""
+def checkpoint(
+    folder: Path, *, base: str = BASE_DIGEST, coverage: bool = True, record: bool = True, generation: str = ""
+) -> Path:
+    """A folder that says what a checkpoint says of itself; `record` False is one of a vendor, which says less. `generation` is
+    its generation_config.json, if any."""
     folder.mkdir(parents=True)
+    if generation:
+        (folder / "generation_config.json").write_text(generation)
     (folder / "model.safetensors").write_bytes(bytes(64))
     checks = [{"name": "no-zero-scale", "passed": True}, {"name": "untouched", "passed": coverage}]
     files: dict[str, Any] = {"config.json": {"model_type": "qwen3", "quantization_config": QUANT}}

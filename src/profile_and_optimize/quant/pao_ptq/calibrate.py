@@ -14,6 +14,7 @@ from .files import SCHEMA, write_json, write_whole
 from .folder import is_made, opened
 from .job import Asked
 from .packing import CHARS_A_TOKEN, Pack, drawn, filled, set_aside
+from .poor_text import require_fit
 from .progress import tell
 from .spelling import speller_of
 from .stop import Stop
@@ -136,6 +137,9 @@ def run(job: Asked) -> None:
     texts = lines_of(calib), lines_of(held)
     write_whole(work / "calib.jsonl", texts[0])
     write_whole(work / "heldout.jsonl", texts[1])
-    told = record(job, calib, held, texts)
+    warnings = require_fit(calib.samples, held.samples, job.calibration.text or job.calibration.source)
+    for warning in warnings:
+        tell("calibrate", f"warning: {warning}")
+    told = record(job, calib, held, texts) | {"warnings": list(warnings)}
     write_json(work / "calibration.json", told)
     say(told["samples"], f"{told['tokens']} tokens of {told['documents']} documents")

@@ -33,7 +33,7 @@ class Room:
 
 
 # With the export beside it while it is written; and a checkpoint that is only read.
-TO_QUANTIZE, TO_READ = Room(1.6, 2e9), Room(1.3, 1e9)
+TO_QUANTIZE, TO_READ = Room(2.0, 2e9), Room(1.3, 1e9)
 
 
 def device_of(job: Job) -> str:
