@@ -214,9 +214,10 @@ def section(told: Mapping[str, object]) -> str:
     both = sum(all(r.outcome == MADE for r in rows if r.arch == a) for a in {r.arch for r in rows})
     made = len({r.arch for r in rows if r.outcome == MADE})
     return (
-        f"{len({r.arch for r in rows})} architectures of transformers {told['transformers']}, a small model with random weights each: "
-        f"{made} are made, {both} of them by both backends, with every check passed; the others are refused before anything is "
-        f"calibrated. KL is that of a model of random weights: a signal that the format was applied, not what it costs yours.\n\n"
+        f"{len({r.arch for r in rows})} small models with random weights, by what transformers {told['transformers']} calls them "
+        f"(`_f16`, `_f32`: bases that are not in bf16): {made} are made, {both} of them by both backends, with every check passed; the "
+        "others are refused before anything is calibrated. KL is that of a model of random weights: a signal that the format was "
+        "applied, not what it costs yours. Written by `python bench/architectures.py --space DIR`.\n\n"
         f"{table(rows)}"
     )
 

@@ -49,7 +49,8 @@ def job_of(base: Path, name: str, backend: str, target: str, **differs: Any) -> 
     (work / "calibration.json").write_text("{}")
     told = {
         "base": str(base), "base_digest": "b", "out": str(SPACE / name), "backend": backend, "target": target,
-        "exclude": EXCLUDE, "seed": 0, "threads": 1, "device": "cpu", "job_digest": name, "trust_remote_code": False,
+        "exclude": EXCLUDE, "family": {"exclude": EXCLUDE},
+        "seed": 0, "threads": 1, "device": "cpu", "job_digest": name, "trust_remote_code": False,
         "calibration": {"source": "samples", "text": None, "text_sha256": None, "samples": len(SAMPLES) - 4, "seq_len": 32},
         "heldout": {"samples": 4, "seq_len": 32}, "worker_sha256": files.worker_sha256(), **differs,
     }  # fmt: skip

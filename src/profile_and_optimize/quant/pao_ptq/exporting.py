@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Backend
+from .excludes import clean_excludes
 from .files import SCHEMA, read_json, worker_sha256, write_json
 from .headers import INDEX, rename_tensors, tensor_names, weight_files, weights_bytes
 from .loading import Loaded
-from .names import DTYPES, cleaned, is_sidecar
+from .names import DTYPES, cleaned, is_sidecar, module_of
 from .speaks import sha256
 from .stop import Stop
 from .work import Work
@@ -29,7 +30,9 @@ def export(work: Work, loaded: Loaded, backend: Backend) -> None:
         GenerationConfig()
     )  # the base's own file is copied: some that load are refused on saving
     backend.export(work, loaded)
-    rename_tensors(work.export, file_tensor_names(work.base, work.export))
+    renamed = file_tensor_names(work.base, work.export)
+    rename_tensors(work.export, renamed)
+    clean_excludes(work.export, {module_of(wrong): module_of(right) for wrong, right in renamed.items()})
     write_config(work.base, work.export)
     for path in [p for p in work.export.iterdir() if is_sidecar(p.name) and not (work.base / p.name).exists()]:
         path.unlink()  # what a library made up for a base that has none
