@@ -69,7 +69,14 @@ class Checkpoint:
             return f"is not what was checked: {'; '.join(self.changed[:4])}"
         if self.ours and self.changed is None:
             return "has no coverage.json that says which files its checks saw"
-        return "did not pass its checks" if self.ours else "is not of our making"
+        if not self.ours:
+            return "is not of our making"
+        bad = [
+            name
+            for name, ok in (("coverage.json", self.coverage), ("roundtrip.json", self.roundtrip))
+            if ok is not True
+        ]
+        return f"did not pass its checks, says {' and '.join(bad)}"
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -74,6 +74,17 @@ def pairs(ev: Evidence) -> Iterator[Pair]:
                 yield Pair(part, lambda a, b, whole=whole: whole[a:b], whole.shape)  # type: ignore[misc]
 
 
+def _shape_said(pair: Pair) -> str | None:
+    """A fault where the file says another shape of a weight than the base's."""
+    told = pair.weight.scales.get("weight_shape")
+    said = None if told is None else tuple(map(int, told.values()))
+    return (
+        None
+        if told is None or said == pair.shape
+        else f"{told.name}: {list(said or ())}, the base's is {list(pair.shape)}"
+    )
+
+
 def fits(pair: Pair) -> bool:
     """Whether the codes can be those of as many weights."""
     count, codes = int(np.prod(pair.shape)), pair.weight.codes
@@ -118,6 +129,9 @@ def compared(ev: Evidence) -> tuple[Tally, dict[str, Scaled]]:
             told = f"{held.dtype} {list(held.shape)} holds no {packed.format} of {list(pair.shape)}"
             tally.faults.append(f"{pair.weight.name}: {told}")
             continue
+        if (odd := _shape_said(pair)) is not None:
+            tally.faults.append(odd)
+            continue
         if ev.folded:
             if (moved := _folded(pair, grid, tally)) is not None:
                 scaled[pair.weight.name] = moved
@@ -152,10 +166,6 @@ def _judged(pair: Pair, grid: Grid, tally: Tally, far: Far) -> tuple[float, floa
     """Adds faults of one weight. Returns (scale, largest magnitude) where one scale holds for all of it: what shares it is
     looked at afterwards."""
     w, at, peak = pair.weight, 0, 0.0
-    if "weight_shape" in w.scales and tuple(map(int, w.scales["weight_shape"].values())) != pair.shape:
-        said = list(map(int, w.scales["weight_shape"].values()))
-        tally.faults.append(f"{w.scales['weight_shape'].name}: {said}, the base's is {list(pair.shape)}")
-        return None
     scale = scales_of(w)
     for codes, step in opened(w):
         base = pair.rows(at, at + codes.shape[0])
