@@ -204,9 +204,9 @@ def test_real_exports_read_back_as_they_were(told: dict[str, dict[str, str]]) ->
 @pytest.mark.engine
 def test_planted_faults_are_refused(told: dict[str, dict[str, str]]) -> None:
     faults = told["nvfp4"]
-    assert "are not the base's" in faults["swapped nibbles"]
-    assert "are not the base's" in faults["a global scale dropped"]
+    assert "rounding: model.layers.0.self_attn.o_proj.weight: " in faults["swapped nibbles"]
+    assert "o_proj" in faults["a global scale dropped"]
     assert "experts.1.down_proj" in faults["one expert's scales doubled"]
-    assert "KL" in faults["an input scale wrong"]
-    assert "lacks 1 tensors" in faults["an expert lost"]
+    assert "o_proj.input_scale: reaches " in faults["an input scale wrong"]
+    assert "layers.1.mlp.experts" in faults["an expert lost"]
     assert "plain transformers" in faults["the export in plain transformers"]
