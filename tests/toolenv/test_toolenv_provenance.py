@@ -120,12 +120,13 @@ def test_what_alters_imports_makes_an_overlay(site: Path, tmp_path: Path) -> Non
     given = look(site, PYTHONPATH=f"{ours}:{tmp_path}")
     assert given.delivery == "overlay" and given.changed == (plugin.label(str(ours)), f"PYTHONPATH={tmp_path}")
     (site / "patch.pth").write_text("import engine_patch\n")
-    (site / "sitecustomize.py").write_text("")
+    # Debian's own Python has a sitecustomize in its standard library, which comes before a site's.
+    (site / "usercustomize.py").write_text("")
     (site / "vendor-1.0.dist-info").mkdir()
     (site / "vendor-1.0.dist-info/entry_points.txt").write_text("[engine.general_plugins]\nfast = vendor:patch\n")
     found = look(site)
     assert found.delivery == "overlay" and found.changed is not None
-    assert found.changed[0].endswith("sitecustomize.py")
+    assert found.changed[0].endswith("usercustomize.py")
     assert found.changed[1:] == ("patch.pth", "plugin vendor-1.0 (engine.general_plugins)")
 
 
