@@ -1,0 +1,131 @@
+"""Idioms that the house rules for words exclude, wherever a person reads: README, docs, help texts, messages, report text.
+
+    python bench/words.py            # lists each with its place and what to write instead; exit 1 when there is one
+    python bench/words.py --count    # how often each occurs
+
+Looked at: prose of README.md, CHANGELOG.md and docs/ (not code blocks, not generated pages), templates of reports, texts in
+tables (.toml), and every text of src/ and demo/ that holds a blank and is no docstring, regular expression or SQL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# What is not written, and what is. Word boundaries are added.
+INSTEAD = (
+    (r"is (no|none)(?= (?!longer|more than|less than|other)\w+)", "is not a ..."),
+    (r"(is|are) none", "must be ..., got ..."),
+    (r"are no(?= (?!longer|more)\w+)", "are not ..."),
+    (r"hangs? on", "depends on"),
+    (r"parted by", "separated by"),
+    (r"stands? again", "appears twice"),
+    (r"(goes|go|went) on", "resumes, continues"),
+    (r"(says|said) (?!so\b)", "reports, shows"),
+    (r"(begins|began)", "starts, started"),
+    (r"of theirs", "name them"),
+    (r"(?<!unless )whose part it is", "name the part"),
+    (r"is not that of", "differs from"),
+    (r"each its own", "one per ..."),
+    (r"prompts met", "prompts sent"),
+    (r"looks? taken", "interim analyses done"),
+    (r"lies? (within|around|beside|over)", "is in, contains"),
+    (r"left out;", "a noun phrase and 'default: X'"),
+    (r"when left out", "default: X"),
+    (r"a person", "someone, the user"),
+    (r"it was told", "was given"),
+    (r"is told", "is reported"),
+    (r"the same bytes again", "identical bytes"),
+    (r"speaks? of", "refers to, covers"),
+    (r"there (is|are) only", "the choices are ..."),
+    (r"knows nothing of", "does not know"),
+    (r"nothing of", "no part of"),
+    (r"of what it", "name it"),
+    (r"of that kind", "name the kind"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    file: str
+    line: int
+    text: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", action="store_true")
+    args = parser.parse_args()
+    found = [(p, pattern, instead) for p in places() for pattern, instead in INSTEAD if occurs(pattern, p.text)]
+    if args.count:
+        for pattern, n in Counter(pattern for _, pattern, _ in found).most_common():
+            print(f"{n:5}  {pattern}")
+    else:
+        for place, pattern, instead in found:
+            hit = re.search(rf"\b(?:{pattern})", place.text, re.IGNORECASE)
+            print(f"{place.file}:{place.line}: {hit and hit[0]!r} -> {instead}: {' '.join(place.text.split())[:120]}")
+    print(f"{len(found)} idioms to rewrite")
+    return 1 if found else 0
+
+
+def occurs(pattern: str, text: str) -> bool:
+    return re.search(rf"\b(?:{pattern})", text, re.IGNORECASE) is not None
+
+
+def places() -> Iterator[Place]:
+    """Every text that a person reads, with its place."""
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        if "reference" not in path.relative_to(ROOT).parts:  # generated from the help texts
+            yield from of_prose(path)
+    for path in sorted((ROOT / "src").rglob("*")):
+        if path.suffix == ".py":
+            yield from of_code(path)
+        elif path.suffix in {".html", ".j2", ".toml"}:
+            yield from of_prose(path)
+    for path in sorted((ROOT / "demo").glob("*.py")):
+        yield from of_code(path)
+
+
+def of_prose(path: Path) -> Iterator[Place]:
+    fenced = False
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith("#!"):
+            yield Place(str(path.relative_to(ROOT)), number, re.sub(r"`[^`]*`", "`x`", line))
+
+
+def of_code(path: Path) -> Iterator[Place]:
+    tree = ast.parse(path.read_text())
+    skip = {id(part) for node in ast.walk(tree) for part in unread(node)}
+    for node in ast.walk(tree):
+        if id(node) in skip:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        if " " in text.strip() and "\\" not in text and "(?" not in text:
+            yield Place(str(path.relative_to(ROOT)), node.lineno, text)
+
+
+def unread(node: ast.AST) -> Iterator[ast.AST]:
+    """Texts under `node` that are no text of their own: docstrings, and the parts of an f-string."""
+    if isinstance(node, ast.JoinedStr):
+        yield from node.values
+    body = getattr(node, "body", None)
+    if isinstance(body, list):
+        yield from (e.value for e in body if isinstance(e, ast.Expr) and isinstance(e.value, ast.Constant))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
