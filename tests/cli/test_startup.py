@@ -112,6 +112,26 @@ def test_a_misspelt_verb_or_option_is_told_the_near_one(
     assert near in error["message"] and error["next"] == then
 
 
+@pytest.mark.parametrize(("argv", "near"), [
+    (["verify", "qwn-chat"], "(did you mean qwen-chat?)"),
+    (["campaign_init", "--config", "cmpaign.yaml"], "(did you mean campaign.yaml?)"),
+    (["lint", "campaign.yml"], "(did you mean campaign.yaml?)"),
+    (["optimize", "--model", "mock", "--engines", "mokc"], "(did you mean mock?)"),
+    (["optimize", "--model", "mock", "--engines", "mock", "--suite", "dmeo"], "(did you mean demo?)"),
+    (["workloads", "--suite", "canonicl"], "(did you mean canonical?)"),
+    (["tools", "install", "guidelm"], "(did you mean guidellm?)"),
+])  # fmt: skip
+def test_a_misspelt_run_file_or_name_is_told_the_near_one(
+    argv: list[str], near: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PERFREPORT_CAMPAIGNS_DIR", raising=False)
+    (tmp_path / "campaigns/20260101T000000Z-qwen-chat").mkdir(parents=True)
+    (tmp_path / "campaign.yaml").write_text("name: x\n")
+    assert pao([*argv, "--json"]) == 2
+    assert near in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
 def test_the_program_starts_nothing_that_its_folder_holds(tmp_path: Path) -> None:
     """A Tab reads names; a run folder's content is not opened."""
     run = tmp_path / "campaigns/20260101T000000Z-mine"

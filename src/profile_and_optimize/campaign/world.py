@@ -14,6 +14,7 @@ from profile_and_optimize.campaign.guard import Guard
 from profile_and_optimize.clients.base import Client
 from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.stats.client_error import ClientError
@@ -53,7 +54,7 @@ class World:
 
     def engine(self, name: str) -> Engine:
         if name not in self.engines:
-            raise WrongUse(f"unknown engine {name!r}; there are {', '.join(sorted(self.engines))}")
+            raise WrongUse(unknown("engine", name, sorted(self.engines)), next="pao levers --engines ENGINE")
         return self.engines[name]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import traceback
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
@@ -17,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from profile_and_optimize.cli.complete import Listed
 from profile_and_optimize.cli.terminal import clean, hidden, say
 from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
+from profile_and_optimize.core.near import did_you_mean
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.ops.base import Op, Result, envelope, parse_request
 
@@ -25,6 +28,8 @@ LISTS = {
     "suite": "suites", "workload": "suites", "levers": "levers", "tool": "tools", "engine": "engines", "engines": "engines",
     "resume": "runs",
 }  # fmt: skip
+# Kinds whose value may be the path of something that has to be there.
+FILES = frozenset({Kind.PATH, Kind.TREE, Kind.MODEL, Kind.DATA, Kind.PLACE, Kind.CAMPAIGN, Kind.ARMS, Kind.PYTHON})
 LISTS_OF_KINDS = {Kind.RUN: "runs", Kind.URL: "", Kind.FLAGS: "", Kind.IMAGE: ""}
 
 
@@ -91,7 +96,7 @@ def _call(op: Op, values: dict[str, Any]) -> int:
     try:
         result = op.run(parse_request(op, given), say)
     except PaoError as e:
-        return failed(op.verb, e, as_json)
+        return failed(op.verb, _with_near_file(op, given, e), as_json)
     except KeyboardInterrupt:
         say("stopped; what is finished is kept")
         return 130
@@ -104,6 +109,19 @@ def _call(op: Op, values: dict[str, Any]) -> int:
         )
     _print(op.verb, result, as_json)
     return result.refusal.exit_code if result.refusal else 0
+
+
+def _with_near_file(op: Op, given: dict[str, Any], error: PaoError) -> PaoError:
+    """The error, with the file that was probably meant where it is about one that is not there."""
+    for name, value in given.items():
+        marks = op.request.model_fields[name].metadata
+        paths = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(m, Opens) and m.kind in FILES for m in marks) and isinstance(error, WrongUse):
+            for path in (Path(p) for p in paths if isinstance(p, str) and p in str(error) and not os.path.exists(p)):
+                siblings = os.listdir(path.parent) if path.parent.is_dir() else []
+                if near := did_you_mean(path.name, siblings):
+                    return type(error)(error.message + near, where=error.where, next=error.next)
+    return error
 
 
 def _print(verb: str, result: Result, as_json: bool) -> None:

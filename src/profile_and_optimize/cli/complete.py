@@ -40,12 +40,8 @@ def _runs() -> Iterable[str]:
 
 
 def _levers() -> Iterable[str]:
-    tables = files(f"{PACKAGE}.optimize") / "lever_tables"
-    return sorted({lever for t in tables.iterdir() if t.name.endswith(".toml") for lever in _levers_of(t.read_text())})
-
-
-def _levers_of(text: str) -> Iterable[str]:
-    return [str(row["id"]) for row in tomllib.loads(text)["lever"]]
+    table = import_module(f"{PACKAGE}.optimize.levers").table
+    return sorted({lever.id for engine in _engines() for lever in table(engine)})
 
 
 def _suites() -> Iterable[str]:

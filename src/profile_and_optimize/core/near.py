@@ -14,6 +14,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """To stand behind what is wrong with the word: "; did you mean X?", or "" when nothing is near."""
+    """To stand behind the word: " (did you mean X?)", or "" when nothing is near."""
     near = nearest(word, known)
-    return f"; did you mean {near}?" if near else ""
+    return f" (did you mean {near}?)" if near else ""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is none of the known ones."""
+    there = list(known)
+    return f"unknown {what} {name!r}{did_you_mean(name, there)}; there are {', '.join(there) or 'none'}"

@@ -15,6 +15,7 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import MODEL, OUT, PATH
 from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import Point
@@ -108,10 +109,11 @@ def measures(req: MeasureRequest) -> Acts:
 def checked_engines(names: str) -> tuple[str, ...]:
     """The engines of a comma-separated list, each once. Raises WrongUse naming those there are."""
     found = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
-    unknown = [n for n in found if n not in engine_table()]
-    if unknown or not found:
-        what = f"unknown engine {unknown[0]!r}" if unknown else "no engine"
-        raise WrongUse(f"{what}; there are {', '.join(sorted(engine_table()))}", where="--engines")
+    others = [n for n in found if n not in engine_table()]
+    if not found:
+        raise WrongUse(f"no engine is named in {names!r}", where="--engines", next="--engines vllm")
+    if others:
+        raise WrongUse(unknown("engine", others[0], sorted(engine_table())), where="--engines", next="pao tools list")
     return found
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from profile_and_optimize.campaign.checkpoints import JOBS
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import DATA, MODEL, PYTHON
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, workspace
@@ -98,8 +99,8 @@ def _pair(name: str, engine: str, device: str) -> tuple[str, str]:
         return backend, target
     found = [s for s in RECIPES if s.target == target]
     if not found:
-        there = ", ".join(dict.fromkeys(s.target for s in RECIPES))
-        raise WrongUse(f"no backend has a target {target!r}; there are {there}", where="--quant-target")
+        known = dict.fromkeys(s.target for s in RECIPES)
+        raise WrongUse(unknown("target", target, known), where="--quant-target", next="docs/quantization.md lists them")
     served = [s for s in found if s.served_by(engine, device, moe=False)]
     return (served or found)[0].backend, target
 

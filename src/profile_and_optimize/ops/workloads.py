@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import MODEL
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
@@ -25,7 +26,7 @@ class WorkloadsRequest(Request):
 
 def run(req: WorkloadsRequest, say: Say) -> Result:
     if req.suite is not None and req.suite not in suites():
-        raise WrongUse(f"unknown suite {req.suite!r}; there are {', '.join(suites())}", where="--suite")
+        raise WrongUse(unknown("suite", req.suite, suites()), where="--suite", next="pao workloads")
     limit = max_length(req.model) if req.model else None
     if req.model and limit is None:
         raise WrongUse(

@@ -18,6 +18,7 @@ from profile_and_optimize.clients.calibration import Store, default_root, this_n
 from profile_and_optimize.clients.external import tool_env
 from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.calls import Headers
@@ -78,7 +79,7 @@ def make_client(name: str, python: str | None = None) -> Client:
 
 def _target(kind: str, name: str, table: Mapping[str, str]) -> str:
     if name not in table:
-        raise WrongUse(f"unknown {kind} {name!r}; there are {', '.join(sorted(table))}")
+        raise WrongUse(unknown(kind, name, sorted(table)), next="pao tools list")
     return table[name]
 
 

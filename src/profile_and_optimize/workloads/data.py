@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from profile_and_optimize.core.errors import BrokeMidway, Corrupted, Unreachable, WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.core.workload import HUB, RANDOM, Workload
 from profile_and_optimize.evidence.atomic import write_atomic
@@ -72,7 +73,8 @@ def data_set(w: Workload) -> DataSet:
     name = w.dataset.removeprefix(HUB)
     if name not in data_sets():
         raise WrongUse(
-            f"workload {w.name}: unknown data set {name!r}; there are {', '.join(data_sets())}",
+            unknown("data set", name, data_sets()),
+            where=f"workload {w.name}",
             next="give the path of a file as its dataset",
         )
     return data_sets()[name]
