@@ -142,3 +142,12 @@ def test_the_program_starts_nothing_that_its_folder_holds(tmp_path: Path) -> Non
         env={**os.environ, "PAO_COMPLETE": "bash_complete", "COMP_WORDS": "pao verify ", "COMP_CWORD": "2"},
     )  # fmt: skip
     assert done.stdout.split() == ["plain,mine", "plain,20260101T000000Z-mine"]
+
+
+@pytest.mark.parametrize("verb", ["verify", "explain", "lint", "workloads", "report_smoke"])
+def test_a_verb_that_reads_imports_nothing_that_sends_or_draws(verb: str) -> None:
+    """scipy costs most of all; the first number that needs it imports it."""
+    code = f"import sys, profile_and_optimize.ops.{verb}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    heavy = {"httpx", "scipy", "tokenizers", "matplotlib", "uvloop", "rich", "mcp"}
+    assert not {name.split(".")[0] for name in done.stdout.split()} & heavy

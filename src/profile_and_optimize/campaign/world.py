@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from profile_and_optimize.campaign.guard import Guard
 from profile_and_optimize.clients.base import Client
@@ -16,8 +16,11 @@ from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.near import unknown
 from profile_and_optimize.engines.base import Engine
-from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.stats.client_error import ClientError
+
+if TYPE_CHECKING:
+    # Its module brings an HTTP library, which nobody needs who reads a run.
+    from profile_and_optimize.engines.smoke import Answer
 
 
 class Asker(Protocol):

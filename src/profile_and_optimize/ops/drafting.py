@@ -15,7 +15,6 @@ from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import slug
-from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import MODEL, OUT, PATH
 from profile_and_optimize.core.plan import FINALISTS, Plan
 from profile_and_optimize.core.workload import Point
@@ -37,7 +36,7 @@ from profile_and_optimize.ops.config import RACE_ROUNDS, SloConfig, fresh_seed, 
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.ops.node import facts
-from profile_and_optimize.ops.worlds import ENGINE_PYTHON, engine_table
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quantized import Quantize
 from profile_and_optimize.quant.served_as import require_agreeing
@@ -104,17 +103,6 @@ def measures(req: MeasureRequest) -> Acts:
         return SERVING
     found = chosen_points(suite_points(req.suite, req.concurrency, req.requests), given_files(req.data))
     return long_if(fetches(found), Act.WRITES)
-
-
-def checked_engines(names: str) -> tuple[str, ...]:
-    """The engines of a comma-separated list, each once. Raises WrongUse naming those there are."""
-    found = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
-    others = [n for n in found if n not in engine_table()]
-    if not found:
-        raise WrongUse(f"no engine is named in {names!r}", where="--engines", next="--engines vllm")
-    if others:
-        raise WrongUse(unknown("engine", others[0], sorted(engine_table())), where="--engines", next="pao tools list")
-    return found
 
 
 def checked(model: str | None, engines: tuple[str, ...]) -> str:

@@ -9,9 +9,8 @@ from pydantic import Field
 from profile_and_optimize.core.opens import MODEL
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
-from profile_and_optimize.ops.drafting import checked_engines
 from profile_and_optimize.ops.node import facts
-from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, checked_engines, make_world
 from profile_and_optimize.optimize.levers import Found, Lever, find_levers
 
 

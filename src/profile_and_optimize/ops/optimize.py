@@ -19,11 +19,11 @@ from profile_and_optimize.ops.acts import SERVING, Acts, long_if
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import opened, plan_at
 from profile_and_optimize.ops.corpus import is_fetched
-from profile_and_optimize.ops.drafting import Quantized, checked, checked_engines, draft, measure, measures, outcome
+from profile_and_optimize.ops.drafting import Quantized, checked, draft, measure, measures, outcome
 from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.quant_arms import QuantRequest
 from profile_and_optimize.ops.started import Started, of_plan
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import checked_engines, make_world
 from profile_and_optimize.optimize.levers import arms, chosen, find_levers, left_out, table
 from profile_and_optimize.optimize.on_top import MOST_BY_DEFAULT, OnTop, on_top
 from profile_and_optimize.optimize.phases import road, walk

@@ -19,14 +19,13 @@ from profile_and_optimize.ops.drafting import (
     MeasureRequest,
     Quantized,
     checked,
-    checked_engines,
     draft,
     measure,
     measures,
 )
 from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.ops.started import Started
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import checked_engines, make_world
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 
 OURS, VENDOR = "ours", "vendor"

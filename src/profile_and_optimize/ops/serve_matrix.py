@@ -31,12 +31,12 @@ from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, 
 from profile_and_optimize.ops.campaigns import command_line, opened, refuse_credentials
 from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import fresh_seed
-from profile_and_optimize.ops.drafting import checked, checked_engines
+from profile_and_optimize.ops.drafting import checked
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.started import Started
 from profile_and_optimize.ops.verify_matrix import DERIVED, RESULT, TABLE, derived, encoded, table_of
-from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, checked_engines, make_world
 from profile_and_optimize.optimize.backends import OWN_CHOICE, Offered, find_backends, only, table
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
 from profile_and_optimize.quant.gaps import gaps_of, ranks_in, whole_experts_in

@@ -38,6 +38,17 @@ def engine_table() -> dict[str, str]:
     return _table("engine", engines.BUILT_IN)
 
 
+def checked_engines(names: str) -> tuple[str, ...]:
+    """The engines of a comma-separated list, each once. Raises WrongUse naming those there are."""
+    found = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
+    others = [n for n in found if n not in engine_table()]
+    if not found:
+        raise WrongUse(f"no engine is named in {names!r}", where="--engines", next="--engines vllm")
+    if others:
+        raise WrongUse(unknown("engine", others[0], sorted(engine_table())), where="--engines", next="pao tools list")
+    return found
+
+
 def client_table() -> dict[str, str]:
     """The same of every client."""
     return _table("client", clients.BUILT_IN)
