@@ -22,6 +22,7 @@ from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
 from profile_and_optimize.core.near import did_you_mean
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.ops.base import Op, Result, envelope, parse_request
+from profile_and_optimize.ops.options import not_yet, old_names, says
 
 # What completes a value: by the name of its option, which means the same in every verb, else by what it opens.
 LISTS = {
@@ -43,6 +44,7 @@ class _Verb(click.Command):
 
 def command_of(op: Op) -> click.Command:
     params = [param for name, field in op.request.model_fields.items() for param in _params(op, name, field)]
+    params += _hidden(op)
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="print the one JSON envelope"))
     epilog = "\b\n" + "\n".join(op.examples) if op.examples else None
     return _Verb(op.verb, params=params, help=op.help, epilog=epilog, callback=lambda **values: _call(op, values))
@@ -54,8 +56,7 @@ def _params(op: Op, name: str, field: FieldInfo) -> Iterator[click.Parameter]:
     kind, spelling = _click_type(name, field), "--" + name.replace("_", "-")
     if name == "campaign":
         yield click.Argument([name], type=kind, required=False)
-        same = "the same as the argument: path, id or unique slug"
-        yield click.Option([spelling, "campaign_option"], type=kind, help=same)
+        yield click.Option([spelling, "campaign_option"], type=kind, help=says("campaign", "the same as the argument"))
     elif name in op.positional:
         many = get_origin(field.annotation) is tuple
         yield click.Argument([name], type=kind, required=field.is_required(), nargs=-1 if many else 1)
@@ -63,6 +64,17 @@ def _params(op: Op, name: str, field: FieldInfo) -> Iterator[click.Parameter]:
         yield click.Option([spelling, name], is_flag=True, help=field.description)
     else:
         yield click.Option([spelling, name], type=kind, required=field.is_required(), default=None, help=_help(field))
+
+
+def _hidden(op: Op) -> list[click.Parameter]:
+    """Old names of options, and those that do nothing yet: taken, so that the request can answer, and shown nowhere."""
+    fields = op.request.model_fields
+    old = old_names(fields)
+    flags = {name for name, new in old.items() if fields[new].annotation is bool}
+    return [
+        click.Option(["--" + name.replace("_", "-"), name], hidden=True, is_flag=name in flags or None)
+        for name in (*old, *not_yet(fields))
+    ]
 
 
 def _click_type(name: str, field: FieldInfo) -> click.ParamType:
@@ -78,7 +90,7 @@ def _click_type(name: str, field: FieldInfo) -> click.ParamType:
 
 
 def _help(field: FieldInfo) -> str | None:
-    default = None if field.default in (None, PydanticUndefined) else f"default {field.default}"
+    default = None if field.default in (None, "", PydanticUndefined) else f"default: {field.default}"
     return "; ".join(text for text in (field.description, default) if text) or None
 
 
@@ -113,8 +125,8 @@ def _call(op: Op, values: dict[str, Any]) -> int:
 
 def _with_near_file(op: Op, given: dict[str, Any], error: PaoError) -> PaoError:
     """The error, with the file that was probably meant where it is about one that is not there."""
-    for name, value in given.items():
-        marks = op.request.model_fields[name].metadata
+    for name, field in op.request.model_fields.items():
+        value, marks = given.get(name), field.metadata
         paths = value if isinstance(value, tuple) else (value,)
         if any(isinstance(m, Opens) and m.kind in FILES for m in marks) and isinstance(error, WrongUse):
             for path in (Path(p) for p in paths if isinstance(p, str) and p in str(error) and not os.path.exists(p)):

@@ -8,12 +8,13 @@ from enum import StrEnum
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from profile_and_optimize.core.code_settings import COMMAND_LINE, Allowance, allowance_of
 from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.ops import MODULES
 from profile_and_optimize.ops.acts import LOUD, Acts, everything
+from profile_and_optimize.ops.options import renamed, says
 from profile_and_optimize.ops.started import Started
 
 ACK_FLAG = "--i-understand-this-submits-jobs"
@@ -35,13 +36,19 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return renamed(cls.model_fields, values) if isinstance(values, dict) else values
+
 
 class AllowsCode(Request):
     """For ops that start servers. Nothing but the command line, or over MCP the owner's policy, fills these; `allowed_by` is
     no option."""
 
     allow_code: str | None = Field(
-        default=None, description="settings that may bring code, each by its name: LD_PRELOAD,--middleware"
+        default=None,
+        description="settings that may bring code into a server, by name, separated by commas: LD_PRELOAD,--middleware",
     )
     allowed_by: str = Field(default=COMMAND_LINE, json_schema_extra={"option": False})
 
@@ -53,8 +60,8 @@ class AllowsCode(Request):
 class Acknowledged(Request):
     """For ops that submit jobs. `dry_run` shows every command and changes nothing, and needs no acknowledgement."""
 
-    i_understand_this_submits_jobs: bool = False
-    dry_run: bool = Field(default=False, description="show every command and change nothing")
+    i_understand_this_submits_jobs: bool = Field(default=False, description=says("i_understand_this_submits_jobs"))
+    dry_run: bool = Field(default=False, description=says("dry_run"))
 
     def require_ack(self) -> None:
         if not (self.i_understand_this_submits_jobs or self.dry_run):

@@ -15,12 +15,13 @@ from profile_and_optimize.ops.acts import Act, Acts, fetches, long_if
 from profile_and_optimize.ops.base import AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, source_text
 from profile_and_optimize.ops.config import MOST_BYTES, config_of, fixed_by_config, load_config, plan_of
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 
 
 class CampaignInitRequest(AllowsCode):
-    config: Annotated[str, CAMPAIGN] = Field(description="a campaign file; docs/campaign.md lists its keys")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    config: Annotated[str, CAMPAIGN] = Field(description="campaign file; docs/campaign.md lists its keys")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 def acts(req: CampaignInitRequest) -> Acts:

@@ -30,6 +30,7 @@ from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.foreign.bundle import TOOLS, Given, read_bundle
 from profile_and_optimize.ops.foreign.keep import without_credentials
 from profile_and_optimize.ops.foreign.measure import line
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.optimize.publish import publish
 
 PRODUCER = "import_variant_ab"
@@ -40,7 +41,8 @@ class ImportVariantRequest(CampaignRequest):
         description="folder with arms.tsv and, for each arm and concurrency, a result of vLLM, SGLang or aiperf"
     )
     workload: str | None = Field(
-        default=None, description="the campaign's workload that all of them measured; without it that stays unknown"
+        default=None,
+        description=says("workload", "the one of the campaign that all of them measured; default: unknown"),
     )
 
 

@@ -20,6 +20,7 @@ from profile_and_optimize.ops.base import ACK_FLAG, Say
 from profile_and_optimize.ops.corpus import corpus_of
 from profile_and_optimize.ops.drafting import TuneRequest
 from profile_and_optimize.ops.model import check_model
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.quantize import QuantizeRequest, job_of
 from profile_and_optimize.optimize.levers import Facts
 from profile_and_optimize.optimize.quant_levers import quant_lever
@@ -37,24 +38,17 @@ class QuantRequest(TuneRequest):
     """The options of phases 4 and 5."""
 
     quant_target: str | None = Field(
-        default=None, description="quantize first (phase 4) and compare: int8,nvfp4, or with a backend: modelopt:fp8"
+        default=None,
+        description="quantize first and compare: targets, separated by commas, with a backend or without: int8,modelopt:fp8",
     )
-    vendor: Annotated[str | None, MODEL] = Field(
-        default=None, description="somebody's quantized checkpoint of the model, compared too"
-    )
-    calib: Annotated[str | None, DATA] = Field(
-        default=None, description="calibration text: a file, or a data set's name"
-    )
-    samples: int = Field(default=512, description="calibration samples")
-    seq_len: int = Field(default=2048, description="tokens of each")
-    exclude_pattern: str | None = Field(
-        default=None, description="modules that stay as they are: patterns, with commas"
-    )
-    tolerance_points: float = Field(default=1.0, gt=0, le=100, description="the most points a checkpoint may lose")
-    ptq_python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your environment with the quantizers"
-    )
-    i_understand_this_submits_jobs: bool = False
+    vendor: Annotated[str | None, MODEL] = Field(default=None, description=says("vendor"))
+    calib: Annotated[str | None, DATA] = Field(default=None, description=says("calib"))
+    samples: int = Field(default=512, description=says("samples"))
+    seq_len: int = Field(default=2048, description=says("seq_len"))
+    exclude_pattern: str | None = Field(default=None, description=says("exclude_pattern"))
+    tolerance_points: float = Field(default=1.0, gt=0, le=100, description=says("tolerance_points"))
+    ptq_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("ptq_python"))
+    i_understand_this_submits_jobs: bool = Field(default=False, description=says("i_understand_this_submits_jobs"))
 
     @property
     def quantizes(self) -> bool:

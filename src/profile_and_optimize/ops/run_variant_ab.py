@@ -43,7 +43,7 @@ def variants(req: TuneRequest, arms: tuple[Arm, ...], how: str, say: Say) -> Res
     engines = checked_engines(",".join(a.engine for a in arms))
     model = checked(req.model, engines)
     arms = tuple(replace(a, checkpoint=check_model(a.checkpoint)) if a.checkpoint else a for a in arms)
-    world = make_world(engines, say, req.python, allowed=req.allowance)
+    world = make_world(engines, say, req.engine_python, allowed=req.allowance)
     return measure(req, draft(req, model, arms, world), world, how)
 
 

@@ -12,14 +12,15 @@ from profile_and_optimize.core.opens import MODEL
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.fits import max_length
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.workloads.data import Place, place_of
 from profile_and_optimize.workloads.suites import Entry, Suite, suites
 
 
 class WorkloadsRequest(Request):
-    suite: str | None = Field(default=None, description="only this suite")
+    suite: str | None = Field(default=None, description=says("suite", "default: all"))
     model: Annotated[str | None, MODEL] = Field(
-        default=None, description="a model folder: say which workloads fit into it"
+        default=None, description=says("model", "says which workloads fit into it")
     )
     offline: bool = Field(default=False, description="do not ask the hub whether it has the data")
 

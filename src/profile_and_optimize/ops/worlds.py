@@ -116,7 +116,7 @@ def _python_parts(given: str | None, table: Mapping[str, str]) -> tuple[dict[str
 
 
 def python_paths(given: str) -> tuple[str, ...]:
-    """Every interpreter that `pythons` may take from --python."""
+    """Every interpreter that `pythons` may take from --engine-python."""
     found, plain = _python_parts(given, engine_table())
     return (*found.values(), *plain)
 
@@ -125,7 +125,7 @@ ENGINE_PYTHON = Opens(Kind.PYTHON, python_paths)
 
 
 def pythons(given: str | None, names: Iterable[str]) -> dict[str, str]:
-    """The Python of each engine from --python: a PATH where one engine is driven from an environment, else
+    """The Python of each engine from --engine-python: a PATH where one engine is driven from an environment, else
     ENGINE=PATH, several parted by commas. Raises WrongUse for a PATH that could mean several, and for another engine's name.
     """
     table = engine_table()
@@ -133,11 +133,13 @@ def pythons(given: str | None, names: Iterable[str]) -> dict[str, str]:
     found, plain = _python_parts(given, table)
     strange = sorted(set(found) - set(mine))
     if strange:
-        raise WrongUse(f"no arm runs on {', '.join(strange)}", where=f"--python {given}", next="leave it out")
+        raise WrongUse(f"no arm runs on {', '.join(strange)}", where=f"--engine-python {given}", next="leave it out")
     if plain and (found or len(plain) > 1 or len(mine) > 1):
         shown = ",".join(f"{name}=PATH" for name in mine)
         raise WrongUse(
-            f"{plain[0]!r} could be the Python of several engines", where="--python", next=f"--python {shown}"
+            f"{plain[0]!r} could be the Python of several engines",
+            where="--engine-python",
+            next=f"--engine-python {shown}",
         )
     return {name: plain[0] for name in mine} if plain else found
 
