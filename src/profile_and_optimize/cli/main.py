@@ -50,7 +50,7 @@ class _Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not self.sketched and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = did_you_mean(args[0].replace("-", "_"), self.list_commands(ctx))
-            raise click.UsageError(f"there is no verb {args[0]!r}{near}")
+            raise click.UsageError(f"unknown verb {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

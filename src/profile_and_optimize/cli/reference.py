@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from profile_and_optimize.cli.complete import values_of
+from profile_and_optimize.core import environment
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.ops import table
 from profile_and_optimize.ops.base import all_ops
@@ -31,10 +32,15 @@ def reference(ctx: click.Context, folder: str) -> None:
     for name, text in pages(ctx.find_root().command).items():
         write_atomic(Path(folder) / name, text.encode())
         print(Path(folder) / name)
-    # The table lies in the package: it is written with the pages of the same checkout, not with copies elsewhere.
+    # These have their places in the checkout, so they are not written with copies of the pages elsewhere.
     if Path(folder).resolve().is_relative_to(table.FILE.parents[3]):
-        write_atomic(table.FILE, verbs(ctx.find_root().command).encode())
-        print(table.FILE)
+        places = {
+            table.FILE: verbs(ctx.find_root().command),
+            table.FILE.parents[3] / "docs/environment.md": environment.page(),
+        }
+        for path, text in places.items():
+            write_atomic(path, text.encode())
+            print(path)
 
 
 def verbs(program: click.Command) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from profile_and_optimize.core.environment import value
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import digest, slug
 from profile_and_optimize.core.near import did_you_mean
@@ -24,8 +25,8 @@ JOURNAL = "journal.jsonl"
 
 
 def workspace(given: str | None = None) -> Path:
-    """Where runs live: --campaigns-dir, PERFREPORT_CAMPAIGNS_DIR, or ./campaigns."""
-    return Path(given or os.environ.get("PERFREPORT_CAMPAIGNS_DIR") or "campaigns")
+    """Where runs live: --campaigns-dir, PAO_CAMPAIGNS_DIR, or ./campaigns."""
+    return Path(given or value("PAO_CAMPAIGNS_DIR", os.environ) or "campaigns")
 
 
 def new_run_id(name: str, at: float) -> str:
