@@ -21,7 +21,7 @@ from profile_and_optimize.cli.terminal import clean, hidden, say
 from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
 from profile_and_optimize.core.near import did_you_mean
 from profile_and_optimize.core.opens import Kind, Opens
-from profile_and_optimize.ops.base import Op, Result, envelope, parse_request
+from profile_and_optimize.ops.base import Op, Result, advised, envelope, parse_request
 from profile_and_optimize.ops.options import not_yet, old_names, says
 
 # What completes a value: by the name of its option, which means the same in every verb, else by what it opens.
@@ -144,7 +144,7 @@ def _print(verb: str, result: Result, as_json: bool) -> None:
     for warning in result.warnings:
         say(f"warning: {warning}")
     if result.refusal:
-        say(f"error: {result.refusal}")
+        say(f"error: {advised(verb, result.refusal)}")
 
 
 def failed(verb: str, error: PaoError, as_json: bool) -> int:
@@ -152,7 +152,7 @@ def failed(verb: str, error: PaoError, as_json: bool) -> int:
     if as_json:
         _print_json(envelope(verb, None, error))
     else:
-        say(f"error: {error}")
+        say(f"error: {advised(verb, error)}")
     return error.exit_code
 
 

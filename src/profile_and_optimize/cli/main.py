@@ -91,11 +91,12 @@ def run(argv: list[str]) -> int:
     except click.ClickException as e:
         return _failed(argv, WrongUse(e.format_message(), next=_help_of(argv)))
     except PaoError as e:
-        return _failed([], e)
+        return _failed(argv, e)
 
 
 def _failed(argv: list[str], error: PaoError) -> int:
     """Of no verb's own: `argv` is what was typed."""
+    error.next = error.next or _help_of(argv)
     if "--json" not in argv:
         say(f"error: {error}")
         return error.exit_code

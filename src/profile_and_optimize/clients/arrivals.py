@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.records import ARRIVALS, CLOSED
 
 MOST_REQUESTS = 1_000_000
@@ -73,7 +74,7 @@ def draw(arrival: str, rate: float, count: int, seed: str, burstiness: float = 1
     elif arrival == "gamma":
         gaps = [rng.gammavariate(burstiness, 1.0 / burstiness) for _ in range(count - 1)]
     else:
-        raise WrongUse(f"arrival {arrival!r}: poisson, constant or gamma")
+        raise WrongUse(unknown("arrival", arrival, ("poisson", "constant", "gamma")), next="--arrival poisson")
     return Schedule(arrival, rate, _times(gaps, rate))
 
 
@@ -91,10 +92,13 @@ def _times(gaps: Sequence[float], rate: float) -> tuple[int, ...]:
 
 def _check(rate: float, count: int, burstiness: float) -> None:
     if not (math.isfinite(rate) and rate > 0):
-        raise WrongUse(f"a request rate of {rate:g} requests a second is none", next="a rate above 0")
+        raise WrongUse(f"request rate must be above 0, got {rate:g}", next="--request-rate 2")
     if not 1 <= count <= MOST_REQUESTS:
         raise WrongUse(
             f"{count} requests: from 1 to {MOST_REQUESTS} in one run", next="change --requests or --duration-s"
         )
     if not BURSTINESS[0] <= burstiness <= BURSTINESS[1]:
-        raise WrongUse(f"burstiness {burstiness:g}: from {BURSTINESS[0]:g} to {BURSTINESS[1]:g}; 1 is Poisson")
+        raise WrongUse(
+            f"burstiness must be from {BURSTINESS[0]:g} to {BURSTINESS[1]:g}, got {burstiness:g}",
+            next="--burstiness 0.5",
+        )

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from profile_and_optimize.core.code_settings import COMMAND_LINE, Allowance, allowance_of
-from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.errors import Corrupted, PaoError, Unreachable, WrongUse
 from profile_and_optimize.ops import MODULES
 from profile_and_optimize.ops.acts import LOUD, Acts, everything
 from profile_and_optimize.ops.options import renamed, says
@@ -28,6 +28,13 @@ class Safety(StrEnum):
     PUBLISHES_EXTERNAL = "publishes_external"
 
 
+# What to do after an error that names nothing itself.
+ADVICE: tuple[tuple[type[PaoError], str], ...] = (
+    (WrongUse, "pao {verb} --help"),
+    (Unreachable, "check that the address is right and the server runs, then repeat the command"),
+    (Corrupted, "restore that file from a copy, or measure again; pao verify RUN lists all that differs"),
+    (PaoError, "read the file or log that the message names, then repeat the command"),
+)
 QUIET = (Safety.READ_ONLY, Safety.WRITES_ARTIFACTS)
 
 
@@ -130,11 +137,21 @@ def parse_request(op: Op, values: dict[str, Any]) -> Request:
         raise WrongUse(f"{first['msg']}", where=name, next=f"pao {op.verb} --help") from e
 
 
+def advised(verb: str, error: PaoError) -> PaoError:
+    """The error with a next command: its own, or that of its kind."""
+    if not error.next:
+        error.next = (
+            next(advice for kind, advice in ADVICE if isinstance(error, kind)).format(verb=verb).replace("  ", " ")
+        )
+    return error
+
+
 def envelope(verb: str, result: Result | None, error: PaoError | None) -> dict[str, Any]:
     """The one JSON form of every answer."""
     failed = error or (result.refusal if result else None)
     shown = None
     if failed is not None:
+        failed = advised(verb, failed)
         message = f"{failed.where}: {failed.message}" if failed.where else failed.message
         shown = {"code": failed.code, "message": message, "next": failed.next}
     return {

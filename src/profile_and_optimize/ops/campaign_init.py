@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.opens import CAMPAIGN, OUT
 from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.evidence.given import read_given
@@ -31,7 +32,11 @@ def acts(req: CampaignInitRequest) -> Acts:
 def run(req: CampaignInitRequest, say: Say) -> Result:
     path = Path(req.config)
     data = read_given(path, MOST_BYTES)
-    plan = plan_of(config_of(data, path), at=time.time(), say=say)
+    try:
+        plan = plan_of(config_of(data, path), at=time.time(), say=say)
+    except WrongUse as e:
+        e.next = e.next or f"correct {path.name}; docs/campaign.md lists its keys"
+        raise
     source = source_text(plan, f"campaign_init --config {path.name}")
     made = create(plan, workspace(req.campaigns_dir), source, data, allowed=req.allowance)
     cells = [a.id for a in plan.arms]

@@ -111,7 +111,10 @@ def arms_of(req: QuantRequest, jobs: dict[str, Job], engine: str, focus: str, fa
         path = check_model(req.vendor)
         told = read_checkpoint(Path(path))
         if told.quant_method is None:
-            raise WrongUse("its config.json names no quantization", where=f"--vendor {req.vendor}")
+            raise WrongUse(
+                "its config.json names no quantization", where=f"--vendor {req.vendor}",
+                next="give a quantized checkpoint, or leave out --vendor",
+            )  # fmt: skip
         lever = f"the vendor's checkpoint, {told.quant_method} {told.algo}"
         made.insert(1, Arm(VENDOR, engine, Role.CANDIDATE, lever=lever, predicts="as ours", checkpoint=path))
     return tuple(made)

@@ -48,7 +48,11 @@ def run(req: CompareRequest, say: Say) -> Result:
     if len(engines) != 1:
         raise WrongUse("one engine serves all of them", where="--engine", next="--engine vllm")
     if not Path(req.base).is_dir():
-        raise WrongUse("a checkpoint is compared with the folder it was made of", where=f"--base {req.base}")
+        raise WrongUse(
+            "no such folder",
+            where=f"--base {req.base}",
+            next="--base FOLDER, the model that the checkpoint was made from",
+        )
     model = checked(req.base, engines)
     arms = arms_of(req, engines[0])
     world = make_world(engines, say, req.engine_python, allowed=req.allowance)

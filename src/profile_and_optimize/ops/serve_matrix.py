@@ -144,9 +144,15 @@ def _points(req: ServeMatrixRequest, api: str) -> tuple[Point, ...]:
     try:
         slots = [int(part) for part in req.concurrency.split(",")]
     except ValueError as e:
-        raise WrongUse(f"{req.concurrency!r}: numbers, as in 1,4,16", where="--concurrency") from e
+        raise WrongUse(
+            f"{req.concurrency!r} is not a list of numbers", where="--concurrency", next="--concurrency 1,4,16"
+        ) from e
     if len(set(slots)) < len(slots) or not all(0 < c <= 20000 for c in slots):
-        raise WrongUse(f"{req.concurrency!r}: different numbers from 1 up", where="--concurrency")
+        raise WrongUse(
+            f"{req.concurrency!r} must be numbers of 1 to 20000",
+            where="--concurrency",
+            next="--concurrency 1,4,16",
+        )
     workload = Workload("matrix", req.isl, req.osl, api=api)
     return tuple(Point(workload, c, req.requests or max(2, REQUESTS_A_SLOT * c)) for c in slots)
 
