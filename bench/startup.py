@@ -1,6 +1,6 @@
 """What does it cost to start `pao`, when there is nothing to measure?
 
-    python bench/startup.py [--runs 10] [--run RUN] [--out bench/results]
+    python bench/startup.py [--runs 10] [--peer-runs 3] [--run RUN] [--out bench/results]
 
 CPU seconds (user and system, children too) of whole processes: the version, the help, one Tab, and verbs that read, beside a
 Python that does nothing and the command lines of peers that are installed here. CPU seconds and not wall time, so that a
@@ -64,7 +64,6 @@ def calls(run: Path) -> list[Call]:
         Call("pao workloads --offline", (PAO, "workloads", "--offline"), READS_S),
         Call("pao levers --engines mock", (PAO, "levers", "--engines", "mock"), READS_S),
         Call("pao verify RUN (24 trials)", (PAO, "verify", str(run)), READS_S),
-        *peers(),
     ]
 
 
@@ -77,8 +76,6 @@ def peers() -> list[Call]:
         found.append(Call("vllm bench serve --help", (str(Path(python).with_name("vllm")), "bench", "serve", "--help")))
     if python := tools.get("sglang"):
         found.append(Call("sglang.bench_serving --help", (python, "-m", "sglang.bench_serving", "--help")))
-    if python := tools.get("eval"):
-        found.append(Call("lm_eval --help", (python, "-m", "lm_eval", "--help")))
     for name in ("aiperf", "guidellm"):
         if python := tools.get(name):
             found.append(Call(f"{name} --version", (str(Path(python).with_name(name)), "--version")))
@@ -99,7 +96,7 @@ def _cpu_s(argv: tuple[str, ...], env: Mapping[str, str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def page(costs: list[Cost], runs: int) -> str:
+def page(costs: list[Cost], runs: int, peer_runs: int) -> str:
     where = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     rows = [
         f"| `{c.call.name}` | {c.least_s:.3f} | {c.median_s:.3f} | "
@@ -110,8 +107,8 @@ def page(costs: list[Cost], runs: int) -> str:
     head = [
         f"# What a start costs, {time.strftime('%Y-%m-%d')}",
         "",
-        f"`python bench/startup.py`, pao {__version__}, {where}. CPU seconds (user and system) of the whole process, {runs} runs after "
-        "one that does not count; the bar is held against the least.",
+        f"`python bench/startup.py`, pao {__version__}, {where}. CPU seconds (user and system) of the whole process, {runs} runs ({peer_runs} of "
+        f"a peer's) after one that does not count, load average {os.getloadavg()[0]:.1f}; the bar is held against the least.",
         "",
         "| command | least | median | bar |",
         "|---|---|---|---|",
@@ -122,13 +119,15 @@ def page(costs: list[Cost], runs: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--peer-runs", type=int, default=3, help="of each peer: one takes up to half a minute")
     parser.add_argument("--run", type=Path, help="a run to verify; default: a synthetic one of 24 trials")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pao-startup-") as scratch:
         run = asked.run or publish(synthetic_run(Path(scratch) / "20261121T090000Z-synthetic"))
         costs = [cost(call, asked.runs) for call in calls(run)]
-    text = page(costs, asked.runs)
+        costs += [cost(call, asked.peer_runs) for call in peers()]
+    text = page(costs, asked.runs, asked.peer_runs)
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / f"startup-{time.strftime('%Y-%m-%d')}.md").write_text(text)
     print(text)

@@ -26,7 +26,7 @@ def test_a_path_alone_is_that_of_the_only_engine_that_takes_one() -> None:
 def test_a_path_alone_with_two_engines_is_refused_with_the_form_that_says_which() -> None:
     with pytest.raises(WrongUse) as caught:
         pythons("/e/bin/python", ["vllm", "sglang", "sglang"])
-    assert caught.value.next == "--python sglang=PATH,vllm=PATH"
+    assert caught.value.next == "--engine-python sglang=PATH,vllm=PATH"
 
 
 def test_each_engine_may_have_its_own() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hostile import ESCAPES, HOSTILE, Answer, Evil, forged, moves_a_terminal, serving
 
-from profile_and_optimize.cli import main
+from profile_and_optimize.cli import command
 from profile_and_optimize.cli.main import run as pao
 from profile_and_optimize.cli.terminal import clean, say
 from profile_and_optimize.ops.base import all_ops
@@ -108,7 +108,7 @@ def test_even_a_mistake_of_ours_is_shown_without_escapes(
     def broken(*_: object) -> None:
         raise RuntimeError(HOSTILE)
 
-    monkeypatch.setattr(main, "parse_request", broken)
+    monkeypatch.setattr(command, "parse_request", broken)
     assert pao(["verify", "x"]) == 3
     said = capsys.readouterr()
     assert "Traceback" in said.err and "onerror" in said.err and moves_a_terminal(said.out + said.err) == []

@@ -149,7 +149,7 @@ def _points(req: ServeMatrixRequest, api: str) -> tuple[Point, ...]:
         ) from e
     if len(set(slots)) < len(slots) or not all(0 < c <= 20000 for c in slots):
         raise WrongUse(
-            f"{req.concurrency!r} must be numbers of 1 to 20000",
+            f"{req.concurrency!r} must hold different numbers, each up to 20000",
             where="--concurrency",
             next="--concurrency 1,4,16",
         )
