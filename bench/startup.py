@@ -107,8 +107,9 @@ def page(costs: list[Cost], runs: int, peer_runs: int) -> str:
     head = [
         f"# What a start costs, {time.strftime('%Y-%m-%d')}",
         "",
-        f"`python bench/startup.py`, pao {__version__}, {where}, load average {os.getloadavg()[0]:.1f}. CPU seconds (user and system) of the "
-        f"whole process, {runs} runs ({peer_runs} of a peer's) after one that does not count; the bar is held against the least.",
+        f"`python bench/startup.py`, pao {__version__}, {where}, load average {os.getloadavg()[0]:.1f}.",
+        f"CPU seconds of the whole process (user and system), {runs} runs ({peer_runs} of a peer's) after one that does not count.",
+        "The bar is held against the least.",
         "",
         "| command | least | median | bar |",
         "|---|---|---|---|",
