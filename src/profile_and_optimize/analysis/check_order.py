@@ -156,7 +156,7 @@ def _rightly_begun(ev: Evidence, proof: Proof, selection: Selection) -> Iterator
         yield Remark(JOURNAL, f"a proof was begun {len(began_at)} times; there is one")
     late = [trial_path(t.key) for t in ev.trials if t.key.stage is Stage.CONFIRM and _entered(ev, t) > began_at[0]]
     if late:
-        yield Remark(late[0], "run after the proof began, when the exploration was over")
+        yield Remark(late[0], "run after the proof started, when the exploration was over")
     if pick_to_prove(ev.plan, selection) != proof.pick:
         yield Remark(JOURNAL, f"the proof was of {proof.pick}, which is not what the exploration ended with")
 
@@ -216,7 +216,7 @@ def _follows(a: Judged, b: Judged) -> Iterator[Remark]:
     if b.file.started_at + CLOCK_S < a.file.ended_at:
         yield _doubt(
             b,
-            f"it began {a.file.ended_at - b.file.started_at:.1f} s before {trial_path(a.key)} ended, by the wall clock",
+            f"it started {a.file.ended_at - b.file.started_at:.1f} s before {trial_path(a.key)} ended, by the wall clock",
         )
     first, second = a.file.run.t0_monotonic_ns, b.file.run.t0_monotonic_ns
     if first is None or second is None:
@@ -226,7 +226,7 @@ def _follows(a: Judged, b: Judged) -> Iterator[Remark]:
         # Only a machine that was started again counts from the beginning.
         again = _session(a.key) != _session(b.key) and b.file.started_at - a.file.ended_at > REBOOT_S
         yield Remark(
-            trial_path(b.key), f"it began before {trial_path(a.key)} ended, by the monotonic clock", doubt=again
+            trial_path(b.key), f"it started before {trial_path(a.key)} ended, by the monotonic clock", doubt=again
         )
     elif abs((b.file.run.t0_unix_s - a.file.run.t0_unix_s) - apart) > CLOCK_S:
         step = b.file.run.t0_unix_s - a.file.run.t0_unix_s - apart

@@ -88,7 +88,7 @@ def _race(ev: Evidence) -> Iterator[str]:
     if confirming and (FINALISTS not in wrote or wrote.index(FINALISTS) > wrote.index(confirming[0])):
         yield f"not written before {confirming[0]}"
     if ev.finalists is not None and ev.finalists != ev.race.finalists:
-        yield f"says {', '.join(ev.finalists)}, the race's records give {', '.join(ev.race.finalists) or 'none'}"
+        yield f"names {', '.join(ev.finalists)}, the race's records give {', '.join(ev.race.finalists) or 'none'}"
 
 
 def _cells(ev: Evidence) -> Iterator[Remark]:
@@ -170,7 +170,7 @@ def _checkpoints(ev: Evidence) -> Iterator[Remark]:
             yield Remark(f"cells/{arm.id}/{KEPT}", "missing; every checkpoint is written down before it is served")
         if ev.failed_arms.get(arm.id, "").startswith(NO_SHIP) and arm.id not in ev.accuracy:
             yield Remark(
-                f"cells/{arm.id}/raw/accuracy.json", "missing, though the journal says that its answers were wrong"
+                f"cells/{arm.id}/raw/accuracy.json", "missing, though the journal records that its answers were wrong"
             )
     wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
     for path in sorted({p for p in wrote if p.endswith((f"/{KEPT}", "/raw/accuracy.json"))}):
@@ -192,7 +192,7 @@ def _stopped(ev: Evidence, cell: str) -> Iterator[str]:
         yield f"asked {n} questions; the looks say {found.decided_at or planned}"
     left = ev.failed_arms.get(cell, "").startswith(NO_SHIP)
     if left != (found.call == "fail") or (left and ev.failed_arms[cell] != no_ship(found)):
-        yield f"its answers say {found.call}, the journal says {ev.failed_arms.get(cell) or 'that it stayed'}"
+        yield f"its answers give {found.call}, the journal has {ev.failed_arms.get(cell) or 'that it stayed'}"
 
 
 class Places:
@@ -240,7 +240,7 @@ class Places:
             yield f"its context was asked for another {', '.join(wrong)} than the plan says"
         client = context.get("client", {}).get("observed")
         if client != self._ev.frozen.client:
-            yield f"run by client {client!r}, the plan says {self._ev.frozen.client!r}"
+            yield f"run by client {client!r}, the plan has {self._ev.frozen.client!r}"
 
 
 def check_load(t: Judged, plan: Plan) -> Iterator[Remark]:

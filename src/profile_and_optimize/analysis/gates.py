@@ -205,18 +205,18 @@ def blocks_gate(plan: Plan, selection: Selection, proof: Proof | None) -> Gate:
     waiting = [i for i, group in enumerate(plan.groups) if wanted(plan, selection, group)]
     if proof is not None and proof.stage is Stage.PROVE and proof.open:
         told = f"{len(proof.selection.blocks)} of at most {proof.limit} blocks of the proof are whole, and it is open"
-        return Gate("all looks taken", False, told)
+        return Gate("interim analyses complete", False, told)
     if waiting:
         return Gate(
-            "all looks taken", False, f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open"
+            "interim analyses complete", False, f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open"
         )
     if min(have) < selection.limit:
         return Gate(
-            "all looks taken",
+            "interim analyses complete",
             True,
             f"stopped after {min(have)} of at most {selection.limit} blocks: every arm is answered",
         )
-    return Gate("all looks taken", True, f"all {selection.limit} blocks of every group are whole")
+    return Gate("interim analyses complete", True, f"all {selection.limit} blocks of every group are whole")
 
 
 def client_gate(used: Sequence[Judged]) -> Gate:

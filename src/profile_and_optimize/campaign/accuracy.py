@@ -98,7 +98,7 @@ def wrong_asking(found: Asked) -> Iterator[str]:
     if any(type(a.get("finish")) is not str for a in found["answers"]):
         yield "how some answers ended is missing"
     if found.get("asked_by") is not None and conversation_in(found) is None:
-        yield "asked_by: the digests of its chat template or generation_config are not those of what it holds"
+        yield "asked_by: the digests of its chat template or generation_config differ from those of the texts it holds"
     if (pins := found.get("pins")) is not None:
         yield from (f"pins: {line}" for line in wrong_pins(pins, 0.0, 0))
 

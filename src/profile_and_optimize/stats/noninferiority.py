@@ -47,7 +47,7 @@ class Pair:
     def __post_init__(self) -> None:
         for score in (self.base, self.candidate):
             if not 0 <= score <= 1:
-                raise ValueError(f"{score!r} is no score from 0 to 1")
+                raise ValueError(f"{score!r} is not a score from 0 to 1")
 
 
 # Task and cluster of a planned question.
