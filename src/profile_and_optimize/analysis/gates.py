@@ -208,7 +208,9 @@ def blocks_gate(plan: Plan, selection: Selection, proof: Proof | None) -> Gate:
         return Gate("interim analyses complete", False, told)
     if waiting:
         return Gate(
-            "interim analyses complete", False, f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open"
+            "interim analyses complete",
+            False,
+            f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open",
         )
     if min(have) < selection.limit:
         return Gate(

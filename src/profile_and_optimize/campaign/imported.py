@@ -91,7 +91,9 @@ class Ask:
         context_from_json(self.context)
         _texts(self.tool, self.tool_version, self.url, self.model)
         if not re.fullmatch(_BACKEND, self.backend) or self.attempt < 1 or self.levels < 0:
-            raise ValueError(f"backend {self.backend!r}, attempt {self.attempt!r} or levels {self.levels!r} is not valid")
+            raise ValueError(
+                f"backend {self.backend!r}, attempt {self.attempt!r} or levels {self.levels!r} is not valid"
+            )
         if len({p.key for p in self.points}) < len(self.points):
             raise ValueError("a point stands twice among those that were asked for")
 

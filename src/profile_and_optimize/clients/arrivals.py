@@ -91,7 +91,9 @@ def _times(gaps: Sequence[float], rate: float) -> tuple[int, ...]:
 
 def _check(rate: float, count: int, burstiness: float) -> None:
     if not (math.isfinite(rate) and rate > 0):
-        raise WrongUse(f"request rate must be above 0, got {rate:g}", next="give a rate above 0, such as --request-rate 10")
+        raise WrongUse(
+            f"request rate must be above 0, got {rate:g}", next="give a rate above 0, such as --request-rate 10"
+        )
     if not 1 <= count <= MOST_REQUESTS:
         raise WrongUse(
             f"{count} requests: from 1 to {MOST_REQUESTS} in one run", next="change --requests or --duration-s"

@@ -76,7 +76,9 @@ def conversation_of(raw: Mapping[str, Any]) -> Conversation:
     """From a record. Raises ValueError where its digests are not those of what it holds."""
     found = Conversation(*(tuple(sorted(raw[name].items())) for name in ("templates", "tokens", "generation")))
     if found.to_json() != dict(raw):
-        raise ValueError("the digests of its chat template or generation_config differ from those of the texts it holds")
+        raise ValueError(
+            "the digests of its chat template or generation_config differ from those of the texts it holds"
+        )
     return found
 
 

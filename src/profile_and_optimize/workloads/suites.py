@@ -104,7 +104,9 @@ def chosen_points(points: tuple[Point, ...], given: Mapping[str, str]) -> tuple[
     strange = sorted(set(given) - takers)
     if strange:
         names = ", ".join(dict.fromkeys(p.workload.name for p in points))
-        raise WrongUse(f"data for {', '.join(strange)}, which is not one of {names}", where="--data", next="pao workloads")
+        raise WrongUse(
+            f"data for {', '.join(strange)}, which is not one of {names}", where="--data", next="pao workloads"
+        )
     return tuple(replace(p, workload=chosen(p.workload, given)) for p in points)
 
 
