@@ -126,7 +126,7 @@ def _answer(events: list[bytes], brought_by: list[int], plain: bool) -> Answer |
     """What the events hold; None when they are not one JSON object each. `plain`: the word "error" is nowhere in them, so
     that an event with a token in it needs no search for one."""
     answer = Answer()
-    first, end = _tokens(events) if plain else (0, 0)
+    first, end = tokens(events) if plain else (0, 0)
     if not _take(answer, events[:first], brought_by, plain):
         return None
     if end > first:
@@ -135,10 +135,10 @@ def _answer(events: list[bytes], brought_by: list[int], plain: bool) -> Answer |
     return answer if _take(answer, events[end:], brought_by[end:], plain) else None
 
 
-def _tokens(events: list[bytes]) -> tuple[int, int]:
+def tokens(events: list[bytes]) -> tuple[int, int]:
     """From which event to which (excluded) all are one token each: the same bytes around a text without a quote. Nothing
     else is decoded of them than that text. (0, 0) when there are no such events."""
-    at = next(((i, around) for i, data in enumerate(events[:MOST_BEFORE]) if (around := _around(data))), None)
+    at = next(((i, found) for i, data in enumerate(events[:MOST_BEFORE]) if (found := around(data))), None)
     if at is None:
         return 0, 0
     first, (prefix, suffix) = at
@@ -158,7 +158,7 @@ def _tokens(events: list[bytes]) -> tuple[int, int]:
         return 0, 0
 
 
-def _around(data: bytes) -> tuple[bytes, bytes] | None:
+def around(data: bytes) -> tuple[bytes, bytes] | None:
     """The bytes before and after the text of an event that holds a token and nothing else; None for another event."""
     for key in (b'"content":"', b'"content": "', b'"text":"', b'"text": "'):
         before, found, rest = data.partition(key)
