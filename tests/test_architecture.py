@@ -52,6 +52,7 @@ def test_core_is_standard_library_only() -> None:
             "__future__",
             "collections",
             "dataclasses",
+            "difflib",
             "enum",
             "functools",
             "hashlib",

@@ -113,7 +113,7 @@ def test_an_open_campaign_can_be_extended_at_the_level_kept_back(tmp_path: Path)
 
 def test_an_answered_or_unfinished_campaign_is_not_extended(tmp_path: Path) -> None:
     run = run_at(tmp_path, plan_of("slow"), {"slow": 20.0})
-    with pytest.raises(WrongUse, match="every arm has its answer"):
+    with pytest.raises(WrongUse, match="every variant has its answer"):
         extended(run, 2)
 
 

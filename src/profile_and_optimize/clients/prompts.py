@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from tokenizers import Tokenizer
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evidence.given import read_given
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 POOL_MIN = 50
 ADJUSTMENTS = 400
@@ -227,6 +229,8 @@ def load_tokenizer(where: str) -> Tokenizer:
     """The tokenizer of a model folder, of a tokenizer.json, or of a Hugging Face id. Raises WrongUse naming what is missing."""
     path = Path(where) / "tokenizer.json" if Path(where).is_dir() else Path(where)
     try:
+        from tokenizers import Tokenizer
+
         if path.is_file():
             return Tokenizer.from_file(str(path))
         if _is_hub_id(where):

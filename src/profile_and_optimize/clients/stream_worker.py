@@ -87,7 +87,8 @@ def _loop(load: LoadRequest) -> Loop:
         allowed = _allow_files(closed.connections)
         if allowed < closed.connections:
             raise WrongUse(
-                f"{closed.connections} connections need more open files than allowed ({allowed}); raise `ulimit -n`"
+                f"{closed.connections} connections need more open files than the limit of {allowed}",
+                next=f"ulimit -n {2 * closed.connections}, or a lower --concurrency",
             )
         return closed
     most = _allow_files(min(load.concurrency, len(requests)))

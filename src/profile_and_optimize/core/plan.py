@@ -8,6 +8,7 @@ from typing import Any
 from profile_and_optimize.core.cell import Arm, Role, check_arms
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id, digest_of
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.settings import refuse_settings
 from profile_and_optimize.core.workload import Point, point_from_json
 
@@ -180,7 +181,7 @@ class Plan:
     def arm(self, arm_id: str) -> Arm:
         found = next((a for a in self.all_arms if a.id == arm_id), None)
         if found is None:
-            raise WrongUse(f"no cell {arm_id!r}; there are {', '.join(a.id for a in self.arms)}")
+            raise WrongUse(unknown("cell", arm_id, [a.id for a in self.arms]), next="pao campaign_run RUN --dry-run")
         return found
 
     def group_of_block(self, block: int) -> tuple[str, ...]:

@@ -19,11 +19,12 @@ from profile_and_optimize.ops.acts import SERVING, Acts, long_if
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import opened, plan_at
 from profile_and_optimize.ops.corpus import is_fetched
-from profile_and_optimize.ops.drafting import Quantized, checked, checked_engines, draft, measure, measures, outcome
+from profile_and_optimize.ops.drafting import Quantized, checked, draft, measure, measures, outcome
 from profile_and_optimize.ops.node import facts
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.quant_arms import QuantRequest
 from profile_and_optimize.ops.started import Started, of_plan
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import checked_engines, make_world
 from profile_and_optimize.optimize.levers import arms, chosen, find_levers, left_out, table
 from profile_and_optimize.optimize.on_top import MOST_BY_DEFAULT, OnTop, on_top
 from profile_and_optimize.optimize.phases import road, walk
@@ -34,17 +35,20 @@ ARMS = 4
 
 
 class OptimizeRequest(QuantRequest):
-    engines: str = Field(default="vllm", description="one or more, the incumbent first: vllm,sglang")
+    engines: str = Field(default="vllm", description=says("engines", "the incumbent first: vllm,sglang"))
     levers: str | None = Field(
-        default=None, description="these levers, not the first that exist here; pao levers lists them"
+        default=None,
+        description="levers to try, separated by commas; default: the first that exist here; pao levers lists them",
     )
     levers_on_top: bool = Field(
         default=False,
         description="try levers on top of the most promising checkpoint of --quant-target too, so that the pick may be both",
     )
-    max_arms: int | None = Field(default=None, ge=3, le=100, description="arms in all, baseline and A/A arm included")
-    resume: Annotated[str | None, RUN] = Field(default=None, description="go on with a run that was killed")
-    extend: int = Field(default=0, ge=0, le=100, description="blocks to add to a run that ended open")
+    max_arms: int | None = Field(
+        default=None, ge=3, le=100, description="most variants, with the baseline and its A/A control"
+    )
+    resume: Annotated[str | None, RUN] = Field(default=None, description=says("resume"))
+    extend: int = Field(default=0, ge=0, le=100, description=says("extend"))
 
     @property
     def submits(self) -> bool:
@@ -83,7 +87,7 @@ def run(req: OptimizeRequest, say: Say) -> Result:
     req.require_ack()
     engines = checked_engines(req.engines)
     model = checked(req.model, engines)
-    world = make_world(engines, say, req.python, allowed=req.allowance)
+    world = make_world(engines, say, req.engine_python, allowed=req.allowance)
     about = facts(world, engines[0], model)
     jobs = quant_arms.jobs_of(req, model, engines[0], about, say)
     made = quant_arms.arms_of(req, jobs, engines[0], req.focus, about)
@@ -114,7 +118,7 @@ def _require_one_to_tune(req: OptimizeRequest) -> None:
 def _go_on(req: OptimizeRequest, say: Say) -> Result:
     path = find_run(req.resume or "", workspace(req.campaigns_dir))
     plan = plan_at(path)
-    world = make_world({a.engine for a in plan.arms}, say, req.python, allowed=req.allowance)
+    world = make_world({a.engine for a in plan.arms}, say, req.engine_python, allowed=req.allowance)
     if req.extend and not (path / conduct.PLAN).exists():
         raise WrongUse("its planned blocks are not fixed yet", where="--extend", next=f"pao optimize --resume {path}")
     jobs = quant_arms.kept_jobs(path, plan)

@@ -12,6 +12,7 @@ from typing import Any
 
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 
 FOCI = ("throughput", "latency", "mixed")
 _NEED = re.compile(r"(cpu|gpu|moe|compiler)|(cores|gpus|sm)(>=|<=)(\d+)")
@@ -156,8 +157,9 @@ def _unknown(name: str, engines: tuple[str, ...], found: Mapping[str, Found]) ->
     why = next(
         (f"{name} is not here: {w}" for e in engines for i, w in found[e].skipped if name in (i, f"{e}:{i}")), None
     )
-    there = ", ".join(lv.id if len(engines) == 1 else f"{e}:{lv.id}" for e in engines for lv in found[e].here)
-    return why or f"unknown lever {name}; here there are {there or 'none'}"
+    return why or unknown(
+        "lever", name, [lv.id if len(engines) == 1 else f"{e}:{lv.id}" for e in engines for lv in found[e].here]
+    )
 
 
 def arms(

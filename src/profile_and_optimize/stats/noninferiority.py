@@ -19,10 +19,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from scipy.special import ndtri
-
 from profile_and_optimize.stats.bounded_mean import Values, lower_bound, p_above, p_below, upper_bound, values_of
 from profile_and_optimize.stats.clusters import whole_end
+from profile_and_optimize.stats.distributions import normal_ppf
 
 ALPHA = 0.01
 POWER = 0.9
@@ -330,11 +329,11 @@ def _enough(rates: Values, tolerance: float, alpha: float) -> int | None:
     """The number of clusters, at these rates, from which on the last look tells; the margin for luck is that of a normal score."""
     passing = rates.mean < tolerance
     level = alpha * share_of_look(PASS if passing else "harm", len(looks(1000)), alpha)
-    luck = float(ndtri(POWER)) if any(rates.values) else 0.0
+    luck = normal_ppf(POWER) if any(rates.values) else 0.0
     p = p_below if passing else p_above
 
     def tells(n: int) -> bool:
-        return float(ndtri(max(p(rates.scaled(n / rates.n), tolerance), 1e-300))) <= float(ndtri(level)) - luck
+        return normal_ppf(max(p(rates.scaled(n / rates.n), tolerance), 1e-300)) <= normal_ppf(level) - luck
 
     if rates.mean == tolerance or not tells(MOST_NEEDED):
         return None

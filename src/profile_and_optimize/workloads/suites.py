@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.workload import HUB, Point, Workload
 from profile_and_optimize.workloads.data import Say, chosen, with_data
 from profile_and_optimize.workloads.spec import WorkloadSpec
@@ -68,7 +69,7 @@ def entries_of(name: str) -> tuple[Entry, ...]:
     one = named(name)
     if one is None:
         known = sorted(set(suites()) | {e.workload.name for s in suites().values() for e in s.entries})
-        raise WrongUse(f"unknown workload or suite {name!r}; there are {', '.join(known)}", next="pao workloads")
+        raise WrongUse(unknown("workload or suite", name, known), next="pao workloads")
     return (one,)
 
 

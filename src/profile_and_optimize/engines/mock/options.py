@@ -54,9 +54,9 @@ class Options:
 
 HELP = {
     "port": "0 picks a free one; the address is printed",
-    "ttft_ms": "first content this long after the request was read (or got its slot)",
+    "ttft_ms": "time to first token in ms; from when the request was read (or got its slot)",
     "itl_ms": "gap between chunks (the ITL), from absolute deadlines",
-    "osl": "tokens of an answer whose request names no max_tokens",
+    "osl": "output length in tokens; for a request that names no max_tokens",
     "tokens_per_chunk": "tokens in every chunk; chunks stay one itl apart",
     "role_chunk": "first: an empty role chunk right before the first token; zero: one at once, at t=0",
     "error_every": "every Nth request is answered HTTP 500",
@@ -64,7 +64,7 @@ HELP = {
     "abort_every": "every Nth answer ends half way with finish reason abort, its usage and [DONE], as a dying engine's does",
     "one_packet": "every answer comes whole, in one packet, at the time of its last token",
     "noise": "sd of a log-normal factor per request on ttft and itl",
-    "seed": "of the garbage and the noise; 0 draws new noise at every start",
+    "seed": "random seed; of the garbage and the noise, where 0 draws new noise at every start",
     "stall_at": "seconds after the first request at which the engine freezes once: nothing is sent, nothing begun",
     "stall_for": "how long it stays frozen, in seconds; then everything resumes where it stopped",
     "model": "the one model it serves; another name is a 404",
