@@ -102,7 +102,7 @@ def _one(req: BenchAllWorkloadsRequest, model: str, p: Point, out: Path, say: Sa
     """One point. What goes wrong with it is told, and the next one is tried all the same."""
     same = {k: v for k in ("client", "tokenizer", "seed", "timeout_s") if (v := getattr(req, k)) is not None}
     one = BenchRequest(
-        url=req.endpoint_url, model=model, workload=p.workload.name, concurrency=p.concurrency, requests=p.requests,
+        url=req.endpoint_url, served_model=model, workload=p.workload.name, concurrency=p.concurrency, requests=p.requests,
         out=str(out / p.key), **same,
     )  # fmt: skip
     try:

@@ -14,7 +14,7 @@ from types import ModuleType
 def _special() -> ModuleType:
     from scipy import special
 
-    return special  # type: ignore[no-any-return]
+    return special
 
 
 def t_sf(x: float, df: float) -> float:
