@@ -35,7 +35,8 @@ def __dir__() -> list[str]:
 
 class _Package(ModuleType):
     """`optimize` is a function here and a folder of modules. Whoever imports one of those modules has the import system set the
-    folder as an attribute of this package, where it would hide the function."""
+    folder as an attribute of this package, where it would hide the function. `from profile_and_optimize.optimize import levers`
+    works as ever, `import profile_and_optimize.optimize.levers as x` does not."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _API and isinstance(value, ModuleType)):

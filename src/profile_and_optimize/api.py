@@ -158,7 +158,7 @@ class Run:
         except ImportError as e:
             raise WrongUse(
                 "a DataFrame needs pandas, which is not installed", where="Run.requests()",
-                next="pip install pandas; or Run.requests_rows(), the same as frozen records",
+                next="pip install 'profile-and-optimize[export]'; or Run.requests_rows(), the same as frozen records",
             ) from e  # fmt: skip
         names = columns("requests")
         return pandas.DataFrame.from_records(list(map(attrgetter(*names), self.requests_rows())), columns=list(names))

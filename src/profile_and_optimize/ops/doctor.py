@@ -27,7 +27,7 @@ from profile_and_optimize.toolenv.world import observe
 
 # What a Python package adds, and the extra or package to install for it.
 PACKAGES = {
-    "pandas": ("Run.requests() as a DataFrame", "pip install pandas"),
+    "pandas": ("Run.requests() as a DataFrame", "pip install 'profile-and-optimize[export]'"),
     "pyarrow": ("pao export --format parquet", "pip install 'profile-and-optimize[export]'"),
 }
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
