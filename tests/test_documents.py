@@ -21,7 +21,7 @@ def commands() -> list[tuple[str, str]]:
     for page in PAGES:
         for line in page.read_text().splitlines():
             if line.startswith("    ") and line.strip().startswith("pao "):
-                found += [(page.name, part.strip()) for part in line.split("#")[0].split("&&")]
+                found += [(page.name, part.strip()) for part in re.split(r" [|>] ", line.split("#")[0])[0].split("&&")]
     return found
 
 
