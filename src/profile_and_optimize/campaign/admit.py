@@ -3,20 +3,30 @@ questions, measures what a session costs, and finds the arms that cannot start. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.campaign import PRODUCER
-from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, no_ship, questions_digest
+from profile_and_optimize.campaign.accuracy import (
+    FIRST,
+    LEFT_OUT,
+    MORE,
+    NO_SHIP,
+    accuracy_of,
+    first_portion,
+    joined,
+    no_ship,
+    questions_digest,
+)
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.checkpoints import keep
 from profile_and_optimize.campaign.evidence_of import failed_arms
 from profile_and_optimize.campaign.history import write_history
 from profile_and_optimize.campaign.layers import serves
 from profile_and_optimize.campaign.session import PROBE_WAVES, Seat, drive, probe_slice, serving
-from profile_and_optimize.campaign.starts import refuse_again, require_alive
+from profile_and_optimize.campaign.starts import QUESTIONS, refuse_again, require_alive
 from profile_and_optimize.campaign.timing import seconds_per_session
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
@@ -37,6 +47,8 @@ from profile_and_optimize.stats.noninferiority import Answer, looks
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
 
 ANSWER_TOKENS = 24
+# Questions are asked as many at once as the load has requests, up to this many.
+MOST_AT_ONCE = 64
 # Of more, so many are drawn: an arm that loses one point and one that loses none are told apart well before.
 MOST_QUESTIONS = 4000
 
@@ -59,6 +71,8 @@ def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
                 raise GateRefused(
                     f"the baseline cannot serve: {e.message}", where=f"cell {arm.id}", next=e.next or "read its log"
                 ) from e
+    if questions:
+        _ask_on(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), questions)
     _need_something_to_compare(folder, plan)
 
 
@@ -107,7 +121,7 @@ def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
         seat = _calibrated(seat, server)
         smoke = _smoke(seat, server)
         probe_s = {} if arm.role is Role.AA else _probe(seat, server, arm)
-        if questions and (arm.role is not Role.AA or any(a.checkpoint for a in seat.plan.arms)):
+        if questions:
             _ask_questions(seat, server, arm, questions)
         require_alive(seat.world.engine(arm.engine), server)
         stopping = seat.world.now()
@@ -175,24 +189,74 @@ def _probe_prompts(seat: Seat, arm: Arm, point: Point, count: int) -> Drawn:
 
 
 def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
-    """All of them of the baseline and of its twin, whose differences are the floor; of another arm as many as it takes to
-    answer for it."""
-    if (seat.folder.path / f"cells/{arm.id}/raw/accuracy.json").exists():
+    """Of the baseline and of its A/A control, whose differences are the floor (what batching flips too), as many as settle a
+    candidate that loses nothing; of a candidate as many as it takes to answer for it, and no more than the baseline was asked."""
+    if (seat.folder.path / f"cells/{arm.id}/{FIRST}").exists():
         return  # answered before a kill: nobody is asked until the answers please
     asked_of = Answers(seat, server, arm, questions)
     if arm.role is Role.BASELINE:
         seat.say(f"  accuracy: {_clusters(questions).assumption}")
+    labels = labels_of(questions)
+    most = first_portion(seat.plan, [(q.task, label) for q, label in zip(questions, labels, strict=True)])
     if arm.role is not Role.CANDIDATE:
-        asked_of.ask(len(questions))
+        asked_of.ask(most)
     else:
-        for n in looks(len(questions), labels_of(questions)):
-            asked_of.ask(n)
-            found = accuracy_of(seat.plan, {**_accuracy_so_far(seat), arm.id: asked_of.data()}, arm.id)
-            if found is None or found.call != "unknown":
-                break
-    seat.folder.write_json(f"cells/{arm.id}/raw/accuracy.json", asked_of.data(), producer="evals exact_match")
+        _ask_by_looks(asked_of, [n for n in looks(len(questions), labels) if n <= most])
+    _keep_answers(asked_of, FIRST)
+
+
+def _ask_by_looks(asked_of: Answers, ends: Sequence[int]) -> None:
+    """Until an interim analysis settles it."""
+    for n in ends:
+        asked_of.ask(n)
+        found = asked_of.found()
+        if found is None or found.call != "unknown":
+            break
+
+
+def _keep_answers(asked_of: Answers, name: str) -> None:
+    seat, arm = asked_of.seat, asked_of.arm
+    seat.folder.write_json(f"cells/{arm.id}/{name}", asked_of.data(), producer="evals exact_match")
     found = accuracy_of(seat.plan, _accuracy_so_far(seat), arm.id)
-    seat.say(f"  {arm.id}: {len(asked_of.answered)} of {len(questions)} accuracy questions" + _said(found, arm))
+    seat.say(f"  {arm.id}: {asked_of.n} of {len(asked_of.questions)} accuracy questions" + _said(found, arm))
+
+
+def _ask_on(seat: Seat, questions: Sequence[Question]) -> None:
+    """The questions that are left, where a candidate was not settled by the first ones: of the baseline and of each such candidate,
+    on a further start of its server. Nothing is asked where all is settled."""
+    plan, firsts = seat.plan, _records(seat, FIRST)
+    first = len(firsts[plan.baseline.id]["answers"])
+    left = [a for a in plan.candidates if not _has_failed(seat.folder, a) and _is_open(plan, firsts, a)]
+    if first == len(questions) or not left or seat.folder.last(LEFT_OUT):
+        return
+    seat.say(f"  {first} questions did not settle {', '.join(a.id for a in left)}: asking the others")
+    for arm in (plan.baseline, *left):
+        try:
+            if not (seat.folder.path / f"cells/{arm.id}/{MORE}").exists():
+                _ask_rest(seat, arm, questions, first)
+            _require_answers(seat, arm)
+        except (EngineFailed, Unreachable) as e:
+            seat.say(f"  {arm.id} failed: {e.message}")
+            if arm.role is Role.BASELINE:
+                seat.folder.event(LEFT_OUT, reason=redact(e.message, seat.world.secrets))
+                return
+            _fail(seat.folder, arm, e, seat.world.secrets)
+
+
+def _ask_rest(seat: Seat, arm: Arm, questions: Sequence[Question], first: int) -> None:
+    seat.say(f"  {arm.id}: starting for questions {first + 1} to {len(questions)}")
+    with serving(seat, arm, QUESTIONS) as server:
+        asked_of = Answers(seat, server, arm, questions, before=first)
+        if arm.role is Role.BASELINE:
+            asked_of.ask(len(questions))
+        else:
+            _ask_by_looks(asked_of, [n for n in looks(len(questions), labels_of(questions)) if n > first])
+        _keep_answers(asked_of, MORE)
+
+
+def _is_open(plan: Plan, accuracy: Mapping[str, Any], arm: Arm) -> bool:
+    found = accuracy_of(plan, accuracy, arm.id)
+    return found is not None and found.call == "unknown"
 
 
 def _require_answers(seat: Seat, arm: Arm) -> None:
@@ -207,25 +271,47 @@ def _said(found: Answer | None, arm: Arm) -> str:
 
 
 def _accuracy_so_far(seat: Seat) -> dict[str, Any]:
-    names = {a.id: f"cells/{a.id}/raw/accuracy.json" for a in seat.plan.arms}
-    return {a: seat.folder.read_json(name) for a, name in names.items() if (seat.folder.path / name).exists()}
+    more = _records(seat, MORE)
+    return {arm: joined(found, more.get(arm)) for arm, found in _records(seat, FIRST).items()}
+
+
+def _records(seat: Seat, name: str) -> dict[str, Any]:
+    """What there is of that name, by cell."""
+    names = {a.id: f"cells/{a.id}/{name}" for a in seat.plan.arms}
+    return {a: seat.folder.read_json(rel) for a, rel in names.items() if (seat.folder.path / rel).exists()}
 
 
 class Answers:
-    """The answers of one arm, asked for in their order, some now and some later."""
+    """The answers of one arm, asked for in their order, some now and some later; `before` were asked on an earlier start."""
 
-    def __init__(self, seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
-        self._seat, self._server, self._questions = seat, server, questions
+    def __init__(self, seat: Seat, server: Server, arm: Arm, questions: Sequence[Question], before: int = 0) -> None:
+        self.seat, self._server, self.arm, self.questions = seat, server, arm, questions
+        self._before = before
         self._asked_by = _conversation(seat.plan, arm)
         self._pins: Pins | None = None
+        self._took_s = 0.0
+        self._at_once = min(MOST_AT_ONCE, max(p.concurrency for p in seat.plan.points))
         self.answered: tuple[Answered, ...] = ()
 
+    @property
+    def n(self) -> int:
+        """Questions answered on all starts."""
+        return self._before + len(self.answered)
+
     def ask(self, n: int) -> None:
-        """Up to the n-th question."""
-        self.answered += answer_all(self._questions[len(self.answered) : n], self._one)
+        """Up to the n-th question, as many at once as the load has requests."""
+        began = self.seat.world.now()
+        self.answered += answer_all(self.questions[self.n : n], self._one, concurrency=self._at_once)
+        self._took_s += self.seat.world.now() - began
+
+    def found(self) -> Answer | None:
+        """What the gate says of this arm with the answers so far."""
+        so_far = _accuracy_so_far(self.seat)
+        own = joined(so_far[self.arm.id], self.data()) if self._before else self.data()
+        return accuracy_of(self.seat.plan, {**so_far, self.arm.id: own}, self.arm.id)
 
     def _one(self, question: str) -> tuple[str, str]:
-        world, api = self._seat.world, self._seat.plan.points[0].workload.api
+        world, api = self.seat.world, self.seat.plan.points[0].workload.api
         said = world.ask(self._server.url, self._server.model, question, api=api, max_tokens=ANSWER_TOKENS, pinned=True)
         self._pins = said.pins
         # Nothing but our own credentials: a right answer may well look like one of somebody else.
@@ -233,13 +319,15 @@ class Answers:
 
     def data(self) -> dict[str, Any]:
         every = [
-            {"task": q.task, "question": q.question, "expected": q.answer, "cluster": q.cluster}
-            for q in self._questions
+            {"task": q.task, "question": q.question, "expected": q.answer, "cluster": q.cluster} for q in self.questions
         ]
+        # Of the baseline alone: its record tells which questions the campaign has, asked or not.
+        unasked = {"unasked": every[self.n :]} if self.arm.role is Role.BASELINE else {}
         return {
-            "schema": 3, "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
-            "max_tokens": ANSWER_TOKENS, "pins": self._pins.to_json() if self._pins else None,
-            "asked_by": self._asked_by.to_json() if self._asked_by else None, "answers": [asdict(a) for a in self.answered],
+            "schema": 4, "questions_sha256": questions_digest({"answers": every}), "questions": len(every), **unasked,
+            "max_tokens": ANSWER_TOKENS, "pins": self._pins.to_json() if self._pins else None, "at_once": self._at_once,
+            "took_s": self._took_s, "asked_by": self._asked_by.to_json() if self._asked_by else None,
+            "answers": [asdict(a) for a in self.answered],
         }  # fmt: skip
 
 

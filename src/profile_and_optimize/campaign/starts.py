@@ -23,7 +23,7 @@ from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.stats.foreign import FOREIGN
 
 SESSION, FAILED = "session", "session_failed"
-ADMISSION = "admission"
+ADMISSION, QUESTIONS = "admission", "questions"
 LOSSES = (START, DEATH, STOP) = ("start", "death", "stop")
 SILENT = "answered no request of a whole trial, not even with an error"
 # So often a server is started for one session; then a candidate is out, and the baseline ends the campaign until it is resumed.
