@@ -13,8 +13,8 @@ import pytest
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.campaign import conduct
 from profile_and_optimize.campaign.accuracy import FIRST, LEFT_OUT, MORE, accuracy_of
-from profile_and_optimize.campaign.admit import drawn
 from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.campaign.questions import drawn
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evals.exact_match import load_questions
 from profile_and_optimize.evidence.folder import RunFolder
