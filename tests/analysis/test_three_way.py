@@ -13,9 +13,9 @@ import pytest
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.analysis.three_way import three_way
 from profile_and_optimize.campaign.accuracy import questions_digest
-from profile_and_optimize.campaign.admit import drawn
 from profile_and_optimize.campaign.checkpoints import require_same
 from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.campaign.questions import drawn
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.evals.exact_match import Question
 from profile_and_optimize.evidence.folder import RunFolder

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+from profile_and_optimize.campaign.accuracy import MORE
 from profile_and_optimize.campaign.evidence_of import Evidence, proof_in, selection_of, twins
 from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.proof import BEGAN, Proof, pick_to_prove, wanted
 from profile_and_optimize.campaign.selection import Judged, Selection
-from profile_and_optimize.campaign.starts import SESSION, label_in, label_of
+from profile_and_optimize.campaign.starts import QUESTIONS, SESSION, label_in, label_of
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.folder import JOURNAL
@@ -69,6 +70,8 @@ def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
             labels.append(now)
         elif e.kind == "session_failed":
             accounted.add(label_in(e))
+        elif e.kind == "wrote" and e.data["path"].endswith(f"/{MORE}"):
+            accounted.add(QUESTIONS)
         elif e.kind == "wrote" and e.data["path"] in trials:
             key = trials[e.data["path"]].key
             mine = label_of(key.stage, key.block, key.arm)

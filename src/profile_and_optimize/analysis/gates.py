@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, right_answers, useless
+from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, how_many, right_answers, useless
 from profile_and_optimize.campaign.endpoint import primary_table
 from profile_and_optimize.campaign.looks import not_lost, not_lost_between, workload_effects
 from profile_and_optimize.campaign.order import session_order
@@ -177,7 +177,7 @@ def accuracy_gate(pick: str, plan: Plan, accuracy: Mapping[str, Mapping[str, Any
     return Gate(
         "accuracy",
         {"pass": True, "fail": False}.get(found.call),
-        f"{words}; {found.reason}; {clusters(base).assumption}",
+        "; ".join(filter(None, (words, found.reason, how_many(found), clusters(base).assumption))),
     )
 
 

@@ -16,6 +16,7 @@ from profile_and_optimize.analysis.gates import Gate
 from profile_and_optimize.campaign.accuracy import NO_SHIP
 from profile_and_optimize.campaign.earlier import words
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.starts import slow_start_words
 from profile_and_optimize.core.code_settings import code_settings
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
@@ -163,7 +164,8 @@ def view(ev: Evidence, d: Decision) -> View:
 
 def earlier_lines(ev: Evidence) -> tuple[str, ...]:
     """A run of other tools' results alone compares nothing, so nothing was repeated."""
-    return tuple(map(plain, words(ev.earlier, [a.id for a in ev.plan.candidates]))) if ev.trials else ()
+    found = words(ev.earlier, [a.id for a in ev.plan.candidates]) if ev.trials else ()
+    return tuple(map(plain, (*slow_start_words(ev.events), *found)))
 
 
 def code_lines(plan: Plan) -> tuple[str, ...]:

@@ -129,6 +129,13 @@ def looks(planned: int, labels: Sequence[str] = ()) -> tuple[int, ...]:
     return tuple(n for n, _ in _numbered(planned, labels))
 
 
+def enough_without_loss(places: Sequence[Place], tolerance: float) -> int:
+    """After how many questions a candidate that answers as well as the base can pass at the earliest; all of them where it cannot.
+    Fewer can only fail it. Level and looks are those of `answer`; `places` are the planned questions in their order."""
+    alike = [Pair(task, 1.0, 1.0, cluster) for task, cluster in places]
+    return answer(alike, tolerance=tolerance, planned=len(places)).decided_at or len(places)
+
+
 def _numbered(planned: int, labels: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """(questions, number of the look in the table); where two looks come after the same question, the later one's share."""
     if planned < 1:
