@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profile_and_optimize.core.errors import WrongUse
-from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.records import ARRIVALS, CLOSED
 
 MOST_REQUESTS = 1_000_000
@@ -34,7 +33,7 @@ class Schedule:
         if self.arrival not in ARRIVALS or self.arrival == CLOSED:
             raise ValueError(f"arrival {self.arrival!r}: one of {', '.join(a for a in ARRIVALS if a != CLOSED)}")
         if not (math.isfinite(self.request_rate) and self.request_rate > 0):
-            raise ValueError(f"a request rate of {self.request_rate!r} requests a second is none")
+            raise ValueError(f"request rate must be above 0, got {self.request_rate!r}")
         if not self.at_ns or self.at_ns[0] != 0 or list(self.at_ns) != sorted(self.at_ns):
             raise ValueError("times of sending start at 0 and ascend")
         if len(self.after) != len(self.think_ns) or len(self.after) not in (0, len(self.at_ns)):
@@ -74,7 +73,7 @@ def draw(arrival: str, rate: float, count: int, seed: str, burstiness: float = 1
     elif arrival == "gamma":
         gaps = [rng.gammavariate(burstiness, 1.0 / burstiness) for _ in range(count - 1)]
     else:
-        raise WrongUse(unknown("arrival", arrival, ("poisson", "constant", "gamma")), next="--arrival poisson")
+        raise WrongUse(f"arrival {arrival!r}: poisson, constant or gamma")
     return Schedule(arrival, rate, _times(gaps, rate))
 
 
@@ -92,13 +91,12 @@ def _times(gaps: Sequence[float], rate: float) -> tuple[int, ...]:
 
 def _check(rate: float, count: int, burstiness: float) -> None:
     if not (math.isfinite(rate) and rate > 0):
-        raise WrongUse(f"request rate must be above 0, got {rate:g}", next="--request-rate 2")
+        raise WrongUse(
+            f"request rate must be above 0, got {rate:g}", next="give a rate above 0, such as --request-rate 10"
+        )
     if not 1 <= count <= MOST_REQUESTS:
         raise WrongUse(
             f"{count} requests: from 1 to {MOST_REQUESTS} in one run", next="change --requests or --duration-s"
         )
     if not BURSTINESS[0] <= burstiness <= BURSTINESS[1]:
-        raise WrongUse(
-            f"burstiness must be from {BURSTINESS[0]:g} to {BURSTINESS[1]:g}, got {burstiness:g}",
-            next="--burstiness 0.5",
-        )
+        raise WrongUse(f"burstiness {burstiness:g}: from {BURSTINESS[0]:g} to {BURSTINESS[1]:g}; 1 is Poisson")

@@ -119,7 +119,7 @@ class PromptMaker:
             words += self._words(key, min(tokens, left))
             left = max(0, left - tokens)
             if left == 0:
-                seed = key  # nothing of its own: equal pieces and lengths make equal prompts
+                seed = key  # no flags of its own: equal pieces and lengths make equal prompts
                 break
         return self._to_length(words + self._words(seed, left), own, random.Random(seed + "/end"))
 

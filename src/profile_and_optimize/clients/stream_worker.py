@@ -152,11 +152,12 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
     reads = coalesced = good = 0
     for exchange in sorted(loop.exchanges, key=lambda e: e.index):
         seen = [(at - loop.t0_ns, data) for at, data in exchange.reads]
-        parsed = _parse(exchange, seen, loop.t0_ns)
+        max_tokens = load.max_tokens(exchange.index)
+        parsed = _parse(exchange, seen, loop.t0_ns, max_tokens)
         hidden = hide(seen, secrets)
-        record = replace(parsed.record, max_tokens=load.max_tokens(exchange.index))
+        record = parsed.record
         if hidden is not seen:
-            record = as_told(record, _parse(exchange, hidden, loop.t0_ns).record)
+            record = as_told(record, _parse(exchange, hidden, loop.t0_ns, max_tokens).record)
         records.append(record)
         if not record.ok or (load.keep_raw_every and good % load.keep_raw_every == 0):
             raw.append(keep(record.index, seen, failed=not record.ok, secrets=secrets))
@@ -167,7 +168,7 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
     return tuple(records), tuple(raw), reads, coalesced
 
 
-def _parse(exchange: Exchange, reads: Reads, t0_ns: int) -> Parsed:
+def _parse(exchange: Exchange, reads: Reads, t0_ns: int, max_tokens: int | None) -> Parsed:
     return parse(
         index=exchange.index,
         intended_ns=exchange.intended_ns - t0_ns,
@@ -175,6 +176,7 @@ def _parse(exchange: Exchange, reads: Reads, t0_ns: int) -> Parsed:
         done_ns=exchange.done_ns - t0_ns,
         reads=reads,
         fault=exchange.fault,
+        max_tokens=max_tokens,
     )
 
 

@@ -19,6 +19,13 @@ class Tier(StrEnum):
     VERDICT = "VERDICT"
 
 
+# The calls that fail a build, by the words of `--fail-if`.
+FAIL_IF: dict[str, frozenset[Call]] = {
+    "worse": frozenset({Call.WORSE}),
+    "not-better": frozenset({Call.WORSE, Call.SAME, Call.UNKNOWN}),
+    "unknown": frozenset({Call.UNKNOWN}),
+}
+
 # e to this power is still a number; beyond it there is none to write down.
 MOST_LOG = 700.0
 

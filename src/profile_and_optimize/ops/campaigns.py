@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,13 +23,14 @@ from profile_and_optimize.core.names import canonical
 from profile_and_optimize.core.opens import OUT, RUN
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, find_run, new_run_id, workspace
+from profile_and_optimize.evidence.manifest import UNCLOSED, check_manifest
 from profile_and_optimize.evidence.redact import HIDDEN, known_secrets, redact
 from profile_and_optimize.evidence.tree import walk
 from profile_and_optimize.ops.base import Request
 from profile_and_optimize.ops.options import says
 from profile_and_optimize.optimize.arms_tsv import arms_tsv
 from profile_and_optimize.report.markdown import light
-from profile_and_optimize.report.words import plain
+from profile_and_optimize.report.words import plain, verify_command
 
 ARMS = "arms.tsv"
 
@@ -130,6 +131,35 @@ def evidence_and_decision(path: Path) -> tuple[Evidence, Decision]:
     refuse_odd(path)
     ev = load_evidence(path)
     return ev, decide(ev)
+
+
+def intact(path: Path) -> tuple[Evidence, Decision]:
+    """Evidence and decision of a closed run whose files are the bytes that its manifest and journal list. The decision is derived
+    from the records, as in `verify`. Raises Corrupted for a damaged run, WrongUse for one that is not closed or no campaign."""
+    refuse_odd(path)
+    problems = check_manifest(path)
+    if problems == [UNCLOSED]:
+        raise WrongUse(
+            "this run is not closed: it still runs, or was stopped", where=str(path),
+            next=f"pao report_render {shlex.quote(str(path))} closes it as it is",
+        )  # fmt: skip
+    if problems:
+        raise _damaged(path, problems)
+    if not any((path / name).exists() for name in ("plan.json", "draft.json")):
+        raise WrongUse("this run is not a campaign", where=str(path), next=verify_command(str(path)))
+    ev, d = evidence_and_decision(path)
+    if ev.damaged:
+        raise _damaged(path, ev.damaged)
+    return ev, d
+
+
+def _damaged(path: Path, problems: Sequence[str]) -> Corrupted:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Corrupted(
+        f"this run is damaged: {problems[0]}{more}",
+        where=str(path),
+        next=verify_command(str(path)) + " lists everything",
+    )
 
 
 def shown_command(plan: Plan, arm: Arm, world: World) -> dict[str, Any]:

@@ -50,9 +50,10 @@ def run(req: ExplainRequest, say: Say) -> Result:
 
 
 def _listed(case: Case, several: Sequence[Number], why: str) -> Result:
-    """All of them, or those asked for; the fine ones are left out of the text of all."""
+    """All of them, or those asked for; the fine ones are left out of the text of all, and of several with one value."""
     ev, name = case.ev, shlex.quote(plain(str(case.ev.run)))
-    shown = several if why else [n for n in several if not n.fine]
+    coarse = [n for n in several if not n.fine]
+    shown = several if why.startswith("whose") else coarse or several
     head = f"{plain(ev.run.name)}: {count(len(several), 'number')} {why}".strip()
     hidden = len(several) - len(shown)
     foot = [f"pao explain {name} NAME takes one of them apart; pao explain {name} effect. lists those that begin so."]

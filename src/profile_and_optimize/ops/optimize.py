@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from profile_and_optimize.campaign.checkpoints import JOBS
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import PaoError, WrongUse
-from profile_and_optimize.core.opens import RUN
+from profile_and_optimize.core.opens import FLAGS, RUN
 from profile_and_optimize.evidence.folder import RunFolder, find_run, workspace
 from profile_and_optimize.ops import quant_arms
 from profile_and_optimize.ops.acts import SERVING, Acts, long_if
@@ -20,6 +21,7 @@ from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import opened, plan_at
 from profile_and_optimize.ops.corpus import is_fetched
 from profile_and_optimize.ops.drafting import Quantized, checked, draft, measure, measures, outcome
+from profile_and_optimize.ops.evaluation.target import flags_of
 from profile_and_optimize.ops.node import facts
 from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.quant_arms import QuantRequest
@@ -47,6 +49,13 @@ class OptimizeRequest(QuantRequest):
     max_arms: int | None = Field(
         default=None, ge=3, le=100, description="most variants, with the baseline and its A/A control"
     )
+    engine_flags: Annotated[str | None, FLAGS] = Field(
+        default=None, description=says("engine_flags", "for every variant")
+    )
+    eager_after_s: float | None = Field(
+        default=None, gt=0, lt=1e6,
+        description="without compilation (the lever eager) for every variant, where the baseline is not ready after so many seconds",
+    )  # fmt: skip
     resume: Annotated[str | None, RUN] = Field(default=None, description=says("resume"))
     extend: int = Field(default=0, ge=0, le=100, description=says("extend"))
 
@@ -75,7 +84,8 @@ def started(req: OptimizeRequest) -> Started:
     wanted = {name.strip() for name in (req.levers or "").split(",") if name.strip()}
     names = [n.strip() for n in req.engines.split(",") if n.strip()]
     found = [(n, lever) for n in names for lever in table(n) if not wanted or lever.id in wanted]
-    return Started(tuple(Arm(f"{n}-{one.id}", n, Role.CANDIDATE, one.flags, one.env) for n, one in found), choice=True)
+    arms = tuple(Arm(f"{n}-{one.id}", n, Role.CANDIDATE, one.flags, one.env) for n, one in found)
+    return Started(arms, common_flags=flags_of(req.engine_flags), choice=True)
 
 
 def run(req: OptimizeRequest, say: Say) -> Result:
@@ -93,12 +103,27 @@ def run(req: OptimizeRequest, say: Say) -> Result:
     made = quant_arms.arms_of(req, jobs, engines[0], req.focus, about)
     quantized = Quantized(quant_arms.VENDOR if req.vendor else "", req.tolerance_points) if made else None
     plan = draft(req, model, arms_of(req, engines, model, world, made), world, quantized)
+    plan = replace(plan, common_flags=flags_of(req.engine_flags), **_start_limit(req, engines))
 
     def prepare(folder: RunFolder) -> Quantize:
         quant_arms.keep_jobs(folder, jobs)
         return quant_arms.phase(jobs, req.ptq_python)
 
     return measure(req, plan, world, "optimize", prepare if jobs else None)
+
+
+def _start_limit(req: OptimizeRequest, engines: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of the plan. Raises WrongUse where not every engine has the lever."""
+    if req.eager_after_s is None:
+        return {}
+    found = {lever.flags for e in engines for lever in table(e) if lever.id == "eager"}
+    if len(engines) > 1 or not found:
+        raise WrongUse(
+            f"{', '.join(engines)}: only vllm alone can be started without compilation",
+            where="--eager-after-s",
+            next="leave it out",
+        )
+    return {"start_limit_s": req.eager_after_s, "slow_start_flags": found.pop()}
 
 
 def _require_one_to_tune(req: OptimizeRequest) -> None:

@@ -42,7 +42,7 @@ def arms_of(req: ControlledRequest) -> tuple[Arm, ...]:
         raise WrongUse(f"not written as in a shell: {e}", where="--flags", next="close the quotes") from e
     nameless = [text for text in env if "=" not in text]
     if nameless:
-        raise WrongUse(f"{nameless[0][:40]!r} is no NAME=VALUE", where="--env", next="--env 'NAME=VALUE'")
+        raise WrongUse(f"{nameless[0][:40]!r} is not NAME=VALUE", where="--env", next="--env 'NAME=VALUE'")
     settings = tuple(sorted((name, value) for name, _, value in (s.partition("=") for s in env)))
     if not (more or settings):
         raise WrongUse("the candidate changes nothing", where="--flags", next="--flags '--no-async-scheduling'")

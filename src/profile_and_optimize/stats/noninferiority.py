@@ -46,7 +46,7 @@ class Pair:
     def __post_init__(self) -> None:
         for score in (self.base, self.candidate):
             if not 0 <= score <= 1:
-                raise ValueError(f"{score!r} is no score from 0 to 1")
+                raise ValueError(f"{score!r} is not a score from 0 to 1")
 
 
 # Task and cluster of a planned question.
@@ -127,6 +127,13 @@ def looks(planned: int, labels: Sequence[str] = ()) -> tuple[int, ...]:
     """After how many questions one may look: every tenth of those planned, and the end; where a tenth would split a cluster (its
     questions stand together in `labels`), at the end of that cluster."""
     return tuple(n for n, _ in _numbered(planned, labels))
+
+
+def enough_without_loss(places: Sequence[Place], tolerance: float) -> int:
+    """After how many questions a candidate that answers as well as the base can pass at the earliest; all of them where it cannot.
+    Fewer can only fail it. Level and looks are those of `answer`; `places` are the planned questions in their order."""
+    alike = [Pair(task, 1.0, 1.0, cluster) for task, cluster in places]
+    return answer(alike, tolerance=tolerance, planned=len(places)).decided_at or len(places)
 
 
 def _numbered(planned: int, labels: Sequence[str]) -> tuple[tuple[int, int], ...]:

@@ -39,7 +39,7 @@ class Steady:
 
     def __post_init__(self) -> None:
         if self.answer not in (STEADY_STATE, NO_STEADY_STATE, TOO_FEW) or self.drop < 0:
-            raise ValueError(f"{self.answer!r} with {self.drop} requests dropped is no answer about a steady state")
+            raise ValueError(f"{self.answer!r} with {self.drop} requests dropped is not an answer about a steady state")
 
     def to_json(self) -> dict[str, Any]:
         return {"drop": self.drop, "answer": self.answer, "reason": self.reason}

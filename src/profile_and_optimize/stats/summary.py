@@ -275,6 +275,18 @@ def _samples(rows: Records, dropped: int, from_intended: bool) -> dict[str, tupl
     }
 
 
+def each_request(
+    records: Sequence[RequestRecord], dropped: int, from_intended: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Which requests are in the distributions, and the seconds of every request by metric, NaN where it has none: the values
+    of those chosen that are no NaN are `samples` of the metric."""
+    rows = Records.of(records)
+    begin = rows.intended_ns if from_intended else rows.sent_ns
+    ttft = np.where(rows.ok & (rows.first_ns > begin), (rows.first_ns - begin) * NS, np.nan)
+    e2e = np.where(rows.ok & (rows.done_ns > begin), (rows.done_ns - begin) * NS, np.nan)
+    return _after(rows, dropped), {"ttft": ttft, "tpot": rows.tpots, "e2e_latency": e2e}
+
+
 def _positive(values: np.ndarray) -> np.ndarray:
     return values if not len(values) or values.min() > 0 else values[values > 0]
 

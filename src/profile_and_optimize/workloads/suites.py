@@ -58,7 +58,7 @@ def _suite(name: str, text: str) -> Suite:
 
 
 def _entry(spec: WorkloadSpec) -> Entry:
-    assert spec.concurrencies and spec.requests and spec.cache, f"{spec.name}: a suite says load and cache"
+    assert spec.concurrencies and spec.requests and spec.cache, f"{spec.name}: a suite must set load and cache"
     return Entry(spec.workload(), tuple(spec.concurrencies), spec.requests)
 
 
@@ -105,7 +105,9 @@ def chosen_points(points: tuple[Point, ...], given: Mapping[str, str]) -> tuple[
     strange = sorted(set(given) - takers)
     if strange:
         names = ", ".join(dict.fromkeys(p.workload.name for p in points))
-        raise WrongUse(f"data for {', '.join(strange)}, which is none of {names}", where="--data", next="pao workloads")
+        raise WrongUse(
+            f"data for {', '.join(strange)}, which is not one of {names}", where="--data", next="pao workloads"
+        )
     return tuple(replace(p, workload=chosen(p.workload, given)) for p in points)
 
 

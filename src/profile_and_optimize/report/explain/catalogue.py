@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.report.explain import (
@@ -23,6 +25,7 @@ from profile_and_optimize.report.explain.number import Case, Number
 from profile_and_optimize.report.words import plain
 
 MOST_NEAR = 5
+_NUMBER = re.compile(r"([+-]?)((?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?)(%| ?[A-Za-z][\w/]{0,20})?")
 
 
 def catalogue(case: Case) -> dict[str, Number]:
@@ -60,22 +63,59 @@ def find(numbers: Mapping[str, Number], asked: str | None) -> Found:
     begins = tuple(n for name, n in numbers.items() if name.startswith(text))
     if begins:
         return Found(None, begins, f"whose names begin with {plain(text)}")
-    prints = _printing(numbers.values(), text)
-    if len(prints) == 1:
-        return Found(prints[0], (), "")
-    if prints:
-        return Found(None, prints, f"that are printed as {plain(text)}")
+    shown = [n for n in numbers.values() if not (n.same_as or n.stored)]
+    for how, prints in ((_printed, "that are printed as"), (_rounded, "that round to")):
+        found = tuple(n for n in shown if how(n.text, text))
+        if found:
+            return Found(found[0], (), "") if len(found) == 1 else Found(None, found, f"{prints} {plain(text)}")
     raise WrongUse(
-        f"no number of this run is named or printed {plain(asked)[:80]!r}{_near_words(numbers, text)}", where="NUMBER",
+        f"no number of this run has the name or the printed value {plain(asked)[:80]!r}{_near_words(numbers, text)}", where="NUMBER",
         next="pao explain RUN, which lists them all",
     )  # fmt: skip
 
 
-def _printing(numbers: Iterable[Number], text: str) -> tuple[Number, ...]:
-    """Those printed so; a sign or a unit may be missing or be there. Second names of a number are left out."""
-    words = text.split()
-    spelled = {text, f"+{text}", *(words[:1] if len(words) == 2 and _number(words[0]) is not None else ())}
-    return tuple(n for n in numbers if not (n.same_as or n.stored) and n.text in spelled)
+def _printed(shown: str, asked: str) -> bool:
+    """The same text or the same digits: 11.6 and 11.6% for +11.6%, 413 tok/s for 413, 1,234 for 1234. What is typed beside the
+    digits may be missing in print, but not differ; a percent sign has to be there."""
+    a, b = _parts(shown), _parts(asked)
+    return shown == asked or (a is not None and b is not None and a.digits == b.digits and _fits(a, b))
+
+
+def _rounded(shown: str, asked: str) -> bool:
+    """What is printed rounds to what is asked: 412.7 to 413, and 12.5 to 12 and to 13, since the value behind it may be either."""
+    a, b = _parts(shown), _parts(asked)
+    if a is None or b is None or not _fits(a, b):
+        return False
+    return a.decimals > b.decimals and abs(a.digits - b.digits) * 2 <= Decimal(1).scaleb(-b.decimals)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A printed number: its sign ("" where none is printed), its digits without it, and what stands behind ("%", "ms", "")."""
+
+    sign: str
+    digits: Decimal
+    unit: str
+
+    @property
+    def decimals(self) -> int:
+        return max(0, -int(self.digits.as_tuple().exponent))
+
+
+def _parts(text: str) -> _Parts | None:
+    """Of a text that is one number, with a unit or an interval in parentheses behind it or not; None for any other."""
+    found = _NUMBER.fullmatch(text.partition(" (")[0].strip())
+    return _Parts(found[1], Decimal(found[2].replace(",", "")), (found[3] or "").strip()) if found else None
+
+
+def _fits(shown: _Parts, asked: _Parts) -> bool:
+    """Is what is typed beside the digits also printed, or at least not contradicted?"""
+    signs = not asked.sign or asked.sign == (shown.sign or "+")
+    return (
+        signs
+        and (not asked.unit or not shown.unit or asked.unit == shown.unit)
+        and not (asked.unit == "%" != shown.unit)
+    )
 
 
 def _near_words(numbers: Mapping[str, Number], text: str) -> str:
@@ -84,16 +124,17 @@ def _near_words(numbers: Mapping[str, Number], text: str) -> str:
 
 
 def _near_values(numbers: Mapping[str, Number], text: str) -> list[str]:
-    """Names of the numbers with the closest values in the same kind of unit, percent or not; one for each text."""
+    """Names of the numbers with the closest values, of percentages alone where one was typed; one for each text."""
     wanted = _number(text)
     if wanted is None:
         return []
-    kind = "%" in text
+    percent, asked = "%" in text, _parts(text)
     values: dict[str, tuple[float, str]] = {}
     for n in numbers.values():
-        value = None if n.same_as or n.stored or ("%" in n.text) != kind else _number(n.text)
+        value = None if n.same_as or n.stored or (percent and "%" not in n.text) else _number(n.text)
         if value is not None:
-            values.setdefault(n.text, (abs(value - wanted), n.name))
+            far = abs(value - wanted) if asked is None or asked.sign or percent else abs(abs(value) - abs(wanted))
+            values.setdefault(n.text, (far, n.name))
     return [name for _, name in sorted(values.values())[:MOST_NEAR]]
 
 
