@@ -86,6 +86,7 @@ def peers() -> list[Call]:
 def cost(call: Call, runs: int) -> Cost:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | dict(call.env)
     seconds = [_cpu_s(call.argv, env) for _ in range(runs + 1)][1:]  # the first writes the compiled files
+    print(f"{call.name}: {min(seconds):.3f} s", file=sys.stderr, flush=True)
     return Cost(call, min(seconds), statistics.median(seconds))
 
 

@@ -21,6 +21,7 @@ from profile_and_optimize.ops.acts import Acts, reads, writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, intact
 from profile_and_optimize.ops.closing import root_in
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.report.junit import junit
 from profile_and_optimize.report.pull_request import pull_request
 from profile_and_optimize.report.view import view
@@ -32,7 +33,9 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class ExportRequest(CampaignRequest):
     format: Literal["csv", "parquet", "md", "junit"] = Field(
         default="csv",
-        description="csv and parquet: one table; md: the answer and tables for a pull request; junit: for CI",
+        description=says(
+            "format", "csv and parquet: one table; md: the answer and tables for a pull request; junit: for CI"
+        ),
     )
     table: Literal["requests", "trials", "effects"] = Field(
         default="requests", description="the table of csv and parquet: a row for each request, trial or variant"
@@ -40,7 +43,7 @@ class ExportRequest(CampaignRequest):
     fail_if: Literal["worse", "not-better", "unknown"] = Field(
         default="worse", description="junit: the call of a variant that is a failure"
     )
-    out: Annotated[str | None, OUT] = Field(default=None, description="file to write; default: print it")
+    out: Annotated[str | None, OUT] = Field(default=None, description=says("out", "default: printed"))
 
 
 def acts(req: ExportRequest) -> Acts:
