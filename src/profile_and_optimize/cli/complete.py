@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from importlib.resources import files
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -46,7 +45,9 @@ def _levers() -> Iterable[str]:
 
 def _suites() -> Iterable[str]:
     """Suites, then the workloads in them: where one is asked for, the other will do."""
-    tables = [t for t in (files(f"{PACKAGE}.workloads") / "suites").iterdir() if t.name.endswith(".toml")]
+    import tomllib  # here, as most Tabs ask for no suite
+
+    tables = list((Path(__file__).parents[1] / "workloads/suites").glob("*.toml"))
     workloads = {str(w["name"]) for t in tables for w in tomllib.loads(t.read_text())["workload"]}
     return sorted({t.name.removesuffix(".toml") for t in tables}) + sorted(workloads)
 
