@@ -70,7 +70,7 @@ def test_a_function_takes_the_fields_of_its_command(verb: str) -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: pao.bench("http://127.0.0.1:1", sped=1), "pao.bench: no such argument: sped"),
+        (lambda: pao.bench("http://127.0.0.1:1", sped=1), "pao.bench: no such argument: sped; did you mean speed?"),
         (lambda: pao.bench("http://127.0.0.1:1", isl="many"), "pao.bench, isl: "),
         (lambda: pao.bench(), "pao.bench, url: "),
         (lambda: pao.ab("http://127.0.0.1:1", "http://127.0.0.1:2", allowed_by="me"), "no such argument: allowed_by"),

@@ -6,6 +6,7 @@ raise PaoError and never end the process. What a `Run` shows is derived from the
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -268,9 +269,9 @@ def _request(op: Op, given: Mapping[str, Any], names: tuple[str, ...]) -> Reques
     """Raises WrongUse naming the argument and the rule."""
     unknown = sorted(set(given) - set(names))
     if unknown:
-        raise WrongUse(
-            f"no such argument: {', '.join(unknown)}", where=f"pao.{op.verb}", next=f"help(pao.{op.verb}) lists them"
-        )
+        near = difflib.get_close_matches(unknown[0], names, 1)
+        told = f"no such argument: {', '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else "")
+        raise WrongUse(told, where=f"pao.{op.verb}", next=f"help(pao.{op.verb}) lists them")
     try:
         return op.request(**{name: str(v) if isinstance(v, Path) else v for name, v in given.items()})
     except ValidationError as e:
