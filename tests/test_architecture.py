@@ -50,8 +50,10 @@ def test_core_is_standard_library_only() -> None:
         names |= {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         assert names <= {
             "__future__",
+            "operator",
             "collections",
             "dataclasses",
+            "difflib",
             "enum",
             "functools",
             "hashlib",

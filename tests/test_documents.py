@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -27,7 +28,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_a_command_in_the_documents_is_one_the_program_takes(page: str, line: str) -> None:
-    argv = shlex.split(line)[1:]
+    argv = list(takewhile(lambda word: word not in (">", "|"), shlex.split(line)[1:]))
     group = program()
     command = group.get_command(click.Context(group), argv[0])
     assert command is not None, f"{page}: {line}"

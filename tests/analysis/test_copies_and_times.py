@@ -97,7 +97,7 @@ def shifted(f: Forged, path: str, seconds: float) -> None:
 
 
 TIMES: dict[str, tuple[Callable[[Forged], object], str]] = {
-    "older than its server": (lambda f: shifted(f, TWO, -30.0), "older than the server"),
+    "older than its server": (lambda f: shifted(f, TWO, -30.0), "older than their server"),
     "after it was entered": (lambda f: shifted(f, TWO, 300.0), "after it was entered"),
     "without a monotonic clock": (lambda f: f.edit(ONE, lambda d: d.update(t0_monotonic_ns=None)), "monotonic clock"),
 }
@@ -167,4 +167,4 @@ def test_one_failed_start_taken_out_looks_like_a_kill_and_is_a_warning(died: Pat
     f = Forged.copy_of(died, tmp_path)
     without(f, "session_failed", "fast")
     f.save(rehash=True)
-    assert any("session b001-fast was begun twice" in w for w in check(f.run)[1]["warnings"])
+    assert any("session b001-fast was started twice" in w for w in check(f.run)[1]["warnings"])

@@ -120,7 +120,7 @@ FOUND: dict[str, tuple[str, Callable[[Forged], object]]] = {
     "fewer requests asked": ("the plan asks", trial(lambda d: d.update(requests_asked=15))),
     "the watch shorter than the run": ("was watched for", trial(lambda d: d["machine"].update(window_s=0.1))),
     "a start an hour earlier": ("by the wall clock; the watch", trial(lambda d: d.update(started_at=d["started_at"] - 3600))),
-    "a client that began in the trial before": ("the client began at", trial(lambda d: d.update(t0_unix_s=d["t0_unix_s"] - 60))),
+    "a client that began in the trial before": ("the client started at", trial(lambda d: d.update(t0_unix_s=d["t0_unix_s"] - 60))),
     "two trials at once": ("by the monotonic clock", lambda f: f.edit(
         TRIAL.replace("short-chat", "long-in"), lambda d: d.update(t0_monotonic_ns=f.read(TRIAL)["t0_monotonic_ns"] + 5))),
     "another arm's trial": ("asked for another flags", swap_arms),

@@ -98,7 +98,7 @@ def test_a_load_that_never_came_has_a_row_with_the_reason_and_no_number() -> Non
 
 def test_another_concurrency_than_the_asked_one_is_said() -> None:
     (row, _) = cell_rows(cell(ran("w.c1")), "run")
-    assert "asked at concurrency 1, the file says 4" in row["reason"]
+    assert "asked at concurrency 1, the file reports 4" in row["reason"]
 
 
 def test_levels_that_a_tool_chose_are_complete_when_it_came_to_its_end() -> None:

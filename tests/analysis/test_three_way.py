@@ -13,9 +13,9 @@ import pytest
 from profile_and_optimize.analysis.decide import decide
 from profile_and_optimize.analysis.three_way import three_way
 from profile_and_optimize.campaign.accuracy import questions_digest
-from profile_and_optimize.campaign.admit import drawn
 from profile_and_optimize.campaign.checkpoints import require_same
 from profile_and_optimize.campaign.evidence_of import load_evidence
+from profile_and_optimize.campaign.questions import drawn
 from profile_and_optimize.core.errors import Corrupted
 from profile_and_optimize.evals.exact_match import Question
 from profile_and_optimize.evidence.folder import RunFolder
@@ -205,7 +205,7 @@ def test_ours_with_a_lever_against_the_vendors_without_is_not_like_for_like(tmp_
     )
     found = verdict(run)
     assert found["verdict"] == "ship ours" and found["tier"] == "DRAFT"
-    assert "not like for like: ours with --x 1 and vendor with nothing of its own" in found["open"]
+    assert "not like for like: ours with --x 1 and vendor with no flags of its own" in found["open"]
 
 
 def test_what_a_vendor_publishes_holds_nothing_that_only_we_could_know(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_before_the_first_look_nobody_is_called(tmp_path: Path) -> None:
     assert (
         early.effects["fast"].call is Call.UNKNOWN and "the first look is after block 3" in early.effects["fast"].reason
     )
-    assert early.pick == "baseline" and "all looks taken" in {g.name for g in early.open_gates}
+    assert early.pick == "baseline" and "interim analyses complete" in {g.name for g in early.open_gates}
     conduct.run(folder, plan, world)
     folder.close()
     assert decide(load_evidence(tmp_path / RUN)).effects["fast"].call is Call.BETTER

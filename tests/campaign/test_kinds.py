@@ -62,7 +62,7 @@ def test_cache_mode_and_gates_follow_the_declaration(run: Path) -> None:
     modes = {t.key.point: t.file.context["cache_mode"]["asked"] for t in ev.trials}
     assert modes["multi-turn.c2"] == "prefixes repeat (no prompt does)" and modes["demo-code.c2"].startswith("cold")
     gates = {g.name: g for g in decide(ev).gates}
-    assert gates["prompts met once"].passed
+    assert gates["unique prompts"].passed
     assert "shared prefixes, multi-turn.c2: the cache is not counted" in gates["cache state"].reason
 
 

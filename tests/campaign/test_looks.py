@@ -59,7 +59,10 @@ def test_a_clear_answer_stops_at_the_first_look(tmp_path: Path) -> None:
         Call.WORSE,
         {"fast": 3, "slow": 3},
     )
-    assert len(d.selection.blocks) == 3 and next(g for g in d.gates if g.name == "all looks taken").passed is True
+    assert (
+        len(d.selection.blocks) == 3
+        and next(g for g in d.gates if g.name == "interim analyses complete").passed is True
+    )
 
 
 def test_a_small_effect_takes_more_looks_than_a_large_one_and_an_open_one_all(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_an_open_campaign_can_be_extended_at_the_level_kept_back(tmp_path: Path)
 
 def test_an_answered_or_unfinished_campaign_is_not_extended(tmp_path: Path) -> None:
     run = run_at(tmp_path, plan_of("slow"), {"slow": 20.0})
-    with pytest.raises(WrongUse, match="every arm has its answer"):
+    with pytest.raises(WrongUse, match="every variant has its answer"):
         extended(run, 2)
 
 

@@ -95,7 +95,7 @@ def test_where_nobody_can_know_a_tpot_the_campaign_ends_with_that_reason_and_its
 def test_a_candidate_with_contradicted_counts_is_out_and_never_faster(tmp_path: Path, focus: str) -> None:
     path = tmp_path / "20260921T141320Z-odd"
     d = campaign(path, OddClient(arm="fast", change=zero_usage), focus)
-    assert "its usage says 0 output tokens" in d.failed["fast"] and d.effects["fast"].call is Call.UNKNOWN
+    assert "its usage reports 0 output tokens" in d.failed["fast"] and d.effects["fast"].call is Call.UNKNOWN
     assert check(publish(path))[0] == []
 
 

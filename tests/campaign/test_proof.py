@@ -111,7 +111,7 @@ def test_one_candidate_counts_its_blocks_from_the_first(tmp_path: Path) -> None:
     assert ev.plan.groups == (("baseline", "aa", "fast", "fast-again"),) and ev.proving is None
     assert (d.proof.signs.wins, d.proof.signs.blocks, d.proof.stage) == (8, 8, Stage.CONFIRM)
     assert {t.key.stage for t in ev.trials} == {Stage.CONFIRM} and d.decided_at == {"fast": 3}
-    assert gate(d, "proof of the pick").passed and gate(d, "all looks taken").passed
+    assert gate(d, "proof of the pick").passed and gate(d, "interim analyses complete").passed
     publish(run)
     assert check(run)[0] == []
 

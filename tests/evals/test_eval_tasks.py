@@ -57,8 +57,8 @@ def test_local_data_is_one_file_or_a_file_per_split(plain: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("tasks", "data", "said"),
     [
-        ("", {}, "no task"), ("gsm8k,gsm8k", {}, "twice"), ("--help", {}, "is no task"), ("a b", {}, "is no task"),
-        ("missing.jsonl", {}, "cannot read"), ("missing.yaml", {}, "cannot read"), ("gsm8k", {"gsm": "x"}, "no task of --tasks"),
+        ("", {}, "no task"), ("gsm8k,gsm8k", {}, "twice"), ("--help", {}, "is not a task"), ("a b", {}, "is not a task"),
+        ("missing.jsonl", {}, "cannot read"), ("missing.yaml", {}, "cannot read"), ("gsm8k", {"gsm": "x"}, "not in --tasks"),
         ("gsm8k", {"gsm8k": "missing.jsonl"}, "cannot read"), ("demo", {"demo": "x.jsonl"}, "its own questions"),
     ],
 )  # fmt: skip

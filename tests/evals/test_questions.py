@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from profile_and_optimize.campaign.admit import drawn, labels_of
+from profile_and_optimize.campaign.questions import drawn, labels_of
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evals.exact_match import Question, could_be_right, is_unfinished, load_questions
 

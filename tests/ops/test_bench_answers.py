@@ -61,9 +61,11 @@ def test_a_length_that_is_not_what_was_asked_is_a_warning() -> None:
 def test_counts_that_are_contradicted_are_a_warning_and_a_line_of_the_table() -> None:
     found, run = summary(0, 0, 8)
     (warning,) = length_warnings(found, run)
-    assert warning.startswith("output tokens unknown of 2 of 3 answers (its usage says 0 output tokens, content came)")
+    assert warning.startswith(
+        "output tokens unknown of 2 of 3 answers (its usage reports 0 output tokens, content came)"
+    )
     assert unknown_lines(found) == [
         "unknown         output tokens of 2 of 3, tpot_ms of 2 of 3 answers; means are over the others",
-        "tokens unknown  2 x its usage says 0 output tokens, content came",
+        "tokens unknown  2 x its usage reports 0 output tokens, content came",
     ]
     assert unknown_lines(summary(8)[0]) == []

@@ -100,7 +100,7 @@ def test_one_controlled_change_is_judged_by_latency(capsys: pytest.CaptureFixtur
         (("run_variant_ab", "arms.tsv"), "which model"),
         (("optimize", "--model", "mock", "--engines", "mock,tgi"), "unknown engine 'tgi'"),
         (("optimize", "--model", "mock", "--engines", ","), "no engine"),
-        (("optimize", "--model", "mock", "--engines", "mock", "--levers", "warp"), "unknown lever warp"),
+        (("optimize", "--model", "mock", "--engines", "mock", "--levers", "warp"), "unknown lever 'warp'"),
     ],
 )
 def test_wrong_use_is_refused_with_a_line(capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], says: str) -> None:

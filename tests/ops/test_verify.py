@@ -134,6 +134,6 @@ def test_a_run_that_went_on_after_it_was_closed_says_so(run_copy: Path) -> None:
     folder = RunFolder(run_copy)
     folder.event("settled", block=9)
     folder.close()
-    assert any("went on by 1 events after it was closed" in p for p in check(run_copy)[0])
+    assert any("has 1 events after it was closed" in p for p in check(run_copy)[0])
     publish(run_copy)
     assert check(run_copy)[0] == []

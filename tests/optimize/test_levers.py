@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from profile_and_optimize.core.cell import Role, check_arms
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.ops.node import computes_bf16
 from profile_and_optimize.optimize.levers import Facts, Found, Lever, arms, chosen, find_levers, table
 
 LAPTOP = Facts(cores=2, cpu=True, compiler=True, gpus=0, sm=None, moe=False)
@@ -46,6 +49,27 @@ def test_the_hardware_decides() -> None:
 def test_a_skipped_lever_says_why(change: dict[str, object], lever: str, why: str) -> None:
     about = Facts(**{**{n: getattr(RACK, n) for n in RACK.__slots__}, **change})
     assert dict(find_levers("vllm", about, None).skipped)[lever] == why
+
+
+def test_float32_is_a_lever_where_the_processor_has_no_bfloat16_and_nowhere_else() -> None:
+    for engine in ("vllm", "sglang"):
+        here = {
+            b: [lv.id for lv in find_levers(engine, replace(LAPTOP, bf16=b), None).here] for b in (False, True, None)
+        }
+        assert here[False][0] == "dtype-float32" and here[False][1:] == here[True] == here[None]
+    skipped = dict(find_levers("vllm", replace(LAPTOP, bf16=True), None).skipped)
+    assert skipped["dtype-float32"] == "needs a processor without bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ("flags : fpu avx2 fma", False), ("flags\t\t: fpu avx512f avx512_bf16", True), ("flags : avx512f amx_bf16", True),
+        ("flags : fpu avx512f avx512vl", False), ("Features : fp asimd bf16", True), ("", None), ("model name : some", None),
+    ],
+)  # fmt: skip
+def test_bfloat16_is_read_from_the_processors_flags(flags: str, found: bool | None) -> None:
+    assert computes_bf16(f"processor : 0\n{flags}\n") is found
 
 
 def test_what_the_installed_version_lacks_is_skipped_by_name() -> None:

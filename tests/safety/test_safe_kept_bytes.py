@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -189,3 +190,22 @@ def test_the_client_s_own_process_hides_a_key_that_two_reads_and_two_chunks_hold
         run = StreamClient().run(load, workdir=tmp_path)
     assert [r.error for r in run.records] == ["HTTP 401: bad key ****************"] * 2
     assert [len(r.reads) for r in run.raw] == [2, 2] and "Planted" not in repr(run) and "tok-" not in repr(run)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["hf_plantedABCDEF12", "ghp_plantedABCDEF12", "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl", "api_key=plantedABCDEF"],
+)
+@pytest.mark.parametrize("cuts", [(), (4,), (3, 7, 11)])
+def test_a_credential_in_one_of_many_tokens_alike_is_not_kept(token: str, cuts: tuple[int, ...]) -> None:
+    """Whole in one event, or in pieces over several: what surrounds the tokens is looked at once, the tokens all."""
+    pieces = [token[a:b] for a, b in pairwise((0, *cuts, len(token)))]
+    texts = ["one", " two", " plain ", *pieces, " words", " end"]
+    around = 'data: {"id":"1","choices":[{"index":0,"delta":{"content":"TEXT"},"finish_reason":null}]}\n\n'
+    said = [around.replace("TEXT", text) for text in texts]
+    last = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    data = STREAM + b"".join(b"%x\r\n%b\r\n" % (len(e), e.encode()) for e in (*said, last)) + b"0\r\n\r\n"
+    kept = b"".join(d for _, d in keep(0, [(1, data)], failed=False, secrets=()).reads)
+    whole = "".join(re.findall(r'"content":"([^"]*)"', kept.decode()))
+    assert not [part for part in ("ABCDEF", "eyJhbGciOi") if part in whole]
+    assert len(kept) == len(data) and kept.count(b'"delta":{"content":"') == len(texts)

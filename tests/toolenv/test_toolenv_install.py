@@ -140,7 +140,7 @@ def test_what_is_missing_is_said_before_anything_runs(tmp_path: Path) -> None:
 def test_a_failed_install_does_not_count_and_the_next_one_uses_its_torch_wheel(tmp_path: Path) -> None:
     with pytest.raises(BrokeMidway) as caught:
         put(tmp_path, FakePip(fail_at="--no-index"))
-    assert "goes on with what is downloaded" in caught.value.next
+    assert "resumes with what is downloaded" in caught.value.next
     assert find("vllm", tmp_path) is None
     again = FakePip()
     put(tmp_path, again)

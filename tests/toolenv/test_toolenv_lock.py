@@ -106,5 +106,5 @@ def test_pips_report_becomes_pins_and_a_package_without_hash_is_an_error() -> No
 
 
 def test_an_unknown_tool_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(WrongUse, match="there is: vllm"):
+    with pytest.raises(WrongUse, match="there are vllm"):
         spec_of("vlm")

@@ -167,7 +167,7 @@ def test_redirects_without_end_end(served: Hub, tmp_path: Path) -> None:
     [
         (ok(b"x" * 2000), BrokeMidway, "2000 bytes; at most 1000"),
         (ok(b"x" * 500, length=900), BrokeMidway, "broke off after|500 bytes, 900 were announced"),
-        (ok(etag="ab" * 32), BrokeMidway, "the hub says abababababab"),
+        (ok(etag="ab" * 32), BrokeMidway, "the hub lists abababababab"),
         (status(404), Unreachable, "answered 404"),
         (status(401), Unreachable, "needs an account"),
         (status(500), Unreachable, "answered 500"),

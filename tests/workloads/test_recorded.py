@@ -57,7 +57,7 @@ def test_an_entry_twice_counts_once_and_what_is_no_conversation_is_passed_over(t
         (json.dumps([GOOD]).encode()[:-5], "after 0 entries: not JSON"),
         (json.dumps([GOOD]).encode()[:-1], "after 1 entries: the array does not end"),
         (json.dumps(GOOD).encode() + b"\nNaN\n", "after 1 entries: NaN"),
-        (b'{"prompt": "x", "n": -Infinity}', "-Infinity is no number"),
+        (b'{"prompt": "x", "n": -Infinity}', "-Infinity is not a JSON number"),
         (b'["text"]', "not an object"),
         (b"[" * 200_000, "nested too deeply|not JSON"),
         (b'{"a":' * 200_000, "nested too deeply|not JSON"),

@@ -64,7 +64,7 @@ def test_ones_own_file_takes_the_place_of_a_text_and_the_plan_can_be_held_agains
 
 
 def test_data_that_nobody_asked_for_is_refused() -> None:
-    with pytest.raises(WrongUse, match="data for novels, which is none of sonnet"):
+    with pytest.raises(WrongUse, match="data for novels, which is not one of sonnet"):
         points_of_suite("sonnet", data={"novels": "x"})
     with pytest.raises(WrongUse, match="takes no data"):
         points_of_suite("random", data={"random": "x"})

@@ -27,7 +27,7 @@ def check_context(trials: Iterable[Judged]) -> Iterator[Remark]:
                 continue
             known, other = first.setdefault((name, scope), (value, t))
             if value != known:
-                yield Remark(trial_path(t.key), f"{name} is {value!r}, {trial_path(other.key)} says {known!r}")
+                yield Remark(trial_path(t.key), f"{name} is {value!r} here and {known!r} in {trial_path(other.key)}")
 
 
 def check_counters(trials: Iterable[Judged]) -> Iterator[Remark]:

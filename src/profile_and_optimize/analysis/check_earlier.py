@@ -38,5 +38,5 @@ def _texts(ev: Evidence) -> Iterator[str]:
         told = {"node": kept.node, "engine_version": kept.builds.get(engine, {}).get("engine_version", UNKNOWN)}
         seen = {name: t.file.context.get(name, {}).get("observed", UNKNOWN) or UNKNOWN for name in told}
         if differ := [n for n in told if UNKNOWN not in (told[n], seen[n]) and told[n] != seen[n]]:
-            yield f"says {', '.join(f'{n} {told[n]}' for n in differ)}; the trials saw {', '.join(seen[n] for n in differ)}"
+            yield f"records {', '.join(f'{n} {told[n]}' for n in differ)}; the trials saw {', '.join(seen[n] for n in differ)}"
             return

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+from profile_and_optimize.campaign.accuracy import MORE
 from profile_and_optimize.campaign.evidence_of import Evidence, proof_in, selection_of, twins
 from profile_and_optimize.campaign.loading import Remark
 from profile_and_optimize.campaign.order import session_order
 from profile_and_optimize.campaign.proof import BEGAN, Proof, pick_to_prove, wanted
 from profile_and_optimize.campaign.selection import Judged, Selection
-from profile_and_optimize.campaign.starts import SESSION, label_in, label_of
+from profile_and_optimize.campaign.starts import QUESTIONS, SESSION, label_in, label_of
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.evidence.folder import JOURNAL
@@ -69,6 +70,8 @@ def _sessions(ev: Evidence, trials: dict[str, Judged]) -> Iterator[Remark]:
             labels.append(now)
         elif e.kind == "session_failed":
             accounted.add(label_in(e))
+        elif e.kind == "wrote" and e.data["path"].endswith(f"/{MORE}"):
+            accounted.add(QUESTIONS)
         elif e.kind == "wrote" and e.data["path"] in trials:
             key = trials[e.data["path"]].key
             mine = label_of(key.stage, key.block, key.arm)
@@ -156,7 +159,7 @@ def _rightly_begun(ev: Evidence, proof: Proof, selection: Selection) -> Iterator
         yield Remark(JOURNAL, f"a proof was begun {len(began_at)} times; there is one")
     late = [trial_path(t.key) for t in ev.trials if t.key.stage is Stage.CONFIRM and _entered(ev, t) > began_at[0]]
     if late:
-        yield Remark(late[0], "run after the proof began, when the exploration was over")
+        yield Remark(late[0], "run after the proof started, when the exploration was over")
     if pick_to_prove(ev.plan, selection) != proof.pick:
         yield Remark(JOURNAL, f"the proof was of {proof.pick}, which is not what the exploration ended with")
 
@@ -216,7 +219,7 @@ def _follows(a: Judged, b: Judged) -> Iterator[Remark]:
     if b.file.started_at + CLOCK_S < a.file.ended_at:
         yield _doubt(
             b,
-            f"it began {a.file.ended_at - b.file.started_at:.1f} s before {trial_path(a.key)} ended, by the wall clock",
+            f"it started {a.file.ended_at - b.file.started_at:.1f} s before {trial_path(a.key)} ended, by the wall clock",
         )
     first, second = a.file.run.t0_monotonic_ns, b.file.run.t0_monotonic_ns
     if first is None or second is None:
@@ -226,7 +229,7 @@ def _follows(a: Judged, b: Judged) -> Iterator[Remark]:
         # Only a machine that was started again counts from the beginning.
         again = _session(a.key) != _session(b.key) and b.file.started_at - a.file.ended_at > REBOOT_S
         yield Remark(
-            trial_path(b.key), f"it began before {trial_path(a.key)} ended, by the monotonic clock", doubt=again
+            trial_path(b.key), f"it started before {trial_path(a.key)} ended, by the monotonic clock", doubt=again
         )
     elif abs((b.file.run.t0_unix_s - a.file.run.t0_unix_s) - apart) > CLOCK_S:
         step = b.file.run.t0_unix_s - a.file.run.t0_unix_s - apart

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from typing import Any
 
 from profile_and_optimize.campaign.accuracy import (
+    FIRST,
+    LEFT_OUT,
+    MORE,
     NO_SHIP,
     accuracy_of,
     asked,
     clusters,
+    every_question,
+    first_portion,
     no_ship,
+    places,
     questions_digest,
     wrong_asking,
 )  # fmt: skip
@@ -88,7 +95,7 @@ def _race(ev: Evidence) -> Iterator[str]:
     if confirming and (FINALISTS not in wrote or wrote.index(FINALISTS) > wrote.index(confirming[0])):
         yield f"not written before {confirming[0]}"
     if ev.finalists is not None and ev.finalists != ev.race.finalists:
-        yield f"says {', '.join(ev.finalists)}, the race's records give {', '.join(ev.race.finalists) or 'none'}"
+        yield f"names {', '.join(ev.finalists)}, the race's records give {', '.join(ev.race.finalists) or 'none'}"
 
 
 def _cells(ev: Evidence) -> Iterator[Remark]:
@@ -134,21 +141,23 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
         if (
             base is None
             or questions_digest(base) != base["questions_sha256"]
-            or len(base["answers"]) != base["questions"]
+            or len(every_question(base)) != base["questions"]
         ):
             yield Remark(where, "the baseline's questions and expected answers are not those of its digest")
             return
-        told = [a["question"] for a in base["answers"]]
+        told = [a["question"] for a in every_question(base)]
         labels = clusters(base).labels if base.get("schema", 1) >= 2 else ()  # before, clusters did not stay together
-        if len({(a["task"], a["question"]) for a in base["answers"]}) < len(told):
+        if len({(a["task"], a["question"]) for a in every_question(base)}) < len(told):
             yield Remark(where, "a question was asked twice and counts as two")
         if [told[i] for i in counting_order(told, labels)] != told:
             yield Remark(where, "the questions were not asked in the order in which they count")
+        if cell == frozen.baseline.id:
+            yield from (Remark(where, text) for text in _portion(ev, base))
         yield from (Remark(where, text) for text in wrong_asking(found))
         own = list(map(asked, found["answers"]))
         if (
             found["questions_sha256"] != base["questions_sha256"]
-            or own != list(map(asked, base["answers"]))[: len(own)]
+            or own != list(map(asked, every_question(base)))[: len(own)]
         ):
             yield Remark(where, f"other questions than {frozen.baseline.id} was asked, or another order")
         elif cell != frozen.baseline.id:
@@ -156,8 +165,10 @@ def _answers(ev: Evidence) -> Iterator[Remark]:
 
 
 def _unasked(ev: Evidence) -> Iterator[Remark]:
-    """Every arm that was admitted was asked; the baseline's twin only where arms serve checkpoints of their own."""
-    both = any(a.checkpoint for a in ev.frozen.all_arms)
+    """Every arm that was admitted was asked; the baseline's A/A control only where arms serve checkpoints of their own, or in
+    records of schema 4."""
+    base = ev.accuracy.get(ev.frozen.baseline.id, {})
+    both = any(a.checkpoint for a in ev.frozen.all_arms) or base.get("schema", 1) >= 4
     for arm in ev.frozen.all_arms:
         if arm.id in ev.admissions and arm.id not in ev.accuracy and (both or arm.role is not Role.AA):
             yield Remark(f"cells/{arm.id}/raw/accuracy.json", "missing; every arm is asked before it is admitted")
@@ -170,20 +181,21 @@ def _checkpoints(ev: Evidence) -> Iterator[Remark]:
             yield Remark(f"cells/{arm.id}/{KEPT}", "missing; every checkpoint is written down before it is served")
         if ev.failed_arms.get(arm.id, "").startswith(NO_SHIP) and arm.id not in ev.accuracy:
             yield Remark(
-                f"cells/{arm.id}/raw/accuracy.json", "missing, though the journal says that its answers were wrong"
+                f"cells/{arm.id}/raw/accuracy.json", "missing, though the journal records that its answers were wrong"
             )
     wrote = [e.data["path"] for e in ev.events if e.kind == "wrote"]
-    for path in sorted({p for p in wrote if p.endswith((f"/{KEPT}", "/raw/accuracy.json"))}):
+    for path in sorted({p for p in wrote if p.endswith((f"/{KEPT}", f"/{FIRST}", f"/{MORE}"))}):
         if wrote.count(path) > 1:
             yield Remark(path, f"was written {wrote.count(path)} times; it is written once")
 
 
 def _stopped(ev: Evidence, cell: str) -> Iterator[str]:
     """Was it asked up to the look that decided, and did it leave just when it was shown to lose?"""
-    n, planned = len(ev.accuracy[cell]["answers"]), ev.accuracy[cell]["questions"]
+    n, base = len(ev.accuracy[cell]["answers"]), ev.accuracy[ev.frozen.baseline.id]
+    planned = len(base["answers"])  # beyond what the baseline answered nothing is compared
     if ev.frozen.twin is not None and cell == ev.frozen.twin.id:
-        if n != planned:
-            yield f"{n} of {planned} questions were asked of the baseline's twin"
+        if n != base.get("first", planned):
+            yield f"{n} of {base.get('first', planned)} questions were asked of the A/A control"
         return
     found = accuracy_of(ev.frozen, ev.accuracy, cell)
     if found is None:
@@ -192,7 +204,18 @@ def _stopped(ev: Evidence, cell: str) -> Iterator[str]:
         yield f"asked {n} questions; the looks say {found.decided_at or planned}"
     left = ev.failed_arms.get(cell, "").startswith(NO_SHIP)
     if left != (found.call == "fail") or (left and ev.failed_arms[cell] != no_ship(found)):
-        yield f"its answers say {found.call}, the journal says {ev.failed_arms.get(cell) or 'that it stayed'}"
+        yield f"its answers give {found.call}, the journal has {ev.failed_arms.get(cell) or 'that it stayed'}"
+
+
+def _portion(ev: Evidence, base: Mapping[str, Any]) -> Iterator[str]:
+    """Was the baseline asked as many questions as settle a candidate that loses nothing, and the others where one was left open?"""
+    n, planned, first = len(base["answers"]), len(every_question(base)), first_portion(ev.frozen, places(base))
+    if base.get("first", n) not in (first, planned) or n not in (first, planned):
+        yield f"asked {n} questions; admission asks {first} of {planned}, and the others all or none"
+    found = {a.id: accuracy_of(ev.frozen, ev.accuracy, a.id) for a in ev.frozen.candidates if a.id in ev.accuracy}
+    left = [a for a, answer in found.items() if answer is not None and answer.call == "unknown"]
+    if n < planned and left and not any(e.kind == LEFT_OUT for e in ev.events):
+        yield f"{planned - n} questions were left out without a word, though {', '.join(left)} needed them"
 
 
 class Places:
@@ -240,7 +263,7 @@ class Places:
             yield f"its context was asked for another {', '.join(wrong)} than the plan says"
         client = context.get("client", {}).get("observed")
         if client != self._ev.frozen.client:
-            yield f"run by client {client!r}, the plan says {self._ev.frozen.client!r}"
+            yield f"run by client {client!r}, the plan has {self._ev.frozen.client!r}"
 
 
 def check_load(t: Judged, plan: Plan) -> Iterator[Remark]:

@@ -144,5 +144,5 @@ def _clocks(t: Judged, rows: Records) -> Iterator[tuple[str, bool]]:
         yield f"the wall clock was set by {step:.2f} s during the trial; its monotonic times decide", True
     t0, slack = file.run.t0_unix_s, SLACK_S + abs(step or 0.0)
     if not file.started_at - slack <= t0 <= file.ended_at + slack:
-        text = f"the client began at {t0:.2f}, the trial ran from {file.started_at:.2f} to {file.ended_at:.2f}"
+        text = f"the client started at {t0:.2f}, the trial ran from {file.started_at:.2f} to {file.ended_at:.2f}"
         yield text, step is None

@@ -31,7 +31,7 @@ def _entered(ev: Evidence) -> Iterator[Remark]:
         if e.kind == "session":
             arm, label = str(e.data["arm"]), str(e.data["label"])
         elif e.kind == "session_failed" and label_in(e) != label:
-            yield Remark(JOURNAL, f"a start of {e.data['arm']} is said to have failed during session {label or 'none'}")
+            yield Remark(JOURNAL, f"a start of {e.data['arm']} is recorded as failed during session {label or 'none'}")
         elif e.kind == "wrote":
             place = _place(str(e.data["path"]))
             if place is not None and place != (arm, label):
@@ -73,5 +73,5 @@ def _twice(ev: Evidence) -> Iterator[Remark]:
     telling = [e for e in ev.events if e.kind in ("session", "session_failed", "arm_failed", "interrupted")]
     for one, two in pairwise(telling):
         if one.kind == two.kind == "session" and one.data["label"] == two.data["label"] != ADMISSION:
-            text = f"session {one.data['label']} was begun twice, and nothing says why: a kill, or a failure that was taken out"
+            text = f"session {one.data['label']} was started twice with no reason recorded: a kill, or a failure that was removed"
             yield Remark(JOURNAL, text, doubt=True)

@@ -38,7 +38,7 @@ def check_times(ev: Evidence) -> Iterator[Remark]:
     for i, path in enumerate(order):
         t = trials[path]
         if client_of(t) == OURS and t.file.run.t0_monotonic_ns is None:
-            yield Remark(path, "does not say when it began on the monotonic clock, as our client does")
+            yield Remark(path, "has no start time on the monotonic clock, which our client records")
         beside = [trials[p] for p in (*order[max(0, i - 1) : i], *order[i + 1 : i + 2])]
         doubt = len(beside) < 2 or not _steady(t, beside)
         yield from (Remark(path, text, doubt) for text in _disagree(t, told[path]))
@@ -77,14 +77,14 @@ def _disagree(t: Judged, told: Told) -> Iterator[str]:
     t0, end = t.file.run.t0_unix_s, t.file.run.t0_unix_s + t.file.run.probe.wall_s
     if told.session is not None and t0 + SLACK_S < told.session.at + t.file.start_s:
         late = told.session.at + t.file.start_s - t0
-        yield f"it began {late:.1f} s before its server can have been ready: older than the server that it is said to be of"
+        yield f"it started {late:.1f} s before its server can have been ready: the records are older than their server"
     if told.began is not None and t0 + SLACK_S < told.began.at:
-        yield f"it began {told.began.at - t0:.1f} s before the journal begins it"
+        yield f"it started {told.began.at - t0:.1f} s before the journal's entry for its start"
     if end > told.entered.at + SLACK_S:
         yield f"it ended {end - told.entered.at:.1f} s after it was entered"
     waited = told.entered.at - end
     if told.began is not None and t0 - told.began.at > _most_between(t):
-        yield f"it began {t0 - told.began.at:.1f} s after the journal begins it"
+        yield f"it started {t0 - told.began.at:.1f} s after the journal's entry for its start"
     if waited > _most_between(t):
         yield f"it was entered {waited:.1f} s after it ended"
 

@@ -286,7 +286,7 @@ def _why(plan: Plan, pick: str, effects: Mapping[str, Effect], proof: Proof | No
     if pick == plan.vendor and [
         a for a, e in effects.items() if a != pick and (e.estimate or 0) > (effects[pick].estimate or 0)
     ]:
-        return f"{ratio_words(effects[pick])}; nothing of ours was shown to be better than the vendor's, which a tie goes to"
+        return f"{ratio_words(effects[pick])}; none of ours was shown to be better than the vendor's, and a tie keeps the vendor's"
     if pick == plan.baseline.id:
         tied = across.ties(plan, effects)
         between = f"; a tie between engines, which goes to the incumbent: {', '.join(tied)} is the same" if tied else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, right_answers, useless
+from profile_and_optimize.campaign.accuracy import accuracy_of, clusters, how_many, right_answers, useless
 from profile_and_optimize.campaign.endpoint import primary_table
 from profile_and_optimize.campaign.looks import not_lost, not_lost_between, workload_effects
 from profile_and_optimize.campaign.order import session_order
@@ -177,7 +177,7 @@ def accuracy_gate(pick: str, plan: Plan, accuracy: Mapping[str, Mapping[str, Any
     return Gate(
         "accuracy",
         {"pass": True, "fail": False}.get(found.call),
-        f"{words}; {found.reason}; {clusters(base).assumption}",
+        "; ".join(filter(None, (words, found.reason, how_many(found), clusters(base).assumption))),
     )
 
 
@@ -205,18 +205,20 @@ def blocks_gate(plan: Plan, selection: Selection, proof: Proof | None) -> Gate:
     waiting = [i for i, group in enumerate(plan.groups) if wanted(plan, selection, group)]
     if proof is not None and proof.stage is Stage.PROVE and proof.open:
         told = f"{len(proof.selection.blocks)} of at most {proof.limit} blocks of the proof are whole, and it is open"
-        return Gate("all looks taken", False, told)
+        return Gate("interim analyses complete", False, told)
     if waiting:
         return Gate(
-            "all looks taken", False, f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open"
+            "interim analyses complete",
+            False,
+            f"{min(have)} of at most {selection.limit} blocks are whole, and arms are open",
         )
     if min(have) < selection.limit:
         return Gate(
-            "all looks taken",
+            "interim analyses complete",
             True,
             f"stopped after {min(have)} of at most {selection.limit} blocks: every arm is answered",
         )
-    return Gate("all looks taken", True, f"all {selection.limit} blocks of every group are whole")
+    return Gate("interim analyses complete", True, f"all {selection.limit} blocks of every group are whole")
 
 
 def client_gate(used: Sequence[Judged]) -> Gate:

@@ -179,7 +179,7 @@ def _reasons(asked: Asked | None, r: Imported) -> Iterator[str]:
     if asked is None:
         yield "it is of no load that was asked for"
     elif None not in (asked.concurrency, r.concurrency) and asked.concurrency != r.concurrency:
-        yield f"asked at concurrency {asked.concurrency}, the file says {r.concurrency}"
+        yield f"asked at concurrency {asked.concurrency}, the file reports {r.concurrency}"
     yield from _short(r)
 
 

@@ -72,7 +72,7 @@ def fallbacks(served: Served, arm: str) -> Iterator[KernelFinding]:
     for layers in served.layers:
         words = WORDS[layers.group]
         if layers.fell_back is not None:
-            says = f"{arm}: {words}: the engine says that it did not do what was asked"
+            says = f"{arm}: {words}: the engine reports that it did not do what was asked"
             yield KernelFinding(FALLBACK, arm, layers.group, says, layers.fell_back)
         elif layers.line is not None and another_than_asked(served.asked, layers):
             says = f"{arm}: {words}: asked for {layers.asked}, runs {layers.observed}"

@@ -1,4 +1,4 @@
-"""Gates on what surrounded the trials: a quiet machine, prompts met once, a cold cache, code that can be pinned. Pure."""
+"""Gates on what surrounded the trials: a quiet machine, unique prompts, a cold cache, code that can be pinned. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from profile_and_optimize.core.workload import Workload
 from profile_and_optimize.engines.prometheus import cache_use
 from profile_and_optimize.evidence.trialfile import trial_path
 
-QUIET, UNIQUE, CACHE, PINNED = "quiet machine", "prompts met once", "cache state", "pinned source"
+QUIET, UNIQUE, CACHE, PINNED = "quiet machine", "unique prompts", "cache state", "pinned source"
 MOST_NAMED = 3
 # Prompts of a data set share beginnings, such as an instruction before every question; a repeated prompt is all hits.
 SHARED = 0.10

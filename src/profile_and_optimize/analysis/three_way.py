@@ -141,7 +141,7 @@ def _unlike(ours: Arm, theirs: Arm) -> str:
     one, two = ((*a.flags, *(f"{k}={v}" for k, v in a.env)) for a in (ours, theirs))
     if one == two:
         return ""
-    words = [f"{a.id} with {' '.join(w) or 'nothing of its own'}" for a, w in ((ours, one), (theirs, two))]
+    words = [f"{a.id} with {' '.join(w) or 'no flags of its own'}" for a, w in ((ours, one), (theirs, two))]
     return f"not like for like: {' and '.join(words)}"
 
 

@@ -5,7 +5,7 @@ One place: admission stops asking by it, the decision goes by it, and verify ask
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +15,15 @@ from profile_and_optimize.evals.conversation import Conversation, conversation_o
 from profile_and_optimize.evals.exact_match import could_be_right, is_right, is_unfinished
 from profile_and_optimize.evals.pao_eval.sampling import wrong_pins
 from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of
-from profile_and_optimize.stats.noninferiority import Answer, Pair, Place
+from profile_and_optimize.stats.noninferiority import Answer, Pair, Place, enough_without_loss
 from profile_and_optimize.stats.unfinished import Asked as Both
 from profile_and_optimize.stats.unfinished import Known, answer_with_unfinished, seen_pairs, too_many
 
 Asked = Mapping[str, Any]
+# Where the answers of a cell are: those of its admission, and those to the questions that were put later.
+FIRST, MORE = "raw/accuracy.json", "raw/accuracy-more.json"
+# The event that says why questions were not asked although a candidate needed them.
+LEFT_OUT = "questions_left_out"
 NO_SHIP = "no ship: accuracy"
 USEFUL_BASELINE = 0.5
 BROKEN = (ValueError, KeyError, TypeError, AttributeError)
@@ -44,9 +48,29 @@ def _known(a: Asked) -> Known:
     return Known(right, right, right, False)
 
 
+def every_question(base: Asked) -> Sequence[Asked]:
+    """All questions of a campaign in their order, by the record of its baseline: those it answered, then those it was not asked."""
+    return [*base["answers"], *base.get("unasked", ())]
+
+
+def joined(first: Asked, more: Asked | None) -> Asked:
+    """The record of a cell whose later answers, if any, follow those of its admission."""
+    if more is None:
+        return first
+    rest = {k: v for k, v in more.items() if k not in ("answers", "unasked")}
+    answers = [*first["answers"], *more["answers"]]
+    return {
+        **first,
+        "answers": answers,
+        "unasked": more.get("unasked", []),
+        "first": len(first["answers"]),
+        "more": rest,
+    }
+
+
 def questions_digest(found: Asked) -> str:
-    """Over what was asked, of all questions that the campaign has, whether an arm answered them all or stopped before."""
-    return digest("\0".join("\1".join(asked(a)) for a in found["answers"]).encode())
+    """Over every question that the campaign has, by the record of its baseline."""
+    return digest("\0".join("\1".join(asked(a)) for a in every_question(found)).encode())
 
 
 def asked(a: Asked) -> tuple[str, ...]:
@@ -58,16 +82,24 @@ def asked(a: Asked) -> tuple[str, ...]:
 
 def clusters(base: Asked) -> Clusters:
     """Of all questions of a campaign, from the answers of its baseline; records from before clusters declare none."""
-    return clusters_of(tuple(Posed(a["task"], a["question"], a.get("cluster", "")) for a in base["answers"]))
+    return clusters_of(tuple(Posed(a["task"], a["question"], a.get("cluster", "")) for a in every_question(base)))
 
 
 def places(base: Asked) -> tuple[Place, ...]:
     """Task and cluster of every question."""
-    return tuple((a["task"], label) for a, label in zip(base["answers"], clusters(base).labels, strict=True))
+    return tuple((a["task"], label) for a, label in zip(every_question(base), clusters(base).labels, strict=True))
+
+
+def first_portion(plan: Plan, places: Sequence[Place]) -> int:
+    """How many questions baseline and A/A control answer at admission: as many as settle a candidate that loses nothing. Where
+    checkpoints are compared, all: answers flip then, and a second start of every server would cost more than the questions."""
+    if any(a.checkpoint for a in plan.all_arms):
+        return len(places)
+    return enough_without_loss(places, plan.accuracy_margin)
 
 
 def both(base: Asked, arm: Asked) -> tuple[Both, ...]:
-    """As many questions as the arm was asked."""
+    """As many questions as both were asked."""
     sides = zip(places(base), base["answers"], arm["answers"], strict=False)
     return tuple(Both(task, _known(b), _known(c), cluster) for (task, cluster), b, c in sides)
 
@@ -98,7 +130,11 @@ def wrong_asking(found: Asked) -> Iterator[str]:
     if any(type(a.get("finish")) is not str for a in found["answers"]):
         yield "how some answers ended is missing"
     if found.get("asked_by") is not None and conversation_in(found) is None:
-        yield "asked_by: the digests of its chat template or generation_config are not those of what it holds"
+        yield "asked_by: the digests of its chat template or generation_config differ from those of the texts it holds"
+    if found.get("first") and any(
+        found["more"].get(k) != found.get(k) for k in ("questions_sha256", "asked_by", "pins")
+    ):
+        yield f"{MORE}: other questions than those of {FIRST}, or asked otherwise"
     if (pins := found.get("pins")) is not None:
         yield from (f"pins: {line}" for line in wrong_pins(pins, 0.0, 0))
 
@@ -112,7 +148,7 @@ def accuracy_of(plan: Plan, accuracy: Mapping[str, Asked], arm: str) -> Answer |
     floor = pairs(base, twin) if twin is not None else None
     asked_both = both(base, own)
     found = answer_with_unfinished(
-        asked_both, tolerance=plan.accuracy_margin, planned=len(base["answers"]), floor=floor, plan=places(base)
+        asked_both, tolerance=plan.accuracy_margin, planned=len(every_question(base)), floor=floor, plan=places(base)
     )
     apart = "" if found.call == "fail" else "; ".join(asked_apart(base, own))
     why = (
@@ -125,10 +161,23 @@ def accuracy_of(plan: Plan, accuracy: Mapping[str, Asked], arm: str) -> Answer |
 
 def useless(base: Asked) -> str:
     """Why the questions cannot show a loss, "" where they can: two models that know nothing agree, question by question."""
-    known, n = sum(right_answers(base)), len(base["answers"])
+    first = {
+        "answers": base["answers"][: base.get("first")]
+    }  # what was asked later, or not, must not turn a call round
+    known, n = sum(right_answers(first)), len(first["answers"])
     if known >= USEFUL_BASELINE * n:
         return ""
     return f"the baseline itself answers {known} of {n}: these questions cannot show a loss"
+
+
+def how_many(found: Answer) -> str:
+    """How many of the planned questions an arm answered and why not all; "" where it answered them all."""
+    if found.n >= found.planned:
+        return ""
+    if found.decided_at is None:
+        return f"{found.n} of {found.planned} questions asked, {found.planned - found.n} left out"
+    number = len(found.look_at)
+    return f"{found.n} of {found.planned} questions asked: settled at interim analysis {number}"
 
 
 def no_ship(found: Answer) -> str:

@@ -4,88 +4,63 @@ questions, measures what a session costs, and finds the arms that cannot start. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from profile_and_optimize.campaign import PRODUCER
-from profile_and_optimize.campaign.accuracy import NO_SHIP, accuracy_of, no_ship, questions_digest
+from profile_and_optimize.campaign.accuracy import NO_SHIP
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.checkpoints import keep
 from profile_and_optimize.campaign.evidence_of import failed_arms
 from profile_and_optimize.campaign.history import write_history
 from profile_and_optimize.campaign.layers import serves
+from profile_and_optimize.campaign.questions import ask_on, ask_questions, drawn, fail, has_failed, require_answers
 from profile_and_optimize.campaign.session import PROBE_WAVES, Seat, drive, probe_slice, serving
-from profile_and_optimize.campaign.starts import refuse_again, require_alive
+from profile_and_optimize.campaign.starts import (
+    SLOW_START,
+    SlowStart,
+    refuse_again,
+    require_alive,
+    slow_start_words,
+)
 from profile_and_optimize.campaign.timing import seconds_per_session
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.prompts import Calibration, PromptMaker, calibrate, load_tokenizer
-from profile_and_optimize.core.argv import last_value
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.context import UNKNOWN
-from profile_and_optimize.core.errors import Corrupted, GateRefused, PaoError, Unreachable, WrongUse
+from profile_and_optimize.core.errors import Corrupted, GateRefused, Unreachable
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
 from profile_and_optimize.engines.base import EngineFailed, Server
-from profile_and_optimize.evals.conversation import Conversation, read_conversation
-from profile_and_optimize.evals.exact_match import Answered, Question, answer_all, load_questions
-from profile_and_optimize.evals.pao_eval.sampling import Pins
+from profile_and_optimize.evals.exact_match import Question, load_questions
 from profile_and_optimize.evidence.folder import RunFolder
-from profile_and_optimize.evidence.redact import redact, without
-from profile_and_optimize.stats.clusters import Clusters, Posed, clusters_of, counting_order, whole_end
-from profile_and_optimize.stats.noninferiority import Answer, looks
 from profile_and_optimize.workloads.draw import Drawn, draw_prompts, samples
-
-ANSWER_TOKENS = 24
-# Of more, so many are drawn: an arm that loses one point and one that loses none are told apart well before.
-MOST_QUESTIONS = 4000
 
 
 def admit_all(folder: RunFolder, plan: Plan, world: World) -> None:
     """Admit every arm that is neither admitted nor failed yet. Raises GateRefused when the baseline cannot serve."""
     write_history(folder, plan, world.host().get("node", UNKNOWN))
     questions = drawn(load_questions(Path(plan.questions))) if plan.questions else ()
+    if folder.last(SLOW_START):
+        plan = plan.hurried()
     for arm in sorted(plan.arms, key=lambda a: (a.role is not Role.BASELINE, a.role is Role.AA, a.id)):
-        if (folder.path / f"cells/{arm.id}/admission.json").exists() or _has_failed(folder, arm):
+        if (folder.path / f"cells/{arm.id}/admission.json").exists() or has_failed(folder, arm):
             continue
         try:
             keep(folder, plan, arm)
             refuse_again(folder.journal.events, arm)
-            _admit(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), arm, questions)
+            plan = _admit_in_time(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), arm, questions)
         except (EngineFailed, Unreachable) as e:
-            _fail(folder, arm, e, world.secrets)
+            fail(folder, arm, e, world.secrets)
             world.say(f"  {arm.id} failed: {e.message}")
             if arm.role is Role.BASELINE:
                 raise GateRefused(
                     f"the baseline cannot serve: {e.message}", where=f"cell {arm.id}", next=e.next or "read its log"
                 ) from e
+    if questions:
+        ask_on(Seat(folder, plan, world, prompt_maker(folder, plan), Book(folder)), questions)
     _need_something_to_compare(folder, plan)
-
-
-def drawn(questions: Sequence[Question], most: int = MOST_QUESTIONS) -> tuple[Question, ...]:
-    """In the order in which they count, each once: files are sorted by subject, and a look has to see a fair draw of all; the
-    same question twice would count as two. Clusters stay together, also where only the first `most` questions are asked."""
-    once = list({(q.task, q.question): q for q in reversed(questions)}.values())
-    ordered = _in_order(once)
-    if len(ordered) <= most:
-        return ordered
-    labels = labels_of(ordered)
-    end = whole_end(labels, most)
-    # What a file has beyond may be all that made two of the kept ones alike, or a text an instruction: judged anew.
-    return _in_order(ordered[:end])
-
-
-def _in_order(questions: Sequence[Question]) -> tuple[Question, ...]:
-    return tuple(questions[i] for i in counting_order([q.question for q in questions], labels_of(questions)))
-
-
-def labels_of(questions: Sequence[Question]) -> tuple[str, ...]:
-    """Which questions belong together."""
-    return _clusters(questions).labels
-
-
-def _clusters(questions: Sequence[Question]) -> Clusters:
-    return clusters_of(tuple(Posed(q.task, q.question, q.cluster) for q in questions))
 
 
 def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
@@ -99,23 +74,38 @@ def prompt_maker(folder: RunFolder, plan: Plan) -> PromptMaker:
     return PromptMaker(tokenizer, found)
 
 
-def _admit(seat: Seat, arm: Arm, questions: Sequence[Question]) -> None:
+def _admit_in_time(seat: Seat, arm: Arm, questions: Sequence[Question]) -> Plan:
+    """The plan that the admission goes on with: where the baseline's start takes more than its share, all arms start cheaper."""
+    try:
+        _admit(seat, arm, questions, seat.plan.start_limit_s if arm.role is Role.BASELINE else 0.0)
+        return seat.plan
+    except SlowStart:
+        plan = seat.plan
+        seat.folder.event(SLOW_START, arm=arm.id, limit_s=plan.start_limit_s, flags=list(plan.slow_start_flags))
+        seat.say(f"  {slow_start_words(seat.folder.journal.events)[0]}")
+        seat = replace(seat, plan=plan.hurried())
+        _admit(seat, arm, questions, 0.0)
+        return seat.plan
+
+
+def _admit(seat: Seat, arm: Arm, questions: Sequence[Question], limit_s: float) -> None:
     seat.say(f"  {arm.id}: starting (fills compile caches)")
     began = seat.world.now()
-    with serving(seat, arm, "admission") as server:
+    with serving(seat, arm, "admission", limit_s=limit_s) as server:
         ready = seat.world.now()
         seat = _calibrated(seat, server)
         smoke = _smoke(seat, server)
         probe_s = {} if arm.role is Role.AA else _probe(seat, server, arm)
-        if questions and (arm.role is not Role.AA or any(a.checkpoint for a in seat.plan.arms)):
-            _ask_questions(seat, server, arm, questions)
+        if questions:
+            ask_questions(seat, server, arm, questions)
         require_alive(seat.world.engine(arm.engine), server)
         stopping = seat.world.now()
     stopped = seat.world.now()
-    _require_answers(seat, arm)
+    require_answers(seat, arm)
     admission: dict[str, Any] = {
         "start_s": server.start_s, "up_s": ready - began, "stop_s": stopped - stopping, "probe_s": probe_s, "smoke": smoke,
         "total_s": stopped - began, "source": dict(server.source),
+        **({"hurried": True} if seat.folder.last(SLOW_START) else {}),
         **serves(seat.plan, arm, seat.world.engine(arm.engine).version()),
     }  # fmt: skip
     seat.folder.write_json(f"cells/{arm.id}/admission.json", admission, producer=PRODUCER)
@@ -174,97 +164,10 @@ def _probe_prompts(seat: Seat, arm: Arm, point: Point, count: int) -> Drawn:
     return draw_prompts(point.workload, seat.prompts, 0, count, f"{seat.plan.seed}/probe/{arm.id}/{point.key}")
 
 
-def _ask_questions(seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
-    """All of them of the baseline and of its twin, whose differences are the floor; of another arm as many as it takes to
-    answer for it."""
-    if (seat.folder.path / f"cells/{arm.id}/raw/accuracy.json").exists():
-        return  # answered before a kill: nobody is asked until the answers please
-    asked_of = Answers(seat, server, arm, questions)
-    if arm.role is Role.BASELINE:
-        seat.say(f"  accuracy: {_clusters(questions).assumption}")
-    if arm.role is not Role.CANDIDATE:
-        asked_of.ask(len(questions))
-    else:
-        for n in looks(len(questions), labels_of(questions)):
-            asked_of.ask(n)
-            found = accuracy_of(seat.plan, {**_accuracy_so_far(seat), arm.id: asked_of.data()}, arm.id)
-            if found is None or found.call != "unknown":
-                break
-    seat.folder.write_json(f"cells/{arm.id}/raw/accuracy.json", asked_of.data(), producer="evals exact_match")
-    found = accuracy_of(seat.plan, _accuracy_so_far(seat), arm.id)
-    seat.say(f"  {arm.id}: {len(asked_of.answered)} of {len(questions)} accuracy questions" + _said(found, arm))
-
-
-def _require_answers(seat: Seat, arm: Arm) -> None:
-    """Raises EngineFailed for an arm that was shown to lose right answers."""
-    found = accuracy_of(seat.plan, _accuracy_so_far(seat), arm.id) if arm.role is Role.CANDIDATE else None
-    if found is not None and found.call == "fail":
-        raise EngineFailed(no_ship(found), where=f"cell {arm.id}")
-
-
-def _said(found: Answer | None, arm: Arm) -> str:
-    return f": {found.call}" if found is not None and arm.role is Role.CANDIDATE else ""
-
-
-def _accuracy_so_far(seat: Seat) -> dict[str, Any]:
-    names = {a.id: f"cells/{a.id}/raw/accuracy.json" for a in seat.plan.arms}
-    return {a: seat.folder.read_json(name) for a, name in names.items() if (seat.folder.path / name).exists()}
-
-
-class Answers:
-    """The answers of one arm, asked for in their order, some now and some later."""
-
-    def __init__(self, seat: Seat, server: Server, arm: Arm, questions: Sequence[Question]) -> None:
-        self._seat, self._server, self._questions = seat, server, questions
-        self._asked_by = _conversation(seat.plan, arm)
-        self._pins: Pins | None = None
-        self.answered: tuple[Answered, ...] = ()
-
-    def ask(self, n: int) -> None:
-        """Up to the n-th question."""
-        self.answered += answer_all(self._questions[len(self.answered) : n], self._one)
-
-    def _one(self, question: str) -> tuple[str, str]:
-        world, api = self._seat.world, self._seat.plan.points[0].workload.api
-        said = world.ask(self._server.url, self._server.model, question, api=api, max_tokens=ANSWER_TOKENS, pinned=True)
-        self._pins = said.pins
-        # Nothing but our own credentials: a right answer may well look like one of somebody else.
-        return without(said.text, world.secrets), without(said.finish, world.secrets)
-
-    def data(self) -> dict[str, Any]:
-        every = [
-            {"task": q.task, "question": q.question, "expected": q.answer, "cluster": q.cluster}
-            for q in self._questions
-        ]
-        return {
-            "schema": 3, "questions_sha256": questions_digest({"answers": every}), "questions": len(every),
-            "max_tokens": ANSWER_TOKENS, "pins": self._pins.to_json() if self._pins else None,
-            "asked_by": self._asked_by.to_json() if self._asked_by else None, "answers": [asdict(a) for a in self.answered],
-        }  # fmt: skip
-
-
-def _conversation(plan: Plan, arm: Arm) -> Conversation | None:
-    """What the folder that the arm serves says of how it is asked. Raises EngineFailed where it cannot be read."""
-    try:
-        return read_conversation(
-            Path(plan.model_of(arm)), last_value((*plan.common_flags, *arm.flags), "chat-template")
-        )
-    except WrongUse as e:
-        raise EngineFailed(e.message, where=f"cell {arm.id}: {e.where}", next=e.next) from e
-
-
 def session_seconds(folder: RunFolder, plan: Plan) -> dict[str, float]:
     """Measured seconds of one session per arm."""
     admitted = [a.id for a in plan.arms if a is not plan.pick_twin]
     return seconds_per_session(plan, {a: folder.read_json(f"cells/{a}/admission.json") for a in admitted})
-
-
-def _has_failed(folder: RunFolder, arm: Arm) -> bool:
-    return any(e.kind == "arm_failed" and e.data["arm"] == arm.id for e in folder.journal.events)
-
-
-def _fail(folder: RunFolder, arm: Arm, error: PaoError, secrets: Sequence[str]) -> None:
-    folder.event("arm_failed", arm=arm.id, reason=redact(error.message, secrets), phase="admission")
 
 
 def _need_something_to_compare(folder: RunFolder, plan: Plan) -> None:

@@ -150,7 +150,10 @@ def extend(folder: RunFolder, plan: Plan, blocks: int) -> None:
     alive = [a.id for a in ev.plan.candidates if a.id not in selection.failed]
     alive += [rival_name(*p) for p in ev.plan.rivals if set(p) <= {*alive}]
     if not looks(ev.plan, selection).undecided(alive):
-        raise WrongUse("every arm has its answer; more blocks would change none", where=str(folder.path))
+        raise WrongUse(
+            "every variant has its answer; more blocks would change none", where=str(folder.path),
+            next=f"pao report_render {folder.path}",
+        )  # fmt: skip
     folder.event("extended", blocks=blocks, after=selection.limit)
 
 
@@ -158,10 +161,15 @@ def _extend_proof(folder: RunFolder, ev: Evidence, proof: Proof | None, blocks: 
     """Raises WrongUse where even so many blocks above the margin could not prove the pick."""
     if not restarted(ev.plan):
         raise WrongUse(
-            "servers that we do not start cannot be proven better; the pick stays a DRAFT", where=str(folder.path)
+            "servers that pao did not start cannot be proven better; the pick stays a DRAFT",
+            where=str(folder.path),
+            next=f"pao report_render {folder.path}",
         )
     if proof is not None and proof.signs.proven:
-        raise WrongUse(f"{proof.pick} is proven; more blocks would change nothing", where=str(folder.path))
+        raise WrongUse(
+            f"{proof.pick} is proven; more blocks would change nothing", where=str(folder.path),
+            next=f"pao report_render {folder.path}",
+        )  # fmt: skip
     limit = proof_limit(ev.frozen, ev.events) + blocks
     wins, losses = (proof.signs.wins, proof.signs.losses) if proof else (0, 0)
     least = least_more(wins, losses, limit - blocks, ev.plan.alpha)

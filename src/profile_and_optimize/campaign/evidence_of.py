@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from profile_and_optimize.campaign.accuracy import FIRST, MORE, joined
 from profile_and_optimize.campaign.checkpoints import JOBS, KEPT
 from profile_and_optimize.campaign.earlier import Earlier, read_earlier
 from profile_and_optimize.campaign.history import History, read_history
@@ -89,7 +90,7 @@ def load_evidence(run: Path, *, journal: Reading | None = None, look: Look | Non
         finalists=_finalists(run, paths), history=read_history(run), earlier=read_earlier(run),
         draft=read_plan(run / DRAFT) if DRAFT in paths else None,
         calibration=read_json(run / CALIBRATION) if CALIBRATION in paths else None,
-        admissions=admissions, served=served_of(run, plan, paths, admissions), accuracy=_by_cell(run, paths, "raw/accuracy.json"),
+        admissions=admissions, served=served_of(run, plan, paths, admissions), accuracy=_answers(run, paths),
         checkpoints=_by_cell(run, paths, KEPT), jobs=_jobs(run, paths), commands=_by_cell(run, paths, "commands/serve.json"),
         failed_arms=failed_arms(events), given_up=given_up(events),
         stamp=events[-1].at if events else 0.0, root=evidence_root(events), events=events,
@@ -192,6 +193,11 @@ def read_plan(path: Path) -> Plan:
 def _by_cell(run: Path, paths: list[str], name: str) -> dict[str, Any]:
     found = ((p, p.split("/", 2)) for p in paths if p.startswith("cells/"))
     return {parts[1]: read_json(run / p) for p, parts in found if parts[2:] == [name]}
+
+
+def _answers(run: Path, paths: list[str]) -> dict[str, Any]:
+    more = _by_cell(run, paths, MORE)
+    return {cell: joined(found, more.get(cell)) for cell, found in _by_cell(run, paths, FIRST).items()}
 
 
 def _jobs(run: Path, paths: list[str]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Asked:
     def __post_init__(self) -> None:
         counts = (self.isl, self.osl, self.concurrency, self.requests)
         if any(type(n) is not int or n < 1 for n in counts if n is not None):
-            raise ValueError(f"a load of {counts} is none")
+            raise ValueError(f"the load must name one of concurrency and request rate, got {counts}")
         _texts(self.key, self.workload, self.words)
 
     @staticmethod
@@ -91,7 +91,9 @@ class Ask:
         context_from_json(self.context)
         _texts(self.tool, self.tool_version, self.url, self.model)
         if not re.fullmatch(_BACKEND, self.backend) or self.attempt < 1 or self.levels < 0:
-            raise ValueError(f"backend {self.backend!r}, attempt {self.attempt!r} or levels {self.levels!r} is none")
+            raise ValueError(
+                f"backend {self.backend!r}, attempt {self.attempt!r} or levels {self.levels!r} is not valid"
+            )
         if len({p.key for p in self.points}) < len(self.points):
             raise ValueError("a point stands twice among those that were asked for")
 

@@ -155,7 +155,7 @@ def load_trial(path: Path) -> Judged:
 def _trial_at(path: Path) -> TrialFile:
     file = decode(read_bulk_json(path), str(path))
     if trial_path(file.key) != "/".join(path.parts[-4:]):
-        raise Corrupted(f"it says it is {trial_path(file.key)}", where=str(path), next="pao verify RUN")
+        raise Corrupted(f"its content is of {trial_path(file.key)}", where=str(path), next="pao verify RUN")
     try:
         _check_context(file)
     except ODD as e:

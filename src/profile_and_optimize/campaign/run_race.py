@@ -70,6 +70,6 @@ def _tell(seat: Seat, race: Race, told: int) -> int:
     for r in done[told:]:
         s = r.standing
         assert s is not None
-        words = "over" if s.decided or race.next_block is None else f"{len(s.survivors)} arms go on"
+        words = "over" if s.decided or race.next_block is None else f"{len(s.survivors)} arms continue"
         seat.say(f"  round {r.number}: {words}; leading {', '.join(s.finalists)} ({s.covered:.0%} to hold the best)")
     return len(done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profile_and_optimize.campaign import PRODUCER, client_errors
@@ -13,7 +13,7 @@ from profile_and_optimize.campaign.asked import asked_by_plan, made_prompts
 from profile_and_optimize.campaign.book import Book
 from profile_and_optimize.campaign.order import most_race_blocks, prompt_seed
 from profile_and_optimize.campaign.selection import Judged, judge
-from profile_and_optimize.campaign.starts import ADMISSION, begin, require_alive
+from profile_and_optimize.campaign.starts import ADMISSION, SlowStart, begin, require_alive
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.clients.arrivals import Schedule, draw
 from profile_and_optimize.clients.base import MOST_CONNECTIONS, LoadRequest
@@ -25,7 +25,7 @@ from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.core.trial import Stage, TrialKey
 from profile_and_optimize.core.workload import Point
-from profile_and_optimize.engines.base import Server, ServeSpec
+from profile_and_optimize.engines.base import EngineFailed, Server, ServeSpec
 from profile_and_optimize.engines.kernels import CUT
 from profile_and_optimize.engines.prometheus import server_tpot
 from profile_and_optimize.evidence.folder import RunFolder
@@ -68,18 +68,21 @@ def serve_spec(plan: Plan, arm: Arm, world: World, log: Path, port: int) -> Serv
 
 
 @contextmanager
-def serving(seat: Seat, arm: Arm, label: str, stage: str = ADMISSION, block: int = 0) -> Iterator[Server]:
+def serving(
+    seat: Seat, arm: Arm, label: str, stage: str = ADMISSION, block: int = 0, limit_s: float = 0.0
+) -> Iterator[Server]:
     """A running server of the arm; stopped whatever happens. Its log and command are kept, redacted, and whatever ends it
-    other than our stop is written down."""
+    other than our stop is written down. Raises SlowStart where it is not ready within `limit_s` (0: as long as the engine takes)."""
     engine = seat.world.engine(arm.engine)
     with tempfile.TemporaryDirectory(prefix="pao-") as scratch:
         log = Path(scratch) / "engine.log"
         spec = serve_spec(seat.plan, arm, seat.world, log, seat.world.pick_port() if engine.restarts else 0)
-        _keep_command(seat, arm, spec)
+        spec = replace(spec, start_timeout_s=limit_s) if limit_s else spec
         start = begin(seat.folder, arm.id, label, stage, block, seat.world.secrets)
         try:
             with start.failing():
-                server = engine.start(spec)
+                server = _started(seat, spec, limit_s)
+            _keep_command(seat, arm, spec)
             try:
                 with start.dying(lambda: engine.lost(server)):
                     yield server
@@ -88,6 +91,17 @@ def serving(seat: Seat, arm: Arm, label: str, stage: str = ADMISSION, block: int
                     engine.stop(server)
         finally:
             _keep_log(seat, arm, log, label)
+
+
+def _started(seat: Seat, spec: ServeSpec, limit_s: float) -> Server:
+    began = seat.world.now()
+    try:
+        return seat.world.engine(spec.arm.engine).start(spec)
+    except EngineFailed as e:
+        if limit_s and seat.world.now() - began >= limit_s:
+            raise SlowStart(f"not ready after {limit_s:.0f} s, its share of the budget", where=e.where) from e
+        _keep_command(seat, spec.arm, spec)
+        raise
 
 
 def run_points(

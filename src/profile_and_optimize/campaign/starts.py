@@ -23,11 +23,27 @@ from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.stats.foreign import FOREIGN
 
 SESSION, FAILED = "session", "session_failed"
-ADMISSION = "admission"
+ADMISSION, QUESTIONS = "admission", "questions"
 LOSSES = (START, DEATH, STOP) = ("start", "death", "stop")
 SILENT = "answered no request of a whole trial, not even with an error"
+# The event that says that the baseline's start was too slow for its share, and with which flags every arm is started since.
+SLOW_START = "slow_start"
 # So often a server is started for one session; then a candidate is out, and the baseline ends the campaign until it is resumed.
 STARTS = 2
+
+
+class SlowStart(EngineFailed):
+    """A start that we gave up because the plan gives it no more time: not the server's failure."""
+
+
+def slow_start_words(events: Iterable[Event]) -> tuple[str, ...]:
+    """What a campaign whose baseline started too slowly did instead, as lines of its page."""
+    return tuple(
+        f"every variant runs with {' '.join(e.data['flags'])}: without it the baseline was not ready after {e.data['limit_s']:.0f} s, "
+        "its share of the budget"
+        for e in events
+        if e.kind == SLOW_START
+    )
 
 
 def label_of(stage: Stage, block: int, arm: str) -> str:
@@ -95,7 +111,7 @@ class Start:
         try:
             yield
         except (EngineFailed, Unreachable) as e:
-            self._lost(START, e.message)
+            self._lost(STOP if isinstance(e, SlowStart) else START, e.message)
             raise
 
     @contextmanager

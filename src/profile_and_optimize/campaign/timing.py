@@ -130,6 +130,8 @@ def freeze(
     `node_sd`: the noise of one session as this node's earlier A/A arms showed it, which a race then expects.
     `checkpoints` are the kept records of what the arms serve in the model's place, by arm.
     """
+    if admissions[draft.baseline.id].get("hurried"):
+        draft = draft.hurried()
     draft = replace(draft, arms=tuple(_digested(a, checkpoints) for a in draft.arms))
     alive = draft.less(frozenset(a.id for a in draft.arms if a.id in failed))
     # What admission took, not the wall clock since the folder was made: that may be yesterday.

@@ -8,15 +8,19 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from profile_and_optimize.campaign.guard import Guard
 from profile_and_optimize.clients.base import Client
 from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.engines.base import Engine
-from profile_and_optimize.engines.smoke import Answer
 from profile_and_optimize.stats.client_error import ClientError
+
+if TYPE_CHECKING:
+    # Its module brings an HTTP library, which nobody needs who reads a run.
+    from profile_and_optimize.engines.smoke import Answer
 
 
 class Asker(Protocol):
@@ -53,7 +57,7 @@ class World:
 
     def engine(self, name: str) -> Engine:
         if name not in self.engines:
-            raise WrongUse(f"unknown engine {name!r}; there are {', '.join(sorted(self.engines))}")
+            raise WrongUse(unknown("engine", name, sorted(self.engines)), next="pao levers --engines ENGINE")
         return self.engines[name]
 
 

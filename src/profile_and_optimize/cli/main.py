@@ -1,60 +1,85 @@
-"""The program `pao`, also called `perftunereport`. Options and help derive from the ops' request types."""
+"""The program `pao`, also called `perftunereport`. A verb is imported when it is used; until then the table of verbs speaks for it."""
 
 from __future__ import annotations
 
-import json
-import re
+import os
 import signal
 import sys
-import traceback
-import types
 from importlib import import_module
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING
 
 import click
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from profile_and_optimize import __version__
-from profile_and_optimize.cli.terminal import clean, hidden, say
-from profile_and_optimize.core.errors import BrokeMidway, PaoError, WrongUse
-from profile_and_optimize.ops.base import Op, Result, all_ops, envelope, parse_request
+from profile_and_optimize.cli.help import ABOUT, short_help, write_groups
+from profile_and_optimize.cli.terminal import say
+from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.near import did_you_mean
+from profile_and_optimize.ops import MODULES
+from profile_and_optimize.ops.table import rows
 
-HELP = "What exactly should we serve, and how do we know? A serving configuration and its proof."
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 # What is no op, and so no tool of an agent: "module:command".
-PARTS = {"mcp": "profile_and_optimize.mcp.command:group", "reference": "profile_and_optimize.cli.reference:reference"}
+PARTS = {
+    "mcp": "profile_and_optimize.mcp.command:group",
+    "completion": "profile_and_optimize.cli.complete:completion",
+    "reference": "profile_and_optimize.cli.reference:reference",
+}
+# Set by the script of `pao completion` for the call that a Tab makes.
+COMPLETE = "PAO_COMPLETE"
 
 
-class _Verbs(click.Group):
-    """Dashes and underscores are the same in a verb."""
+class _Program(click.Group):
+    """Dashes and underscores are the same in a verb. `sketched`: commands as the table has them, which do nothing."""
+
+    sketched = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*MODULES, *PARTS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        if name not in self.commands and name in (*MODULES, *PARTS):
+            self.add_command(_sketch(name) if self.sketched and name in rows() else _command(name), name)
+        return super().get_command(ctx, name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            raise click.UsageError(f"unknown verb {args[0]!r}; there are {', '.join(sorted(self.commands))}")
+        if args and not self.sketched and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = did_you_mean(args[0].replace("-", "_"), self.list_commands(ctx))
+            raise click.UsageError(f"unknown verb {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete.replace("-", "_") if incomplete[:1] != "-" else incomplete)
+        for item in found if "-" in incomplete[1:] else ():
+            item.value = item.value.replace("_", "-")
+        return found
 
-class _Verb(click.Command):
-    """An argument may be a negative number, such as a value that a report prints."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.ignore_unknown_options = any(re.fullmatch(r"-\d[\d.]*%?", a) for a in args)
-        return super().parse_args(ctx, args)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = rows()
+        helps = {
+            name: known[name].help if name in known else _command(name).help or "" for name in self.list_commands(ctx)
+        }
+        write_groups(formatter, helps, PARTS)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and leave with its exit code. Programming mistakes keep their traceback."""
     # A polite kill must unwind like Ctrl-C does, so that servers and installers are stopped on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if COMPLETE in os.environ:
+        sys.exit(_complete(os.environ[COMPLETE]))
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 
 def run(argv: list[str]) -> int:
+    if not argv:
+        print(short_help())
+        return 0
     try:
         code = program().main(args=argv, prog_name="pao", standalone_mode=False)
         return int(code or 0)
@@ -64,126 +89,60 @@ def run(argv: list[str]) -> int:
         say("stopped")
         return 130
     except click.ClickException as e:
-        verb = next((a for a in argv if not a.startswith("-")), "")
-        return _failed(
-            verb.replace("-", "_"),
-            WrongUse(e.format_message(), next=f"pao {verb} --help".replace("  ", " ")),
-            "--json" in argv,
-        )
+        return _failed(argv, WrongUse(e.format_message(), next=_help_of(argv)))
     except PaoError as e:
-        return _failed("", e, "--json" in argv)
+        return _failed(argv, e)
 
 
-def program() -> click.Group:
-    group = _Verbs(
-        name="pao", help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-    )
+def _failed(argv: list[str], error: PaoError) -> int:
+    """Of no verb's own: `argv` is what was typed."""
+    error.next = error.next or _help_of(argv)
+    if "--json" not in argv:
+        say(f"error: {error}")
+        return error.exit_code
+    answer: int = import_module("profile_and_optimize.cli.command").failed(_verb(argv), error, True)
+    return answer
+
+
+def _verb(argv: list[str]) -> str:
+    return next((a.replace("-", "_") for a in argv if not a.startswith("-")), "")
+
+
+def _help_of(argv: list[str]) -> str:
+    verb = _verb(argv)
+    return f"pao {verb} --help" if verb in (*MODULES, *PARTS) else "pao --help"
+
+
+def program() -> _Program:
+    group = _Program(
+        name="pao", help=ABOUT, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        subcommand_metavar="VERB [ARGS]...",
+    )  # fmt: skip
     click.version_option(__version__, prog_name="pao")(group)
-    for op in all_ops().values():
-        group.add_command(command_of(op))
-    for name, target in PARTS.items():
-        module, _, part = target.partition(":")
-        group.add_command(getattr(import_module(module), part), name)
     return group
 
 
-def command_of(op: Op) -> click.Command:
-    params: list[click.Parameter] = []
-    for name, field in op.request.model_fields.items():
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("option") is False:
-            continue
-        kind = _click_type(field.annotation)
-        if name == "campaign":
-            params.append(click.Argument([name], required=False))
-            params.append(
-                click.Option(
-                    ["--campaign", "campaign_option"], help="the same as the argument: path, id or unique slug"
-                )
-            )
-        elif name in op.positional:
-            many = get_origin(field.annotation) is tuple
-            params.append(click.Argument([name], type=kind, required=field.is_required(), nargs=-1 if many else 1))
-        elif kind is click.BOOL:
-            params.append(click.Option(["--" + name.replace("_", "-"), name], is_flag=True, help=field.description))
-        else:
-            spellings = ["--" + name.replace("_", "-"), name]
-            params.append(
-                click.Option(spellings, type=kind, required=field.is_required(), default=None, help=_help(field))
-            )
-    params.append(click.Option(["--json", "as_json"], is_flag=True, help="print the one JSON envelope"))
-    epilog = "\b\n" + "\n".join(op.examples) if op.examples else None
-    return _Verb(op.verb, params=params, help=op.help, epilog=epilog, callback=lambda **values: _call(op, values))
+def _command(name: str) -> click.Command:
+    if name in PARTS:
+        module, _, part = PARTS[name].partition(":")
+        found: click.Command = getattr(import_module(module), part)
+        return found
+    op = import_module(f"profile_and_optimize.ops.{name}").OP
+    made: click.Command = import_module("profile_and_optimize.cli.command").command_of(op)
+    return made
 
 
-def _call(op: Op, values: dict[str, Any]) -> int:
-    as_json = values.pop("as_json")
-    option = values.pop("campaign_option", None)
-    if "campaign" in values and (values["campaign"] is None) == (option is None):
-        return _failed(
-            op.verb,
-            WrongUse("which campaign? Give one, as argument or as --campaign", next=f"pao {op.verb} RUN"),
-            as_json,
-        )
-    values |= {"campaign": option} if option is not None else {}
-    given = {k: v for k, v in values.items() if v is not None and v is not False}
-    try:
-        result = op.run(parse_request(op, given), say)
-    except PaoError as e:
-        return _failed(op.verb, e, as_json)
-    except KeyboardInterrupt:
-        say("stopped; what is finished is kept")
-        return 130
-    except Exception as e:
-        # A mistake of ours keeps its traceback, but must not leave with 1: scripts read that as a gate that said no.
-        if not isinstance(e, OSError):
-            print(clean(hidden(traceback.format_exc())), file=sys.stderr)
-        return _failed(
-            op.verb, BrokeMidway(f"{type(e).__name__}: {e}", next="report this with the lines above"), as_json
-        )
-    _print(op.verb, result, as_json)
-    return result.refusal.exit_code if result.refusal else 0
+def _sketch(name: str) -> click.Command:
+    made: click.Command = import_module("profile_and_optimize.cli.complete").sketch(name, rows()[name])
+    return made
 
 
-def _print(verb: str, result: Result, as_json: bool) -> None:
-    if as_json:
-        _print_json(envelope(verb, result, None))
-        return
-    print(clean(result.text))
-    for warning in result.warnings:
-        say(f"warning: {warning}")
-    if result.refusal:
-        say(f"error: {result.refusal}")
-
-
-def _failed(verb: str, error: PaoError, as_json: bool) -> int:
-    if as_json:
-        _print_json(envelope(verb, None, error))
-    else:
-        say(f"error: {error}")
-    return error.exit_code
-
-
-def _print_json(answer: dict[str, Any]) -> None:
-    """ASCII, so that no control character reaches a terminal; the texts that servers write in are without credentials."""
-    answer["warnings"] = [hidden(w) for w in answer["warnings"]]
-    if answer["error"]:
-        answer["error"] = {k: hidden(v) for k, v in answer["error"].items()}
-    print(json.dumps(answer, indent=1, ensure_ascii=True))
-
-
-def _click_type(annotation: Any) -> click.ParamType:
-    """The click type of a field; optional ones are their inner type."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(a for a in get_args(annotation) if a is not type(None))
-    if get_origin(annotation) is Literal:
-        return click.Choice([str(a) for a in get_args(annotation)])
-    plain: dict[Any, click.ParamType] = {int: click.INT, float: click.FLOAT, bool: click.BOOL}
-    return plain.get(annotation, click.STRING)
-
-
-def _help(field: FieldInfo) -> str | None:
-    default = None if field.default in (None, PydanticUndefined) else f"default {field.default}"
-    return "; ".join(text for text in (field.description, default) if text) or None
+def _complete(asked: str) -> int:
+    """Answer the one Tab that the shell's script asks about."""
+    group = program()
+    group.sketched = True
+    code: int = import_module("click.shell_completion").shell_complete(group, {}, "pao", COMPLETE, asked)
+    return code
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ import sys
 import time
 import unicodedata
 
-from profile_and_optimize.evidence.redact import known_secrets, redact
-
 # CSI; OSC, DCS and the other strings with all they hold; what is left of an escape.
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]"
@@ -26,6 +24,9 @@ def clean(text: str) -> str:
 
 def hidden(text: str) -> str:
     """`text` without credentials: what a terminal shows ends up in logs."""
+    # Imported here: `--version`, `--help` and a Tab hide nothing, and its patterns take a while to compile.
+    from profile_and_optimize.evidence.redact import known_secrets, redact
+
     return redact(text, known_secrets(os.environ))
 
 

@@ -33,7 +33,7 @@ class Schedule:
         if self.arrival not in ARRIVALS or self.arrival == CLOSED:
             raise ValueError(f"arrival {self.arrival!r}: one of {', '.join(a for a in ARRIVALS if a != CLOSED)}")
         if not (math.isfinite(self.request_rate) and self.request_rate > 0):
-            raise ValueError(f"a request rate of {self.request_rate!r} requests a second is none")
+            raise ValueError(f"request rate must be above 0, got {self.request_rate!r}")
         if not self.at_ns or self.at_ns[0] != 0 or list(self.at_ns) != sorted(self.at_ns):
             raise ValueError("times of sending start at 0 and ascend")
         if len(self.after) != len(self.think_ns) or len(self.after) not in (0, len(self.at_ns)):
@@ -91,7 +91,9 @@ def _times(gaps: Sequence[float], rate: float) -> tuple[int, ...]:
 
 def _check(rate: float, count: int, burstiness: float) -> None:
     if not (math.isfinite(rate) and rate > 0):
-        raise WrongUse(f"a request rate of {rate:g} requests a second is none", next="a rate above 0")
+        raise WrongUse(
+            f"request rate must be above 0, got {rate:g}", next="give a rate above 0, such as --request-rate 10"
+        )
     if not 1 <= count <= MOST_REQUESTS:
         raise WrongUse(
             f"{count} requests: from 1 to {MOST_REQUESTS} in one run", next="change --requests or --duration-s"

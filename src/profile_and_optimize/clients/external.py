@@ -197,7 +197,7 @@ def whole_order(found: Sequence[int | None], count: int, *, name: str, failed: S
     """
     strange = [i for i, (at, bad) in enumerate(zip(found, failed, strict=True)) if at is None and not bad]
     if strange:
-        raise BrokeMidway(f"{name} answered a request ({strange[0] + 1} of {len(found)}) that is none of our prompts")
+        raise BrokeMidway(f"{name} answered a request ({strange[0] + 1} of {len(found)}) that was not sent")
     left = iter(sorted(set(range(count)) - {at for at in found if at is not None}))
     return [next(left, count) if at is None else at for at in found]
 

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from tokenizers import Tokenizer
 
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evidence.given import read_given
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 POOL_MIN = 50
 ADJUSTMENTS = 400
@@ -117,7 +119,7 @@ class PromptMaker:
             words += self._words(key, min(tokens, left))
             left = max(0, left - tokens)
             if left == 0:
-                seed = key  # nothing of its own: equal pieces and lengths make equal prompts
+                seed = key  # no flags of its own: equal pieces and lengths make equal prompts
                 break
         return self._to_length(words + self._words(seed, left), own, random.Random(seed + "/end"))
 
@@ -227,6 +229,8 @@ def load_tokenizer(where: str) -> Tokenizer:
     """The tokenizer of a model folder, of a tokenizer.json, or of a Hugging Face id. Raises WrongUse naming what is missing."""
     path = Path(where) / "tokenizer.json" if Path(where).is_dir() else Path(where)
     try:
+        from tokenizers import Tokenizer
+
         if path.is_file():
             return Tokenizer.from_file(str(path))
         if _is_hub_id(where):

@@ -274,9 +274,17 @@ def _count(value: object) -> int | None:
 
 
 def parse_response(
-    *, index: int, intended_ns: int, sent_ns: int, done_ns: int, reads: Reads, fault: str | None = None
+    *,
+    index: int,
+    intended_ns: int,
+    sent_ns: int,
+    done_ns: int,
+    reads: Reads,
+    fault: str | None = None,
+    max_tokens: int | None = None,
 ) -> Parsed:
-    """One request's record from what arrived. `fault` is what ended it from our side (a timeout), None otherwise.
+    """One request's record from what arrived. `fault` is what ended it from our side (a timeout), None otherwise;
+    `max_tokens` what was asked.
 
     Never raises for anything the server sent: what cannot be read is the record's `error`.
     """
@@ -308,6 +316,7 @@ def parse_response(
         status=body.head.status if body.head else None,
         finish_reason=answer.finish_reason,
         error=_error(body, answer, bytes(kept), problem, fault),
+        max_tokens=max_tokens,
     )
     return Parsed.of(record, answer)
 

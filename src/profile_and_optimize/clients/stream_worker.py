@@ -87,7 +87,8 @@ def _loop(load: LoadRequest) -> Loop:
         allowed = _allow_files(closed.connections)
         if allowed < closed.connections:
             raise WrongUse(
-                f"{closed.connections} connections need more open files than allowed ({allowed}); raise `ulimit -n`"
+                f"{closed.connections} connections need more open files than the limit of {allowed}",
+                next=f"ulimit -n {2 * closed.connections}, or a lower --concurrency",
             )
         return closed
     most = _allow_files(min(load.concurrency, len(requests)))
@@ -151,11 +152,12 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
     reads = coalesced = good = 0
     for exchange in sorted(loop.exchanges, key=lambda e: e.index):
         seen = [(at - loop.t0_ns, data) for at, data in exchange.reads]
-        parsed = _parse(exchange, seen, loop.t0_ns)
+        max_tokens = load.max_tokens(exchange.index)
+        parsed = _parse(exchange, seen, loop.t0_ns, max_tokens)
         hidden = hide(seen, secrets)
-        record = replace(parsed.record, max_tokens=load.max_tokens(exchange.index))
+        record = parsed.record
         if hidden is not seen:
-            record = as_told(record, _parse(exchange, hidden, loop.t0_ns).record)
+            record = as_told(record, _parse(exchange, hidden, loop.t0_ns, max_tokens).record)
         records.append(record)
         if not record.ok or (load.keep_raw_every and good % load.keep_raw_every == 0):
             raw.append(keep(record.index, seen, failed=not record.ok, secrets=secrets))
@@ -166,7 +168,7 @@ def _parse_all(loop: Loop, load: LoadRequest) -> tuple[tuple[RequestRecord, ...]
     return tuple(records), tuple(raw), reads, coalesced
 
 
-def _parse(exchange: Exchange, reads: Reads, t0_ns: int) -> Parsed:
+def _parse(exchange: Exchange, reads: Reads, t0_ns: int, max_tokens: int | None) -> Parsed:
     return parse(
         index=exchange.index,
         intended_ns=exchange.intended_ns - t0_ns,
@@ -174,6 +176,7 @@ def _parse(exchange: Exchange, reads: Reads, t0_ns: int) -> Parsed:
         done_ns=exchange.done_ns - t0_ns,
         reads=reads,
         fault=exchange.fault,
+        max_tokens=max_tokens,
     )
 
 

@@ -236,7 +236,7 @@ def _prompt(fields: Mapping[str, Any]) -> str | None:
     if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MOST_PROMPT_CHARS:
         raise ValueError(f"prompt is not text of 1 to {MOST_PROMPT_CHARS} characters")
     if any("\ud800" <= c <= "\udfff" for c in prompt):
-        raise ValueError("prompt holds half a surrogate pair, which is no text")
+        raise ValueError("prompt holds half a surrogate pair, which is not valid text")
     return prompt
 
 

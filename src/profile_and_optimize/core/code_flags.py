@@ -68,7 +68,7 @@ VALUE_FLAGS: Mapping[str, tuple[re.Pattern[str], str]] = {
         (
             "model-impl",
             "auto|vllm|sglang|transformers|terratorch|mindspore",
-            "a value that is none of the engine's own",
+            "a value that the engine does not define",
         ),
         (
             "hicache-storage-backend",

@@ -192,7 +192,7 @@ def _why_option(option: str, keys: Sequence[str], values: Sequence[str]) -> str:
         pattern, why = code_flags.VALUE_FLAGS[option]
         return next((why for v in values or ("",) if not pattern.fullmatch(v.strip("'\"").lower())), "")
     if option not in PLAIN_FLAGS and _is_code_word(option):
-        return "its name says that it loads or runs something"
+        return "its name suggests that it loads or runs something"
     allowed = code_flags.KEYED_FLAGS.get(option)
     return _why_json(option, keys, values, allowed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +89,4 @@ def metric(name: str) -> Metric:
     for m in METRICS.values():
         if name in (m.name, m.printed):
             return m
-    raise WrongUse(f"unknown metric {name!r}; there are {', '.join(METRICS)}")
+    raise WrongUse(unknown("metric", name, METRICS), next="pao explain RUN")

@@ -8,6 +8,7 @@ from typing import Any
 from profile_and_optimize.core.cell import Arm, Role, check_arms
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import checked_id, digest_of
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.settings import refuse_settings
 from profile_and_optimize.core.workload import Point, point_from_json
 
@@ -41,8 +42,9 @@ class Plan:
     sessions lie further apart than this was broken by a gap. `failed` are arms
     that did not pass admission: they stay visible and take no part. `proof_blocks` is the most blocks that the proof of the
     pick may have (0: none, the pick stays a DRAFT; see `campaign.proof`). `order`: how the sessions of a block are ordered,
-    by Williams squares or, in plans of schema 1, at random. `vendor` is the arm whose checkpoint somebody else
-    made of the same model: the incumbent among the quantized ones."""
+    by Williams squares or, in plans of schema 1, at random. `start_limit_s` above 0: where the baseline is not ready after so many
+    seconds, every arm is started with `slow_start_flags` too, which make a start cheaper. `vendor` is the arm whose checkpoint
+    somebody else made of the same model: the incumbent among the quantized ones."""
 
     slug: str
     model: str
@@ -77,11 +79,15 @@ class Plan:
     order: str = "williams"
     schema: int = SCHEMA
     code_allowed: tuple[tuple[str, str], ...] = ()
+    start_limit_s: float = 0.0
+    slow_start_flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checked_id(self.slug, "campaign")
         check_arms(self.arms)
-        refuse_settings(self.common_flags, self.common_env, "common flags and env")
+        refuse_settings((*self.common_flags, *self.slow_start_flags), self.common_env, "common flags and env")
+        if not 0 <= self.start_limit_s < 1e6 or bool(self.start_limit_s) != bool(self.slow_start_flags):
+            raise WrongUse("a limit for starts is a number of seconds, and needs the flags that make a start cheaper")
         if self.focus not in FOCI:
             raise WrongUse(f"focus {self.focus!r} is not one of {', '.join(FOCI)}")
         if not self.points:
@@ -180,7 +186,7 @@ class Plan:
     def arm(self, arm_id: str) -> Arm:
         found = next((a for a in self.all_arms if a.id == arm_id), None)
         if found is None:
-            raise WrongUse(f"no cell {arm_id!r}; there are {', '.join(a.id for a in self.arms)}")
+            raise WrongUse(unknown("cell", arm_id, [a.id for a in self.arms]), next="pao campaign_run RUN --dry-run")
         return found
 
     def group_of_block(self, block: int) -> tuple[str, ...]:
@@ -215,7 +221,14 @@ class Plan:
         data = asdict(self)
         if not self.code_allowed:  # as every plan without such settings was written
             del data["code_allowed"]
+        if not self.start_limit_s:
+            del data["start_limit_s"], data["slow_start_flags"]
         return data if self.schema > 1 else {k: v for k, v in data.items() if k not in BEFORE_2}
+
+    def hurried(self) -> Plan:
+        """With the flags that make a start cheaper on every arm."""
+        flags = (*self.common_flags, *self.slow_start_flags)
+        return replace(self, common_flags=flags, start_limit_s=0.0, slow_start_flags=())
 
     @property
     def digest(self) -> str:
@@ -243,6 +256,7 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     data["slo"] = tuple((name, limit) for name, limit in data["slo"])
     points = tuple(point_from_json(p) for p in data.pop("points"))
     data["common_flags"] = tuple(data["common_flags"])
+    data["slow_start_flags"] = tuple(data.get("slow_start_flags", ()))
     data["common_env"] = tuple((k, v) for k, v in data["common_env"])
     data["code_allowed"] = tuple((name, by) for name, by in data.get("code_allowed", ()))
     return Plan(arms=arms, failed=failed, raced=raced, points=points, **data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import gt
 
 from profile_and_optimize.core.finish import bad_reason
 
@@ -40,7 +41,7 @@ class RequestRecord:
             raise ValueError(
                 f"request {self.index}: times out of order: {self.intended_ns}, {self.sent_ns}, {self.done_ns}"
             )
-        if any(b < a for a, b in zip(self.chunk_ns, self.chunk_ns[1:], strict=False)):
+        if any(map(gt, self.chunk_ns, self.chunk_ns[1:])):
             raise ValueError(f"request {self.index}: chunk times go backwards")
         if self.error is None and not self.chunk_ns:
             raise ValueError(f"request {self.index}: no chunk and no error")

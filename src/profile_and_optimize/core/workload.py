@@ -86,7 +86,7 @@ class Workload:
         if (self.kind in (RANDOM, "shared-prefix")) != (self.dataset == RANDOM) or not self.dataset:
             return f"dataset {self.dataset!r} does not fit kind {self.kind}"
         if self.sha256 and not _SHA256.fullmatch(self.sha256):
-            return "its sha256 is no digest"
+            return "its sha256 is not a digest"
         return ""
 
     @property
@@ -169,7 +169,7 @@ class Point:
 
     def _check_open(self, rate: float) -> None:
         if not 0 < rate <= 1e5:
-            raise WrongUse(f"{self.workload.name}: a request rate of {rate:g} requests a second is none")
+            raise WrongUse(f"{self.workload.name}: request rate must be above 0, got {rate:g}")
         if self.requests < LEAST_OPEN or self.concurrency < 1:
             raise WrongUse(f"{self.workload.name}: {self.requests} requests in an open loop; at least {LEAST_OPEN}")
 

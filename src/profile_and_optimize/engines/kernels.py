@@ -68,7 +68,7 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Layers:
     """One group of layers. `observed` is UNKNOWN with `why`, or what every log that was kept names. `fell_back` is the line in
-    which the engine says that it did not do what was asked."""
+    which the engine reports that it did not do what was asked."""
 
     group: str
     asked: str

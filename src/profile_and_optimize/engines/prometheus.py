@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from profile_and_optimize.core.errors import Unreachable
 from profile_and_optimize.engines.base import Counters
-from profile_and_optimize.engines.calls import get
 
 _LINE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{.*\})?\s+(\S+)$")
 
@@ -32,6 +31,9 @@ def parse(text: str) -> dict[str, float]:
 
 def scrape(url: str, headers: tuple[tuple[str, str], ...] = ()) -> Counters:
     """The counters behind url/metrics; empty when there are none to read."""
+    # Imported here: it brings an HTTP library, and most who use this module read what was kept.
+    from profile_and_optimize.engines.calls import get
+
     try:
         answer = get(f"{url}/metrics", headers)
     except Unreachable:

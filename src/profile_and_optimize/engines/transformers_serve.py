@@ -93,7 +93,7 @@ def _folder(model: str) -> str:
     option of it forbids that."""
     if not Path(model).is_dir():
         raise WrongUse(
-            f"transformers serve cannot be told to read safetensors alone, and {model} is no folder",
+            f"transformers serve cannot be limited to safetensors, and {model} is not a folder",
             next="download the model and give its folder",
         )
     return model

@@ -76,7 +76,9 @@ def conversation_of(raw: Mapping[str, Any]) -> Conversation:
     """From a record. Raises ValueError where its digests are not those of what it holds."""
     found = Conversation(*(tuple(sorted(raw[name].items())) for name in ("templates", "tokens", "generation")))
     if found.to_json() != dict(raw):
-        raise ValueError("the digests of its chat template or generation_config are not those of what it holds")
+        raise ValueError(
+            "the digests of its chat template or generation_config differ from those of the texts it holds"
+        )
     return found
 
 
@@ -190,7 +192,7 @@ def _templates(folder: Path, tokenizer: Mapping[str, Any]) -> dict[str, str]:
     if (own := folder / "chat_template.jinja").is_file():
         found[DEFAULT] = read_given(own).decode("utf-8", "replace")
     if not all(isinstance(name, str) and isinstance(text, str) for name, text in found.items()):
-        raise WrongUse("its chat template is no text", where=str(folder), next="correct tokenizer_config.json")
+        raise WrongUse("its chat template is not a text", where=str(folder), next="correct tokenizer_config.json")
     return {str(name): str(text) for name, text in found.items()}
 
 

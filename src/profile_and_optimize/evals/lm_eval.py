@@ -90,7 +90,7 @@ class LmEval:
                 time.sleep(POLL_S)
                 progress.look()
                 if time.monotonic() - progress.heard > stall_s:
-                    raise BrokeMidway(f"lm-eval said nothing for {stall_s:.0f} s", next="look at the server's log")
+                    raise BrokeMidway(f"lm-eval printed nothing for {stall_s:.0f} s", next="look at the server's log")
         finally:
             managed.stop()
         # An end that nobody saw is no success.

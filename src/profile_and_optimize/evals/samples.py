@@ -38,7 +38,7 @@ class Sample:
         if not self.scores or len(self.scores) != len(self.said) or len(self.finish) not in (0, len(self.said)):
             raise ValueError(f"{self.task} {self.id}: {len(self.scores)} scores of {len(self.said)} answers")
         if bad := [s for s in self.scores if not 0.0 <= s <= 1.0]:
-            raise ValueError(f"{self.task} {self.id}: {bad[0]!r} is no score from 0 to 1")
+            raise ValueError(f"{self.task} {self.id}: {bad[0]!r} is not a score from 0 to 1")
 
     @property
     def cut(self) -> int:

@@ -51,7 +51,7 @@ def wanted_tasks(text: str, data: Mapping[str, str], *, chat: bool) -> tuple[Wan
     if twice := [n for n in names if names.count(n) > 1]:
         raise WrongUse(f"{twice[0]!r} stands there twice", where="--tasks", next="name each task once")
     if strange := sorted(set(data) - set(parts)):
-        raise WrongUse(f"data for {strange[0]!r}, which is no task of --tasks", where="--data", next="correct the name")
+        raise WrongUse(f"data for {strange[0]!r}, which is not in --tasks", where="--data", next="correct the name")
     return found
 
 
@@ -65,7 +65,7 @@ def _wanted(part: str, chat: bool) -> Wanted:
         return Wanted(slug(Path(part).stem), load=str(Path(part).absolute()), source=Path(part).name)
     if not _NAME.fullmatch(part):
         raise WrongUse(
-            f"{part[:80]!r} is no task", where="--tasks", next="a name of lm-eval's, FILE.yaml or FILE.jsonl"
+            f"{part[:80]!r} is not a task", where="--tasks", next="a name of lm-eval's, FILE.yaml or FILE.jsonl"
         )
     load = ALIASES.get(part, part)
     return Wanted(part, load=load, source=f"lm-eval task {load}")

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from profile_and_optimize.core.environment import value
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.names import digest, slug
+from profile_and_optimize.core.near import did_you_mean
 from profile_and_optimize.evidence.atomic import sweep_temps, write_atomic
 from profile_and_optimize.evidence.journal import Journal
 from profile_and_optimize.evidence.reading import read_json
@@ -23,8 +25,8 @@ JOURNAL = "journal.jsonl"
 
 
 def workspace(given: str | None = None) -> Path:
-    """Where runs live: --campaigns-dir, PERFREPORT_CAMPAIGNS_DIR, or ./campaigns."""
-    return Path(given or os.environ.get("PERFREPORT_CAMPAIGNS_DIR") or "campaigns")
+    """Where runs live: --campaigns-dir, PAO_CAMPAIGNS_DIR, or ./campaigns."""
+    return Path(given or value("PAO_CAMPAIGNS_DIR", os.environ) or "campaigns")
 
 
 def new_run_id(name: str, at: float) -> str:
@@ -55,9 +57,11 @@ def find_run(name: str, space: Path) -> Path:
         raise WrongUse(
             f"{name!r} is the slug of several runs: {', '.join(p.name for p in hits)}", next="give the whole id"
         )
+    known = [known for p in reversed(runs) for known in (p.name.split("-", 1)[1], p.name)]
     there = ", ".join(p.name for p in runs[-5:]) or "none"
     raise WrongUse(
-        f"no run {name!r} in {space} (there: {there})", next="pao campaign_init --config F, or give its path"
+        f"no run {name!r} in {space}{did_you_mean(name, known)}; the newest there: {there}",
+        next="give its path, or --campaigns-dir DIR",
     )
 
 

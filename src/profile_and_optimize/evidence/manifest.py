@@ -242,7 +242,7 @@ def _check_listed(derived: Sequence[Mapping[str, Any]], entries: Sequence[Mappin
     other = {e["path"] for e in entries} | NOT_LISTED
     return [
         f"{MANIFEST}: lists {p!r} among the derived files "
-        + ("more than once" if p not in other else "though it is none")
+        + ("more than once" if p not in other else "though it is not one")
         for p in sorted({p for p in paths if paths.count(p) > 1 or p in other})
     ]
 
@@ -312,7 +312,7 @@ def _check_head(
     told = {
         "entries": (list(entries), "its entries are not those of the journal"),
         "evidence_root": (evidence_root(events, entries, schema), "evidence_root does not follow from the journal"),
-        "journal": (_journal_entry(run, events), "its entry of the journal is not that of the file"),
+        "journal": (_journal_entry(run, events), "its journal entry differs from that of the file"),
         "run_id": (run.name, f"it is of run {str(manifest.get('run_id'))[:100]!r}, the folder is {run.name!r}"),
     }
     problems = [f"{MANIFEST}: {text}" for key, (true, text) in told.items() if manifest.get(key) != true]
@@ -331,7 +331,7 @@ def _went_on(manifest: Mapping[str, Any], events: Sequence[Event]) -> str:
     head = journal.get("head") if isinstance(journal, dict) else None
     at = next((i for i, e in enumerate(events, 1) if e.hash == head), len(events))
     more = len(events) - at
-    return f"{MANIFEST}: the run went on by {more} events after it was closed: pao report_render RUN" if more else ""
+    return f"{MANIFEST}: the run has {more} events after it was closed: pao report_render RUN" if more else ""
 
 
 def _strangers(entries: Sequence[Mapping[str, Any]], derived: Sequence[Mapping[str, Any]], tree: Tree) -> list[str]:

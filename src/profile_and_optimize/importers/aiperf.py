@@ -98,7 +98,7 @@ def unit_of(m: Looked) -> float | None:
     unit = m.data.get("unit")
     if isinstance(unit, str) and unit in UNITS:
         return UNITS[unit]
-    m.note("unit", f"{str(unit)[:40]!r} is none of {', '.join(UNITS)}")
+    m.note("unit", f"{str(unit)[:40]!r} is not one of {', '.join(UNITS)}")
     return None
 
 
@@ -181,7 +181,7 @@ def _lines(folder: Path | None) -> tuple[list[Looked], str]:
         values, broken = read_lines(file)
     except WrongUse as e:
         return [], f"every request: {RECORDS}: {e.message}"
-    strange = [f"line {i + 1} is no object" for i, v in enumerate(values) if not isinstance(v, dict)]
+    strange = [f"line {i + 1} is not an object" for i, v in enumerate(values) if not isinstance(v, dict)]
     if broken or strange:
         return [], f"every request: {RECORDS} {(broken + strange)[0]}"
     found = [Looked(v, f"{file}:{i + 1}", None, f"{RECORDS} line {i + 1}") for i, v in enumerate(values)]

@@ -147,7 +147,7 @@ class Imported:
     def __post_init__(self) -> None:
         strange = [name for name in self.metrics if name not in NAMES]
         if strange:
-            raise ValueError(f"{strange[0]!r} is none of our metrics: {', '.join(NAMES)}")
+            raise ValueError(f"{strange[0]!r} is not one of our metrics: {', '.join(NAMES)}")
         numbers = (
             self.concurrency, self.request_rate, self.asked, self.completed, self.failed, self.incomplete, self.duration_s,
             self.request_throughput, self.output_throughput, self.input_tokens, self.output_tokens, self.delivered_concurrency,

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profile_and_optimize.core.code_settings import EVERY_ARM, bring_code, code_settings
+from profile_and_optimize.core.environment import value
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.ops.base import QUIET, Op, Request, Safety, all_ops
@@ -121,7 +122,7 @@ def load_policy(given: str | None, workspace: Path) -> Policy:
     if given or os.path.lexists(path):
         refuse_reachable(path)
         file = _parsed(path)
-    extra = os.environ.get("PERFREPORT_CAMPAIGNS_DIR")
+    extra = value("PAO_CAMPAIGNS_DIR", os.environ)
     folders = [workspace, *([Path(extra)] if extra else []), *(Path(f).expanduser() for f in file.folders)]
     policy = Policy(
         file, tuple(dict.fromkeys(f.resolve() for f in folders)), str(path) if given or path.exists() else ""

@@ -34,6 +34,7 @@ from profile_and_optimize.mcp.policy import Decision, Policy, code_settings_of
 from profile_and_optimize.mcp.running import run_job
 from profile_and_optimize.ops.acts import LONGEST_S, LOUD, Act
 from profile_and_optimize.ops.base import QUIET, AllowsCode, Op, Request, acts_of, class_of, parse_request
+from profile_and_optimize.ops.options import renamed
 from profile_and_optimize.ops.started import Started
 
 ACK, OWNER = "i_understand_this_submits_jobs", "the owner's policy"
@@ -155,6 +156,7 @@ def admit(policy: Policy, op: Op, arguments: Mapping[str, Any]) -> Admitted:
         )  # fmt: skip
     if policy.listed(op.verb) == "deny":
         raise _denied(op, policy)
+    arguments = renamed(op.request.model_fields, arguments)
     refuse_hostile(arguments, fields_of(op.request, Kind.FLAGS))
     request = parse_request(op, dict(arguments))
     files = check_request(policy, op, request)

@@ -27,6 +27,7 @@ from profile_and_optimize.ops.bench_text import most_first
 from profile_and_optimize.ops.campaigns import create, evidence_and_decision, opened, source_text
 from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import fresh_seed
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers, make_world
 from profile_and_optimize.optimize.publish import publish
@@ -38,20 +39,18 @@ MOST_REASONS = 4
 
 
 class AbRequest(Request):
-    url_a: Annotated[str, URL] = Field(description="the server compared against: its root, without /v1")
-    url_b: Annotated[str, URL] = Field(description="the other server")
-    model: str | None = Field(default=None, description="the name the server gives it; default its first")
-    workload: str = "random-128-64"
-    load: int = Field(default=8, ge=1, description="requests in flight at once")
-    requests: int | None = Field(default=None, description="of one trial; 4 per slot when left out")
-    focus: Literal["throughput", "latency", "mixed"] = "throughput"
-    budget_minutes: float = Field(default=5.0, gt=0, le=1e6, description="time for all of it")
-    blocks: int | None = Field(default=None, ge=2, description="at most; by the budget when left out")
-    tokenizer: Annotated[str | None, MODEL] = Field(
-        default=None, description="the model's folder: prompts of exact lengths"
-    )
-    seed: int | None = Field(default=None, description="of prompts and order; drawn and recorded when left out")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    url_a: Annotated[str, URL] = Field(description="root URL of the server to compare with (A), without /v1")
+    url_b: Annotated[str, URL] = Field(description="root URL of the other server (B), without /v1")
+    served_model: str | None = Field(default=None, description=says("served_model"))
+    workload: str = Field(default="random-128-64", description=says("workload"))
+    concurrency: int = Field(default=8, ge=1, description=says("concurrency"))
+    requests: int | None = Field(default=None, description=says("requests"))
+    focus: Literal["throughput", "latency", "mixed"] = Field(default="throughput", description=says("focus"))
+    budget_minutes: float = Field(default=5.0, gt=0, le=1e6, description=says("budget_minutes"))
+    blocks: int | None = Field(default=None, ge=2, description=says("blocks"))
+    tokenizer: Annotated[str | None, MODEL] = Field(default=None, description=says("tokenizer"))
+    seed: int | None = Field(default=None, description=says("seed"))
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 def acts(req: AbRequest) -> Acts:
@@ -74,15 +73,15 @@ def plan_of(req: AbRequest) -> Plan:
     """A is the baseline and its own twin, B the candidate. Both endpoints must answer before anything is written."""
     a, b = checked_url(req.url_a), checked_url(req.url_b)
     for url in (a, b):
-        served_model(url, auth_headers(), req.model)
+        served_model(url, auth_headers(), req.served_model)
     arms = (
         Arm("a", "endpoint", Role.BASELINE, url=a),
         Arm("a-again", "endpoint", Role.AA, url=a),
         Arm("b", "endpoint", Role.CANDIDATE, lever=f"{b} against {a}", url=b),
     )
-    points = points_of_suite(req.workload, req.load, req.requests or 4 * req.load)
+    points = points_of_suite(req.workload, req.concurrency, req.requests or 4 * req.concurrency)
     return Plan(
-        slug="ab", model=req.model or "", focus=req.focus, arms=arms, points=points, blocks=req.blocks or 0,
+        slug="ab", model=req.served_model or "", focus=req.focus, arms=arms, points=points, blocks=req.blocks or 0,
         seed=req.seed if req.seed is not None else fresh_seed(time.time()), suite=req.workload, budget_s=req.budget_minutes * 60,
         tokenizer=req.tokenizer or "", retries=1,
     )  # fmt: skip

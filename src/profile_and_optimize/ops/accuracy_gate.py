@@ -23,6 +23,7 @@ from profile_and_optimize.ops.gating.document import Terms, encoded, gate_docume
 from profile_and_optimize.ops.gating.earlier import GATE, earlier_gates, gate_of_other_mode
 from profile_and_optimize.ops.gating.sides import Side, read_side, require_comparable
 from profile_and_optimize.ops.gating.table import text_of
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.verify import check
 from profile_and_optimize.stats.noninferiority import ALPHA, FAIL
 
@@ -32,19 +33,20 @@ COPIES = (EVALUATION, SAMPLES, ANSWERS, CONTROL_SAMPLES)
 
 
 class AccuracyGateRequest(Request):
-    base: Annotated[str, RUN] = Field(description="the evaluation of the base: a run's path, id or unique slug")
+    base: Annotated[str, RUN] = Field(description=says("base", "its evaluation: path, id or unique slug of the run"))
     candidate: Annotated[str, RUN] = Field(
-        description="the evaluation of the candidate, asked the same questions in the same way"
+        description="evaluation of the candidate, asked the same questions in the same way: path, id or unique slug of its run"
     )
     floor: Annotated[str | None, RUN] = Field(
-        default=None, description="a second evaluation of the base: how much flips by itself"
+        default=None,
+        description="second evaluation of the base: how many answers differ between two runs of the same model",
     )
-    tolerance_points: float = Field(default=1.0, gt=0, lt=100, description="the loss, in points, that must not ship")
+    tolerance_points: float = Field(default=1.0, gt=0, lt=100, description=says("tolerance_points"))
     planned: int | None = Field(
-        default=None, ge=1, description="questions of all tasks that are planned; default those asked"
+        default=None, ge=1, description="questions of all tasks that are planned; default: those asked"
     )
-    name: str | None = Field(default=None, description="of the run")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    name: str | None = Field(default=None, description=says("name"))
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 def run(req: AccuracyGateRequest, say: Say) -> Result:

@@ -8,12 +8,13 @@ from enum import StrEnum
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from profile_and_optimize.core.code_settings import COMMAND_LINE, Allowance, allowance_of
-from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.errors import Corrupted, PaoError, Unreachable, WrongUse
 from profile_and_optimize.ops import MODULES
 from profile_and_optimize.ops.acts import LOUD, Acts, everything
+from profile_and_optimize.ops.options import renamed, says
 from profile_and_optimize.ops.started import Started
 
 ACK_FLAG = "--i-understand-this-submits-jobs"
@@ -27,6 +28,13 @@ class Safety(StrEnum):
     PUBLISHES_EXTERNAL = "publishes_external"
 
 
+# What to do after an error that names nothing itself.
+ADVICE: tuple[tuple[type[PaoError], str], ...] = (
+    (WrongUse, "pao {verb} --help"),
+    (Unreachable, "check that the address is right and the server runs, then repeat the command"),
+    (Corrupted, "restore that file from a copy, or measure again; pao verify RUN lists all that differs"),
+    (PaoError, "read the file or log that the message names, then repeat the command"),
+)
 QUIET = (Safety.READ_ONLY, Safety.WRITES_ARTIFACTS)
 
 
@@ -35,13 +43,19 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return renamed(cls.model_fields, values) if isinstance(values, dict) else values
+
 
 class AllowsCode(Request):
     """For ops that start servers. Nothing but the command line, or over MCP the owner's policy, fills these; `allowed_by` is
     no option."""
 
     allow_code: str | None = Field(
-        default=None, description="settings that may bring code, each by its name: LD_PRELOAD,--middleware"
+        default=None,
+        description="settings that may bring code into a server, by name, separated by commas: LD_PRELOAD,--middleware",
     )
     allowed_by: str = Field(default=COMMAND_LINE, json_schema_extra={"option": False})
 
@@ -53,8 +67,8 @@ class AllowsCode(Request):
 class Acknowledged(Request):
     """For ops that submit jobs. `dry_run` shows every command and changes nothing, and needs no acknowledgement."""
 
-    i_understand_this_submits_jobs: bool = False
-    dry_run: bool = Field(default=False, description="show every command and change nothing")
+    i_understand_this_submits_jobs: bool = Field(default=False, description=says("i_understand_this_submits_jobs"))
+    dry_run: bool = Field(default=False, description=says("dry_run"))
 
     def require_ack(self) -> None:
         if not (self.i_understand_this_submits_jobs or self.dry_run):
@@ -123,11 +137,21 @@ def parse_request(op: Op, values: dict[str, Any]) -> Request:
         raise WrongUse(f"{first['msg']}", where=name, next=f"pao {op.verb} --help") from e
 
 
+def advised(verb: str, error: PaoError) -> PaoError:
+    """The error with a next command: its own, or that of its kind."""
+    if not error.next:
+        error.next = (
+            next(advice for kind, advice in ADVICE if isinstance(error, kind)).format(verb=verb).replace("  ", " ")
+        )
+    return error
+
+
 def envelope(verb: str, result: Result | None, error: PaoError | None) -> dict[str, Any]:
     """The one JSON form of every answer."""
     failed = error or (result.refusal if result else None)
     shown = None
     if failed is not None:
+        failed = advised(verb, failed)
         message = f"{failed.where}: {failed.message}" if failed.where else failed.message
         shown = {"code": failed.code, "message": message, "next": failed.next}
     return {

@@ -42,6 +42,7 @@ from profile_and_optimize.ops.loads import (
     asked_load,
     connections_before,
 )
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers, make_client
 from profile_and_optimize.stats.foreign import OURS, as_told, assess_client, calibrate_command
@@ -58,24 +59,20 @@ LONG_TOKENS, MAKING_S = 1_000_000, 6.5e-6
 
 
 class BenchRequest(LoadOptions):
-    url: Annotated[str, URL] = Field(description="the server's root, without /v1")
-    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
-    model: Annotated[str | None, MODEL] = Field(
-        default=None, description="the name the server gives it; default its first"
-    )
-    api: Literal["chat", "completions"] = "chat"
-    tokenizer: Annotated[str | None, MODEL] = Field(
-        default=None, description="the model's folder: prompts of exact lengths"
-    )
-    seed: int | None = Field(default=None, description="of the prompts; fresh and recorded when left out")
+    url: Annotated[str, URL] = Field(description="root URL of a running server, without /v1")
+    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = Field(default="stream", description=says("client"))
+    served_model: Annotated[str | None, MODEL] = Field(default=None, description=says("served_model"))
+    api: Literal["chat", "completions"] = Field(default="chat", description=says("api"))
+    tokenizer: Annotated[str | None, MODEL] = Field(default=None, description=says("tokenizer"))
+    seed: int | None = Field(default=None, description=says("seed"))
     out: Annotated[str | None, OUT] = Field(
-        default=None, description="a folder for records.json, raw.json and result.json"
+        default=None, description=says("out", "a folder for records.json, raw.json and result.json")
     )
-    no_warmup: bool = Field(default=False, description="send no warm-up requests first")
-    timeout_s: float = Field(default=600.0, gt=0, le=1e6, description="seconds for one answer")
-    workload: str | None = Field(default=None, description="a workload of a suite, with its lengths; pao workloads")
+    no_warmup: bool = Field(default=False, description="send no warm-up requests before the timed ones")
+    timeout_s: float = Field(default=600.0, gt=0, le=1e6, description=says("timeout_s"))
+    workload: str | None = Field(default=None, description=says("workload"))
     data: Annotated[str | None, FILES] = Field(
-        default=None, description="of --workload: NAME=FILE, your file instead of its data"
+        default=None, description=says("data", "in place of the data of --workload")
     )
 
 
@@ -127,7 +124,7 @@ def bench(req: BenchRequest, w: Workload, say: Say) -> Result:
         raise WrongUse(f"{req.client} is driven in a closed loop only", where="--client", next="leave out --client")
     client = make_client(req.client)
     known = stored_for(client, load.slots if load.schedule is None else None)
-    model = req.model or served_model(url, auth_headers())
+    model = req.served_model or served_model(url, auth_headers())
     maker = _maker(req, load, w, url, model)
     if load.trace is not None and load.trace.tokens > LONG_TOKENS:
         say(

@@ -21,6 +21,7 @@ from profile_and_optimize.ops.acts import Act, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.bench import BenchRequest, bench
 from profile_and_optimize.ops.fits import require_fit
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import auth_headers
 from profile_and_optimize.workloads.data import FILES, given_files
@@ -30,24 +31,24 @@ LISTED = "workloads.txt"
 
 
 class BenchAllWorkloadsRequest(Request):
-    endpoint_url: Annotated[str, URL] = Field(description="the server's root, without /v1")
-    out: Annotated[str, OUT] = Field(description="a new or empty folder: one folder a point, and workloads.txt")
-    suite: str = Field(default="demo", description="a suite or one workload; pao workloads lists them")
-    workloads: str | None = Field(default=None, description="only these of the suite, separated by commas")
-    concurrency: int | None = Field(default=None, ge=1, le=20000, description="instead of each workload's own")
-    requests: int | None = Field(default=None, ge=1, description="instead of each workload's own")
-    data: Annotated[str | None, FILES] = Field(
-        default=None, description="NAME=FILE: your file instead of a workload's data"
+    endpoint_url: Annotated[str, URL] = Field(description=says("endpoint_url"))
+    out: Annotated[str, OUT] = Field(
+        description=says("out", "a new or empty folder: one folder for each point, and workloads.txt")
     )
-    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
-    model: Annotated[str | None, MODEL] = Field(
-        default=None, description="the name the server gives it; default its first"
+    suite: str = Field(default="demo", description=says("suite"))
+    workloads: str | None = Field(
+        default=None, description="workloads of the suite to run, separated by commas; default: all"
     )
-    tokenizer: Annotated[str | None, MODEL] = Field(
-        default=None, description="the model's folder: prompts of exact lengths"
+    concurrency: int | None = Field(
+        default=None, ge=1, le=20000, description=says("concurrency", "default: that of each workload")
     )
-    seed: int | None = Field(default=None, description="of the prompts; fresh and recorded when left out")
-    timeout_s: float = Field(default=600.0, gt=0, le=1e6, description="seconds for one answer")
+    requests: int | None = Field(default=None, ge=1, description=says("requests", "default: those of each workload"))
+    data: Annotated[str | None, FILES] = Field(default=None, description=says("data", "in place of a workload's data"))
+    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = Field(default="stream", description=says("client"))
+    served_model: Annotated[str | None, MODEL] = Field(default=None, description=says("served_model"))
+    tokenizer: Annotated[str | None, MODEL] = Field(default=None, description=says("tokenizer"))
+    seed: int | None = Field(default=None, description=says("seed"))
+    timeout_s: float = Field(default=600.0, gt=0, le=1e6, description=says("timeout_s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def run(req: BenchAllWorkloadsRequest, say: Say) -> Result:
     url, out = checked_url(req.endpoint_url), Path(req.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WrongUse("there is something already", where=f"--out {out}", next="give a new folder")
-    model = served_model(url, auth_headers(), req.model)
+    model = served_model(url, auth_headers(), req.served_model)
     bare = points_of(req)
     require_fit(bare, served_length(url, model), f"{model} at {url}", take="--workloads")
     points = found_points(bare, say)
@@ -101,7 +102,7 @@ def _one(req: BenchAllWorkloadsRequest, model: str, p: Point, out: Path, say: Sa
     """One point. What goes wrong with it is told, and the next one is tried all the same."""
     same = {k: v for k in ("client", "tokenizer", "seed", "timeout_s") if (v := getattr(req, k)) is not None}
     one = BenchRequest(
-        url=req.endpoint_url, model=model, workload=p.workload.name, concurrency=p.concurrency, requests=p.requests,
+        url=req.endpoint_url, served_model=model, workload=p.workload.name, concurrency=p.concurrency, requests=p.requests,
         out=str(out / p.key), **same,
     )  # fmt: skip
     try:

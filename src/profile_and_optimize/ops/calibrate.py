@@ -35,6 +35,7 @@ from profile_and_optimize.engines.urls import checked_url
 from profile_and_optimize.ops.acts import Act, Acts, long_if
 from profile_and_optimize.ops.agreement import agree
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.ops.worlds import make_client
 from profile_and_optimize.stats.client_error import ClientError
@@ -43,25 +44,25 @@ LOOK_S = 1.0
 
 
 class CalibrateRequest(Request):
-    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = "stream"
-    url: Annotated[str | None, URL] = Field(
-        default=None, description="a mock that already runs (--stamps), or a real endpoint"
+    client: Literal["stream", "vllm-bench", "aiperf", "guidellm"] = Field(default="stream", description=says("client"))
+    endpoint_url: Annotated[str | None, URL] = Field(
+        default=None, description=says("endpoint_url", "default: a mock server started here")
     )
-    concurrency: str = Field(default="16,64,256", description="one or more, with commas")
-    rounds: int = Field(default=2, ge=1, le=20, description="runs at each concurrency; medians are kept")
-    ttft_ms: float = Field(default=50.0, ge=0, le=1e6, description="of the mock")
-    tpot_ms: float = Field(default=10.0, ge=0, le=1e6, description="of the mock")
-    osl: int = Field(default=64, ge=1, le=100_000)
-    isl: int = Field(default=128, ge=1, le=100_000, description="words of a prompt")
-    api: Literal["chat", "completions"] = "chat"
-    python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your own environment with the tool"
+    concurrency: str = Field(
+        default="16,64,256", description=says("concurrency", "one measurement for each of a list: 16,64,256")
     )
+    rounds: int = Field(default=2, ge=1, le=20, description="runs at each concurrency; the medians are kept")
+    ttft_ms: float = Field(default=50.0, ge=0, le=1e6, description=says("ttft_ms", "of the mock server"))
+    tpot_ms: float = Field(default=10.0, ge=0, le=1e6, description="time per output token in ms; of the mock server")
+    osl: int = Field(default=64, ge=1, le=100_000, description=says("osl"))
+    isl: int = Field(default=128, ge=1, le=100_000, description=says("isl"))
+    api: Literal["chat", "completions"] = Field(default="chat", description=says("api"))
+    client_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("client_python"))
     force: bool = Field(default=False, description="keep the result although the machine was not quiet")
 
 
 def acts(req: CalibrateRequest) -> Acts:
-    return long_if(True, Act.WRITES, Act.SENDS, *((Act.STARTS,) if req.url is None else ()))
+    return long_if(True, Act.WRITES, Act.SENDS, *((Act.STARTS,) if req.endpoint_url is None else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,10 @@ class _Cores:
 def run(req: CalibrateRequest, say: Say) -> Result:
     loads = _loads(req.concurrency)
     shape = Shape(req.ttft_ms / 1e3, req.tpot_ms / 1e3, req.osl, req.isl, req.api)
-    client = make_client(req.client, req.python)
+    client = make_client(req.client, req.client_python)
     before = _look()
     say(f"{client.name} {client.version} on {this_node()}: {_load_words(before)}")
-    url = checked_url(req.url) if req.url else None
+    url = checked_url(req.endpoint_url) if req.endpoint_url else None
     if url and not has_stamps(url):
         return agree(client, url, shape, loads, say)
     found: list[ClientError] = []

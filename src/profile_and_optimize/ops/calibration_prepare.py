@@ -14,6 +14,7 @@ from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.ops.acts import Act, Acts, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.corpus import corpus_of, is_fetched, warnings_of
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.quant.job import Heldout, require_tokenizer
 from profile_and_optimize.quant.prepare import Wanted, our_python, own_python_will_do, prepared
@@ -24,25 +25,21 @@ QUICK_TOKENS = 4_000_000
 
 
 class PrepareRequest(Request):
-    model: Annotated[str, MODEL] = Field(description="folder of the model, whose tokenizer is used")
-    calib: Annotated[str | None, DATA] = Field(
-        default=None, description="a file, or a data set's name; default builtin, Python's own library"
-    )
-    samples: int = Field(default=512, description="calibration samples")
-    seq_len: int = Field(default=2048, description="tokens of each")
-    chat: bool = Field(default=False, description="through the chat template; plain text is the default, for a reason")
+    model: Annotated[str, MODEL] = Field(description=says("model", "its tokenizer is used"))
+    calib: Annotated[str | None, DATA] = Field(default=None, description=says("calib"))
+    samples: int = Field(default=512, description=says("samples"))
+    seq_len: int = Field(default=2048, description=says("seq_len"))
+    chat: bool = Field(default=False, description=says("chat", "default: plain text"))
     out: Annotated[str | None, OUT] = Field(
-        default=None, description="folder to write; default checkpoints/MODEL-calibration"
+        default=None, description=says("out", "default: checkpoints/MODEL-calibration")
     )
-    seed: int = Field(default=0, ge=0, description="for the choice of samples")
-    python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your own environment with transformers"
-    )
+    seed: int = Field(default=0, ge=0, description=says("seed", "it draws the samples"))
+    ptq_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("ptq_python"))
 
 
 def acts(req: PrepareRequest) -> Acts:
     """Our own tokenizer is quick; another Python, or a download, takes as long as it takes."""
-    quick = req.python is None and not req.chat and not is_fetched(req.calib) and own_tokens(req) <= QUICK_TOKENS
+    quick = req.ptq_python is None and not req.chat and not is_fetched(req.calib) and own_tokens(req) <= QUICK_TOKENS
     return long_if(not quick, Act.WRITES)
 
 
@@ -75,8 +72,8 @@ def run(req: PrepareRequest, say: Say) -> Result:
 
 
 def _python(req: PrepareRequest, wanted: Wanted) -> Path:
-    if req.python:
-        return from_python(Path(req.python), "ptq").python
+    if req.ptq_python:
+        return from_python(Path(req.ptq_python), "ptq").python
     if own_python_will_do(wanted):
         return our_python()
     env = find("ptq")

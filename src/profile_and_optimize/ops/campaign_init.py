@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.opens import CAMPAIGN, OUT
 from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.evidence.given import read_given
@@ -15,12 +16,13 @@ from profile_and_optimize.ops.acts import Act, Acts, fetches, long_if
 from profile_and_optimize.ops.base import AllowsCode, Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import create, source_text
 from profile_and_optimize.ops.config import MOST_BYTES, config_of, fixed_by_config, load_config, plan_of
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 
 
 class CampaignInitRequest(AllowsCode):
-    config: Annotated[str, CAMPAIGN] = Field(description="a campaign file; docs/campaign.md lists its keys")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    config: Annotated[str, CAMPAIGN] = Field(description="campaign file; docs/campaign.md lists its keys")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 def acts(req: CampaignInitRequest) -> Acts:
@@ -30,7 +32,11 @@ def acts(req: CampaignInitRequest) -> Acts:
 def run(req: CampaignInitRequest, say: Say) -> Result:
     path = Path(req.config)
     data = read_given(path, MOST_BYTES)
-    plan = plan_of(config_of(data, path), at=time.time(), say=say)
+    try:
+        plan = plan_of(config_of(data, path), at=time.time(), say=say)
+    except WrongUse as e:
+        e.next = e.next or f"correct {path.name}; docs/campaign.md lists its keys"
+        raise
     source = source_text(plan, f"campaign_init --config {path.name}")
     made = create(plan, workspace(req.campaigns_dir), source, data, allowed=req.allowance)
     cells = [a.id for a in plan.arms]

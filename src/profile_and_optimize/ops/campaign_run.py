@@ -18,16 +18,15 @@ from profile_and_optimize.ops.campaigns import (
     shown_command,
 )
 from profile_and_optimize.ops.closing import closed
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import Started, of_plan
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 from profile_and_optimize.optimize.publish import publish
 
 
 class CampaignRunRequest(CampaignRequest, AllowsCode, Acknowledged):
-    python: Annotated[str | None, ENGINE_PYTHON] = Field(
-        default=None, description="the bin/python of an environment that has the engine"
-    )
-    extend: int = Field(default=0, ge=0, le=100, description="blocks to add to a run that ended open")
+    engine_python: Annotated[str | None, ENGINE_PYTHON] = Field(default=None, description=says("engine_python"))
+    extend: int = Field(default=0, ge=0, le=100, description=says("extend"))
 
 
 def started(req: CampaignRunRequest) -> Started:
@@ -38,7 +37,7 @@ def run(req: CampaignRunRequest, say: Say) -> Result:
     req.require_ack()
     path = req.path()
     draft = plan_at(path)
-    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client, allowed=req.allowance)
+    world = make_world({a.engine for a in draft.arms}, say, req.engine_python, draft.client, allowed=req.allowance)
     conduct.check_flags(draft, world)
     if req.dry_run:
         shown = [shown_command(draft, a, world) for a in draft.arms]

@@ -27,6 +27,7 @@ from profile_and_optimize.evidence.manifest import UNCLOSED, check_manifest
 from profile_and_optimize.evidence.redact import HIDDEN, known_secrets, redact
 from profile_and_optimize.evidence.tree import walk
 from profile_and_optimize.ops.base import Request
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.optimize.arms_tsv import arms_tsv
 from profile_and_optimize.report.markdown import light
 from profile_and_optimize.report.words import plain, verify_command
@@ -37,8 +38,8 @@ ARMS = "arms.tsv"
 class CampaignRequest(Request):
     """`campaign` is a run's path, id, or unique slug."""
 
-    campaign: Annotated[str, RUN] = Field(description="a run's path, id or unique slug")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    campaign: Annotated[str, RUN] = Field(description=says("campaign"))
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
     def path(self) -> Path:
         return find_run(self.campaign, workspace(self.campaigns_dir))

@@ -24,37 +24,30 @@ from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, 
 from profile_and_optimize.ops.campaigns import CampaignRequest, command_line, opened, plan_at, shown_command
 from profile_and_optimize.ops.foreign import measure
 from profile_and_optimize.ops.foreign.wanted import wanted_of
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import Started, of_plan
 from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
 
 FOREIGN = ("endpoint_url", "served_model", "tokenizer", "workload_iters", "num_runs")
-CLUSTER = ("namespace", "bench_pod", "kube_context")
 
 
 class CellRunRequest(CampaignRequest, AllowsCode, Acknowledged):
-    cell: str = Field(description="the cell's id in the campaign")
+    cell: str = Field(description="id of the cell in the campaign")
     backend: Literal["pao", "vllm-sweep", "aiperf"] = Field(
-        default="pao", description="pao: a session whose trials count; the others: another tool's own figures, DRAFT material"
+        default="pao", description=says("backend", "pao: a session whose trials count; the others: figures of that tool, DRAFT material")
     )  # fmt: skip
-    python: Annotated[str | None, ENGINE_PYTHON] = Field(
-        default=None, description="the bin/python of an environment that has the engine"
-    )
+    engine_python: Annotated[str | None, ENGINE_PYTHON] = Field(default=None, description=says("engine_python"))
     endpoint_url: Annotated[str | None, URL] = Field(
-        default=None, description="root of a running server, instead of starting the cell's"
+        default=None, description=says("endpoint_url", "in place of the cell's own")
     )
-    served_model: str | None = Field(
-        default=None, description="the name that server gives the model; default its first"
-    )
+    served_model: str | None = Field(default=None, description=says("served_model"))
     tokenizer: Annotated[str | None, MODEL] = Field(
-        default=None, description="tokenizer folder for the tool; default the campaign's"
+        default=None, description=says("tokenizer", "default: the campaign's")
     )
     workload_iters: int | None = Field(
-        default=None, ge=2, le=100, description="vllm-sweep: it chooses so many concurrencies itself (serve_workload)"
+        default=None, ge=2, le=100, description="concurrencies that vllm-sweep chooses itself (serve_workload)"
     )
-    num_runs: int | None = Field(default=None, ge=1, le=20, description="vllm-sweep: runs of every load, 1 by default")
-    namespace: str | None = Field(default=None, description="of a cluster: not yet")
-    bench_pod: str | None = Field(default=None, description="of a cluster: not yet")
-    kube_context: str | None = Field(default=None, description="of a cluster: not yet")
+    num_runs: int | None = Field(default=None, ge=1, le=20, description="runs of every load for vllm-sweep; default: 1")
 
 
 def started(req: CellRunRequest) -> Started:
@@ -80,12 +73,6 @@ def _proving(path: Path, plan: Plan) -> Plan:
 
 def _refuse(req: CellRunRequest) -> None:
     """Raises WrongUse for options that mean nothing here."""
-    for name in CLUSTER:
-        if getattr(req, name) is not None:
-            raise WrongUse(
-                "nothing runs on a cluster yet", where="--" + name.replace("_", "-"),
-                next="--endpoint-url URL measures a server there from here; kubectl port-forward makes one reachable",
-            )  # fmt: skip
     given = [name for name in FOREIGN if getattr(req, name) is not None]
     if req.backend == "pao" and given:
         raise WrongUse(
@@ -95,7 +82,7 @@ def _refuse(req: CellRunRequest) -> None:
 
 
 def _session(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -> Result:
-    world = make_world({a.engine for a in draft.arms}, say, req.python, draft.client, allowed=req.allowance)
+    world = make_world({a.engine for a in draft.arms}, say, req.engine_python, draft.client, allowed=req.allowance)
     conduct.check_flags(draft, world)
     if req.dry_run:
         shown = shown_command(draft, arm, world)
@@ -116,7 +103,7 @@ def _foreign(req: CellRunRequest, path: Path, draft: Plan, arm: Arm, say: Say) -
     refuse_start(draft, req.allowance)
     wanted = wanted_of(
         req.backend, draft, arm, url=req.endpoint_url, model=req.served_model, tokenizer=req.tokenizer,
-        levels=req.workload_iters or 0, runs=req.num_runs or 1, python=req.python,
+        levels=req.workload_iters or 0, runs=req.num_runs or 1, python=req.engine_python,
         allowed=req.allowance,
     )  # fmt: skip
     return measure.dry_run(path, wanted) if req.dry_run else measure.run(path, wanted, say)

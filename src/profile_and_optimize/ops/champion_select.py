@@ -18,12 +18,14 @@ from profile_and_optimize.workloads.suites import is_present
 
 
 class ChampionSelectRequest(CampaignRequest):
-    top: int = Field(default=3, description="arms to list beside the baseline")
-    accuracy_gate: Literal["pass", "fail"] | None = None
-    same_node: bool = Field(default=False, description="expect one node; an expectation sets nothing")
-    trials: int | None = Field(default=None, description="expect so many whole blocks")
-    workloads_present: str | None = Field(default=None, description="expect these workloads, with commas")
-    expect_tier: Literal["DRAFT", "VERDICT"] | None = None
+    top: int = Field(default=3, description="variants to list beside the baseline")
+    accuracy_gate: Literal["pass", "fail"] | None = Field(
+        default=None, description="expect this result of the accuracy gate"
+    )
+    same_node: bool = Field(default=False, description="expect that all trials ran on one node")
+    trials: int | None = Field(default=None, description="expect this number of whole blocks")
+    workloads_present: str | None = Field(default=None, description="expect these workloads, separated by commas")
+    expect_tier: Literal["DRAFT", "VERDICT"] | None = Field(default=None, description="expect this tier")
 
 
 def run(req: ChampionSelectRequest, say: Say) -> Result:

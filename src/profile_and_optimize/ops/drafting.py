@@ -36,7 +36,8 @@ from profile_and_optimize.ops.config import RACE_ROUNDS, SloConfig, fresh_seed, 
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.ops.node import facts
-from profile_and_optimize.ops.worlds import ENGINE_PYTHON, engine_table
+from profile_and_optimize.ops.options import says
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON
 from profile_and_optimize.optimize.phases import road, walk
 from profile_and_optimize.optimize.quantized import Quantize
 from profile_and_optimize.quant.served_as import require_agreeing
@@ -63,38 +64,28 @@ PRETEND = frozenset({"mock", "fake"})
 class MeasureRequest(AllowsCode):
     """What every verb asks that measures arms which it starts itself."""
 
-    focus: Literal["throughput", "latency", "mixed"] = Field(default="throughput", description="what is compared")
-    budget_minutes: float = Field(
-        default=30.0, gt=0, le=1e6, description="the blocks are fixed from it before the first"
-    )
-    python: Annotated[str | None, ENGINE_PYTHON] = Field(
-        default=None, description="your own environment's bin/python instead of the tool environment"
-    )
-    suite: str = Field(default="demo", description="a suite or one workload; pao workloads lists them")
-    data: Annotated[str | None, FILES] = Field(
-        default=None, description="NAME=FILE: your file instead of a workload's data"
-    )
-    concurrency: int | None = Field(default=None, ge=1, description="slots of the closed loop; 8 if not given")
-    requests: int | None = Field(default=None, description="requests a trial; 4 times the concurrency if not given")
-    blocks: int | None = Field(
-        default=None, ge=2, description="at most so many blocks, instead of what the budget buys"
-    )
-    proof_blocks: int = Field(
-        default=16, ge=0, le=100, description="at most so many blocks for the proof of the pick (0: it stays a DRAFT)"
-    )
-    slo_ttft_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time to first token")
-    slo_tpot_ms: float | None = Field(default=None, gt=0, description="limit of the p99 of the time per output token")
+    focus: Literal["throughput", "latency", "mixed"] = Field(default="throughput", description=says("focus"))
+    budget_minutes: float = Field(default=30.0, gt=0, le=1e6, description=says("budget_minutes"))
+    engine_python: Annotated[str | None, ENGINE_PYTHON] = Field(default=None, description=says("engine_python"))
+    suite: str = Field(default="demo", description=says("suite"))
+    data: Annotated[str | None, FILES] = Field(default=None, description=says("data", "in place of a workload's data"))
+    concurrency: int | None = Field(default=None, ge=1, description=says("concurrency", "default: 8"))
+    requests: int | None = Field(default=None, description=says("requests"))
+    blocks: int | None = Field(default=None, ge=2, description=says("blocks"))
+    proof_blocks: int = Field(default=16, ge=0, le=100, description=says("proof_blocks"))
+    slo_ttft_ms: float | None = Field(default=None, gt=0, description=says("slo_ttft_ms"))
+    slo_tpot_ms: float | None = Field(default=None, gt=0, description=says("slo_tpot_ms"))
     questions: Annotated[str | None, PATH] = Field(
-        default=None, description="JSONL of questions with answers, for the accuracy gate"
+        default=None, description=says("questions", "default: no accuracy gate")
     )
-    seed: int | None = None
-    name: str | None = Field(default=None, description="slug of the run; the model's name if not given")
-    dry_run: bool = Field(default=False, description="show every command, start nothing")
-    campaigns_dir: Annotated[str | None, OUT] = None
+    seed: int | None = Field(default=None, description=says("seed"))
+    name: str | None = Field(default=None, description=says("name"))
+    dry_run: bool = Field(default=False, description=says("dry_run"))
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 class TuneRequest(MeasureRequest):
-    model: Annotated[str | None, MODEL] = Field(default=None, description="a model folder, or a Hugging Face id")
+    model: Annotated[str | None, MODEL] = Field(default=None, description=says("model"))
 
 
 def measures(req: MeasureRequest) -> Acts:
@@ -103,16 +94,6 @@ def measures(req: MeasureRequest) -> Acts:
         return SERVING
     found = chosen_points(suite_points(req.suite, req.concurrency, req.requests), given_files(req.data))
     return long_if(fetches(found), Act.WRITES)
-
-
-def checked_engines(names: str) -> tuple[str, ...]:
-    """The engines of a comma-separated list, each once. Raises WrongUse naming those there are."""
-    found = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
-    unknown = [n for n in found if n not in engine_table()]
-    if unknown or not found:
-        what = f"unknown engine {unknown[0]!r}" if unknown else "no engine"
-        raise WrongUse(f"{what}; there are {', '.join(sorted(engine_table()))}", where="--engines")
-    return found
 
 
 def checked(model: str | None, engines: tuple[str, ...]) -> str:

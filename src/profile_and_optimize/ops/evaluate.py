@@ -30,6 +30,7 @@ from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.evaluation.control import Judged, judge
 from profile_and_optimize.ops.evaluation.keep import SCHEMA, failed_row, keep, keep_log, limited, read_text, task_row
 from profile_and_optimize.ops.evaluation.target import How, Target, flags_of, is_url, target
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import Started
 from profile_and_optimize.workloads.data import FILES, given_files
 
@@ -38,47 +39,45 @@ TEMPERATURE = 0.7  # for several samples, where the user names none
 
 class EvaluateRequest(AllowsCode):
     tasks: Annotated[str, TASKS] = Field(
-        description="with commas: lm-eval's names (gsm8k, mmlu_pro, ...), FILE.yaml, FILE.jsonl, demo"
+        description="tasks, separated by commas: names of lm-eval (gsm8k, mmlu_pro, ...), FILE.yaml, FILE.jsonl, demo"
     )
-    endpoint_url: Annotated[str | None, URL] = Field(
-        default=None, description="a server that runs: its root, without /v1"
-    )
+    endpoint_url: Annotated[str | None, URL] = Field(default=None, description=says("endpoint_url"))
     model: Annotated[str | None, MODEL] = Field(
-        default=None, description="a model folder, served for as long as it takes"
+        default=None, description=says("model", "served for as long as the questions take")
     )
-    served_model: str | None = Field(default=None, description="the endpoint's name for the model; default its first")
-    limit: int | None = Field(default=None, ge=1, description="the first so many questions of each task; default all")
-    chat: bool = Field(default=False, description="with the model's chat template, as instruct models need it")
+    served_model: str | None = Field(default=None, description=says("served_model"))
+    limit: int | None = Field(default=None, ge=1, description="first questions of each task to ask; default: all")
+    chat: bool = Field(default=False, description=says("chat", "instruction-tuned models need it"))
     fewshot: int | None = Field(
-        default=None, ge=0, le=64, description="examples before each question; default the task's"
+        default=None, ge=0, le=64, description="examples before each question; default: the task's"
     )
-    data: Annotated[str | None, FILES] = Field(
-        default=None, description="local data of tasks: TASK=FILE.jsonl or TASK=FOLDER, with commas"
+    data: Annotated[str | None, FILES] = Field(default=None, description=says("data", "TASK=FILE.jsonl or TASK=FOLDER"))
+    metric: str | None = Field(
+        default=None, description="metric of a task that has several: NAME or NAME,FILTER of lm-eval"
     )
-    metric: str | None = Field(default=None, description="NAME or NAME,FILTER of lm-eval's, where a task has several")
     cluster_field: str | None = Field(
         default=None, min_length=1, max_length=120,
         description="field of the tasks' data that questions share which may flip together, such as their passage's id",
     )  # fmt: skip
-    samples: int = Field(default=1, ge=1, le=256, description="answers per question; more than one are drawn")
-    temperature: float | None = Field(default=None, ge=0, le=2, description="default 0, and 0.7 for several samples")
-    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, description="of an answer; default the task's")
-    concurrency: int = Field(default=8, ge=1, le=1024, description="requests at a time")
-    timeout_s: float = Field(default=600.0, gt=0, le=1e6, description="seconds for one answer")
-    seed: int = Field(default=0, ge=0, description="of examples and of drawn answers")
+    num_samples: int = Field(default=1, ge=1, le=256, description=says("num_samples"))
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="sampling temperature; default: 0, and 0.7 for several answers"
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="most tokens of an answer; default: the task's"
+    )
+    concurrency: int = Field(default=8, ge=1, le=1024, description=says("concurrency"))
+    timeout_s: float = Field(default=600.0, gt=0, le=1e6, description=says("timeout_s"))
+    seed: int = Field(default=0, ge=0, description=says("seed", "it draws examples and sampled answers"))
     control: Annotated[str | None, PLACE] = Field(
-        default=None, description="a known-good model folder or URL, asked when a gate fails"
+        default=None, description="model folder or URL that is known to be good, asked when a gate fails"
     )
-    engine: str = Field(default="vllm", description="what serves a model folder")
-    engine_flags: Annotated[str | None, FLAGS] = Field(default=None, description="flags of the engine, in one text")
-    engine_python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your own environment of the engine"
-    )
-    python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your own environment with lm-eval"
-    )
-    name: str | None = Field(default=None, description="of the run")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    engine: str = Field(default="vllm", description=says("engine", "it serves a model folder"))
+    engine_flags: Annotated[str | None, FLAGS] = Field(default=None, description=says("engine_flags"))
+    engine_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("engine_python"))
+    eval_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("eval_python"))
+    name: str | None = Field(default=None, description=says("name"))
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 def acts(req: EvaluateRequest) -> Acts:
@@ -104,9 +103,9 @@ class _Done:
 def run(req: EvaluateRequest, say: Say) -> Result:
     place = _place(req)
     wanted = wanted_tasks(req.tasks, given_files(req.data), chat=req.chat)
-    if req.samples > 1 and req.temperature == 0:
+    if req.num_samples > 1 and req.temperature == 0:
         raise WrongUse(
-            "several samples at temperature 0 are one sample", where="--samples", next="leave out --temperature"
+            "several samples at temperature 0 are one sample", where="--num-samples", next="leave out --temperature"
         )
     if req.cluster_field and all(w.questions for w in wanted):
         raise WrongUse(
@@ -115,7 +114,7 @@ def run(req: EvaluateRequest, say: Say) -> Result:
         )  # fmt: skip
     refuse_code(_code(req, wanted), req.allowance)
     secrets = known_secrets(os.environ)
-    evaluator = LmEval(tool_env("eval", req.python), secrets)
+    evaluator = LmEval(tool_env("eval", req.eval_python), secrets)
     folder = _folder(req, place)
     try:
         done = _ask(req, place, wanted, evaluator, folder, say)
@@ -160,10 +159,10 @@ def _folder(req: EvaluateRequest, place: str) -> RunFolder:
 
 
 def _asking(req: EvaluateRequest, t: Target) -> Asking:
-    drawn = TEMPERATURE if req.samples > 1 else 0.0
+    drawn = TEMPERATURE if req.num_samples > 1 else 0.0
     return Asking(
         url=t.url, model=t.served, api="chat" if req.chat else "completions", limit=req.limit, fewshot=req.fewshot,
-        samples=req.samples, temperature=drawn if req.temperature is None else req.temperature, max_tokens=req.max_tokens,
+        samples=req.num_samples, temperature=drawn if req.temperature is None else req.temperature, max_tokens=req.max_tokens,
         metric=req.metric or "", concurrency=req.concurrency, timeout_s=req.timeout_s, seed=req.seed,
         addresses=t.addresses, cluster_field=req.cluster_field or "",
     )  # fmt: skip

@@ -17,6 +17,7 @@ from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.context import UNKNOWN, context
 from profile_and_optimize.core.errors import GateRefused, WrongUse
 from profile_and_optimize.core.names import checked_id, digest
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import PATH
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.workload import Point
@@ -30,6 +31,7 @@ from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.foreign.bundle import TOOLS, Given, read_bundle
 from profile_and_optimize.ops.foreign.keep import without_credentials
 from profile_and_optimize.ops.foreign.measure import line
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.optimize.publish import publish
 
 PRODUCER = "import_variant_ab"
@@ -40,7 +42,8 @@ class ImportVariantRequest(CampaignRequest):
         description="folder with arms.tsv and, for each arm and concurrency, a result of vLLM, SGLang or aiperf"
     )
     workload: str | None = Field(
-        default=None, description="the campaign's workload that all of them measured; without it that stays unknown"
+        default=None,
+        description=says("workload", "the one of the campaign that all of them measured; default: unknown"),
     )
 
 
@@ -67,7 +70,7 @@ def _points(plan: Plan, workload: str | None) -> dict[int, Point]:
     """The campaign's points of a workload by concurrency. Raises WrongUse for a workload that it lacks."""
     names = list(dict.fromkeys(p.workload.name for p in plan.points))
     if workload is not None and checked_id(workload, "--workload") not in names:
-        raise WrongUse(f"the campaign has no workload {workload!r}; it has {', '.join(names)}")
+        raise WrongUse(unknown("workload", workload, names), where="--workload", next="name a workload of the campaign")
     return {p.concurrency: p for p in plan.points if p.workload.name == workload and p.request_rate is None}
 
 

@@ -9,25 +9,23 @@ from pydantic import Field
 from profile_and_optimize.core.opens import MODEL
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
-from profile_and_optimize.ops.drafting import checked_engines
 from profile_and_optimize.ops.node import facts
-from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
+from profile_and_optimize.ops.options import says
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, checked_engines, make_world
 from profile_and_optimize.optimize.levers import Found, Lever, find_levers
 
 
 class LeversRequest(Request):
-    engines: str = Field(default="vllm", description="one or more: vllm,sglang")
+    engines: str = Field(default="vllm", description=says("engines"))
     model: Annotated[str | None, MODEL] = Field(
-        default=None, description="a model folder; without it nothing is known of its experts"
+        default=None, description=says("model", "without it nothing is known of its experts")
     )
-    python: Annotated[str | None, ENGINE_PYTHON] = Field(
-        default=None, description="the bin/python of an environment that has the engine"
-    )
+    engine_python: Annotated[str | None, ENGINE_PYTHON] = Field(default=None, description=says("engine_python"))
 
 
 def run(req: LeversRequest, say: Say) -> Result:
     engines = checked_engines(req.engines)
-    world = make_world(engines, say, req.python)
+    world = make_world(engines, say, req.engine_python)
     found = {
         e: find_levers(e, facts(world, e, req.model or ""), world.engine(e).flags()) for e in engines
     }  # fmt: skip

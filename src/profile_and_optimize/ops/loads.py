@@ -16,6 +16,7 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.opens import DATA, PATH
 from profile_and_optimize.core.records import ClientRun
 from profile_and_optimize.ops.base import Request
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.stats.summary import summarize
 
 DURATION_S = 30.0
@@ -27,36 +28,51 @@ PLAIN_WARMUP = "This is warm-up request {n} of run {seed}. Please answer briefly
 class LoadOptions(Request):
     """Options of a load. `model_fields_set` tells what was typed from what is a default."""
 
-    isl: int = Field(default=128, ge=1, description="tokens of a prompt")
-    osl: int = Field(default=64, ge=1, description="tokens of an answer")
+    isl: int = Field(default=128, ge=1, description=says("isl"))
+    osl: int = Field(default=64, ge=1, description=says("osl"))
     concurrency: int = Field(
-        default=8, ge=1, le=20000, description="closed loop: slots that send when their answer ended"
+        default=8,
+        ge=1,
+        le=20000,
+        description=says("concurrency", "a closed loop: the next request is sent when an answer ended"),
     )
     request_rate: float | None = Field(
-        default=None, gt=0, le=1e5, description="open loop: requests a second, sent on time whatever the answers do"
+        default=None,
+        gt=0,
+        le=1e5,
+        description="open loop: requests per second, sent on time whether or not answers have ended",
     )
     arrival: Literal["poisson", "constant", "gamma"] | None = Field(
-        default=None, description="of --request-rate; poisson when left out"
+        default=None, description="arrival process of an open loop; default: poisson"
     )
     burstiness: float | None = Field(
-        default=None, gt=0, description="of --arrival gamma: below 1 in bursts, 1 is poisson, above 1 more even"
+        default=None,
+        gt=0,
+        description="burstiness of --arrival gamma: 1 is poisson, below 1 comes in bursts, above 1 is more even",
     )
-    requests: int | None = Field(default=None, ge=1, description="how many are timed")
+    requests: int | None = Field(default=None, ge=1, description=says("requests"))
     duration_s: float | None = Field(
-        default=None, gt=0, le=1e6, description="of an open loop, instead of --requests; 30 when both are left out"
+        default=None,
+        gt=0,
+        le=1e6,
+        description="seconds of an open loop, in place of --requests; default: 30 where neither is given",
     )
     replay: Annotated[str | None, PATH] = Field(
-        default=None, description="open loop: a trace of JSON lines (docs/open-loop.md)"
+        default=None, description="trace to replay in an open loop, as JSON lines (docs/open-loop.md)"
     )
     block_tokens: int | None = Field(
         default=None,
         ge=1,
         le=1_048_576,
-        description="of --replay: tokens of a hash id; default: read from the trace's lines",
+        description="tokens for each hash id of a trace (--replay); default: read from the trace",
     )
-    speed: float | None = Field(default=None, gt=0, le=1e6, description="of --replay: 2 is twice as fast")
-    dataset: Annotated[str, DATA] = "random"
-    warm: bool = False
+    speed: float | None = Field(
+        default=None, gt=0, le=1e6, description="speed of a replay (--replay): 2 is twice as fast"
+    )
+    dataset: Annotated[str, DATA] = Field(
+        default="random", description="prompts: random, or a file of prompts as JSON lines"
+    )
+    warm: bool = Field(default=False, description="send the same prompts as before, so that prefix caches are warm")
 
 
 @dataclass(frozen=True, slots=True)

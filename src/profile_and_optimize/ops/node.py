@@ -16,6 +16,7 @@ SM = {
     "A100": 80, "A10": 86, "L4": 89, "L40S": 89, "H100": 90, "H200": 90, "GH200": 90, "B200": 100, "GB200": 100, "B300": 103,
     "GB300": 103,
 }  # fmt: skip
+BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
@@ -27,7 +28,7 @@ def facts(world: World, engine: str, model: str) -> Facts:
     return Facts(
         cores=len(available_cores()), cpu=cpu, compiler=bool(shutil.which("g++") or shutil.which("clang++")),
         gpus=len(devices.split(",")) if hardware.startswith("gpu:") else 0 if hardware.startswith("cpu:") else None,
-        sm=_sm(hardware), moe=has_experts(model),
+        sm=_sm(hardware), moe=has_experts(model), bf16=computes_bf16(_cpuinfo()),
     )  # fmt: skip
 
 
@@ -35,6 +36,19 @@ def _sm(hardware: str) -> int | None:
     words = re.findall(r"[A-Z]+\d+[A-Z]?", hardware.upper()) if hardware.startswith("gpu:") else []
     found = {SM[w] for w in words if w in SM}
     return found.pop() if len(found) == 1 else None
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
+def computes_bf16(cpuinfo: str) -> bool | None:
+    """Whether the processor has instructions on bfloat16 (x86: AVX-512 BF16 or AMX; Arm: BF16); None where its flags are not told."""
+    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.M)
+    return any(f in BF16 for f in lines[0].split()) if lines else None
 
 
 def has_experts(model: str) -> bool | None:

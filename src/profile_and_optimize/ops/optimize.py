@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -12,18 +13,20 @@ from profile_and_optimize.campaign.checkpoints import JOBS
 from profile_and_optimize.campaign.world import World
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import PaoError, WrongUse
-from profile_and_optimize.core.opens import RUN
+from profile_and_optimize.core.opens import FLAGS, RUN
 from profile_and_optimize.evidence.folder import RunFolder, find_run, workspace
 from profile_and_optimize.ops import quant_arms
 from profile_and_optimize.ops.acts import SERVING, Acts, long_if
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import opened, plan_at
 from profile_and_optimize.ops.corpus import is_fetched
-from profile_and_optimize.ops.drafting import Quantized, checked, checked_engines, draft, measure, measures, outcome
+from profile_and_optimize.ops.drafting import Quantized, checked, draft, measure, measures, outcome
+from profile_and_optimize.ops.evaluation.target import flags_of
 from profile_and_optimize.ops.node import facts
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.quant_arms import QuantRequest
 from profile_and_optimize.ops.started import Started, of_plan
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import checked_engines, make_world
 from profile_and_optimize.optimize.levers import arms, chosen, find_levers, left_out, table
 from profile_and_optimize.optimize.on_top import MOST_BY_DEFAULT, OnTop, on_top
 from profile_and_optimize.optimize.phases import road, walk
@@ -34,17 +37,27 @@ ARMS = 4
 
 
 class OptimizeRequest(QuantRequest):
-    engines: str = Field(default="vllm", description="one or more, the incumbent first: vllm,sglang")
+    engines: str = Field(default="vllm", description=says("engines", "the incumbent first: vllm,sglang"))
     levers: str | None = Field(
-        default=None, description="these levers, not the first that exist here; pao levers lists them"
+        default=None,
+        description="levers to try, separated by commas; default: the first that exist here; pao levers lists them",
     )
     levers_on_top: bool = Field(
         default=False,
         description="try levers on top of the most promising checkpoint of --quant-target too, so that the pick may be both",
     )
-    max_arms: int | None = Field(default=None, ge=3, le=100, description="arms in all, baseline and A/A arm included")
-    resume: Annotated[str | None, RUN] = Field(default=None, description="go on with a run that was killed")
-    extend: int = Field(default=0, ge=0, le=100, description="blocks to add to a run that ended open")
+    max_arms: int | None = Field(
+        default=None, ge=3, le=100, description="most variants, with the baseline and its A/A control"
+    )
+    engine_flags: Annotated[str | None, FLAGS] = Field(
+        default=None, description=says("engine_flags", "for every variant")
+    )
+    eager_after_s: float | None = Field(
+        default=None, gt=0, lt=1e6,
+        description="without compilation (the lever eager) for every variant, where the baseline is not ready after so many seconds",
+    )  # fmt: skip
+    resume: Annotated[str | None, RUN] = Field(default=None, description=says("resume"))
+    extend: int = Field(default=0, ge=0, le=100, description=says("extend"))
 
     @property
     def submits(self) -> bool:
@@ -71,7 +84,8 @@ def started(req: OptimizeRequest) -> Started:
     wanted = {name.strip() for name in (req.levers or "").split(",") if name.strip()}
     names = [n.strip() for n in req.engines.split(",") if n.strip()]
     found = [(n, lever) for n in names for lever in table(n) if not wanted or lever.id in wanted]
-    return Started(tuple(Arm(f"{n}-{one.id}", n, Role.CANDIDATE, one.flags, one.env) for n, one in found), choice=True)
+    arms = tuple(Arm(f"{n}-{one.id}", n, Role.CANDIDATE, one.flags, one.env) for n, one in found)
+    return Started(arms, common_flags=flags_of(req.engine_flags), choice=True)
 
 
 def run(req: OptimizeRequest, say: Say) -> Result:
@@ -83,18 +97,33 @@ def run(req: OptimizeRequest, say: Say) -> Result:
     req.require_ack()
     engines = checked_engines(req.engines)
     model = checked(req.model, engines)
-    world = make_world(engines, say, req.python, allowed=req.allowance)
+    world = make_world(engines, say, req.engine_python, allowed=req.allowance)
     about = facts(world, engines[0], model)
     jobs = quant_arms.jobs_of(req, model, engines[0], about, say)
     made = quant_arms.arms_of(req, jobs, engines[0], req.focus, about)
     quantized = Quantized(quant_arms.VENDOR if req.vendor else "", req.tolerance_points) if made else None
     plan = draft(req, model, arms_of(req, engines, model, world, made), world, quantized)
+    plan = replace(plan, common_flags=flags_of(req.engine_flags), **_start_limit(req, engines))
 
     def prepare(folder: RunFolder) -> Quantize:
         quant_arms.keep_jobs(folder, jobs)
         return quant_arms.phase(jobs, req.ptq_python)
 
     return measure(req, plan, world, "optimize", prepare if jobs else None)
+
+
+def _start_limit(req: OptimizeRequest, engines: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of the plan. Raises WrongUse where not every engine has the lever."""
+    if req.eager_after_s is None:
+        return {}
+    found = {lever.flags for e in engines for lever in table(e) if lever.id == "eager"}
+    if len(engines) > 1 or not found:
+        raise WrongUse(
+            f"{', '.join(engines)}: only vllm alone can be started without compilation",
+            where="--eager-after-s",
+            next="leave it out",
+        )
+    return {"start_limit_s": req.eager_after_s, "slow_start_flags": found.pop()}
 
 
 def _require_one_to_tune(req: OptimizeRequest) -> None:
@@ -114,7 +143,7 @@ def _require_one_to_tune(req: OptimizeRequest) -> None:
 def _go_on(req: OptimizeRequest, say: Say) -> Result:
     path = find_run(req.resume or "", workspace(req.campaigns_dir))
     plan = plan_at(path)
-    world = make_world({a.engine for a in plan.arms}, say, req.python, allowed=req.allowance)
+    world = make_world({a.engine for a in plan.arms}, say, req.engine_python, allowed=req.allowance)
     if req.extend and not (path / conduct.PLAN).exists():
         raise WrongUse("its planned blocks are not fixed yet", where="--extend", next=f"pao optimize --resume {path}")
     jobs = quant_arms.kept_jobs(path, plan)

@@ -11,6 +11,7 @@ from profile_and_optimize.core.names import not_an_option
 from profile_and_optimize.core.opens import MODEL, OUT, PYTHON
 from profile_and_optimize.ops.acts import Act, Acts, long_if
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.quantize import default_threads
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.quant.gaps import ALIGN
@@ -20,16 +21,16 @@ QUICK_BYTES = 2 << 30
 
 
 class PadRequest(Request):
-    model: Annotated[str, MODEL] = Field(description="folder of a mixture-of-experts checkpoint, bf16 or quantized")
-    tp: int = Field(default=1, ge=1, description="ranks that an expert's width is divided over")
+    model: Annotated[str, MODEL] = Field(
+        description=says("model", "a mixture-of-experts checkpoint, bf16 or quantized")
+    )
+    tp: int = Field(default=1, ge=1, description=says("tp", "an expert's width is divided over them"))
     multiple: int = Field(default=ALIGN, ge=1, le=4096, description="what the width at each rank becomes a multiple of")
-    out: Annotated[str, OUT] = Field(description="folder for the padded copy; must not exist")
+    out: Annotated[str, OUT] = Field(description=says("out", "a folder for the padded copy, which must not exist"))
     unchecked: bool = Field(
         default=False, description="write an unquantized copy without comparing its answers with the source's"
     )
-    python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your own environment with torch and transformers"
-    )
+    ptq_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("ptq_python"))
 
 
 def acts(req: PadRequest) -> Acts:
@@ -41,7 +42,7 @@ def acts(req: PadRequest) -> Acts:
 def run(req: PadRequest, say: Say) -> Result:
     model = Path(not_an_option(req.model, "--model")).absolute()
     out = Path(not_an_option(req.out, "--out")).absolute()
-    python = Path(not_an_option(req.python, "--python")) if req.python else None
+    python = Path(not_an_option(req.ptq_python, "--ptq-python")) if req.ptq_python else None
     done = pad_experts(
         model,
         out,

@@ -12,6 +12,7 @@ from pydantic import Field
 from profile_and_optimize.campaign.checkpoints import JOBS
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import DATA, MODEL, PYTHON
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.folder import RunFolder, workspace
@@ -19,6 +20,7 @@ from profile_and_optimize.ops.base import ACK_FLAG, Say
 from profile_and_optimize.ops.corpus import corpus_of
 from profile_and_optimize.ops.drafting import TuneRequest
 from profile_and_optimize.ops.model import check_model
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.quantize import QuantizeRequest, job_of
 from profile_and_optimize.optimize.levers import Facts
 from profile_and_optimize.optimize.quant_levers import quant_lever
@@ -36,24 +38,17 @@ class QuantRequest(TuneRequest):
     """The options of phases 4 and 5."""
 
     quant_target: str | None = Field(
-        default=None, description="quantize first (phase 4) and compare: int8,nvfp4, or with a backend: modelopt:fp8"
+        default=None,
+        description="quantize first and compare: targets, separated by commas, with a backend or without: int8,modelopt:fp8",
     )
-    vendor: Annotated[str | None, MODEL] = Field(
-        default=None, description="somebody's quantized checkpoint of the model, compared too"
-    )
-    calib: Annotated[str | None, DATA] = Field(
-        default=None, description="calibration text: a file, or a data set's name"
-    )
-    samples: int = Field(default=512, description="calibration samples")
-    seq_len: int = Field(default=2048, description="tokens of each")
-    exclude_pattern: str | None = Field(
-        default=None, description="modules that stay as they are: patterns, with commas"
-    )
-    tolerance_points: float = Field(default=1.0, gt=0, le=100, description="the most points a checkpoint may lose")
-    ptq_python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your environment with the quantizers"
-    )
-    i_understand_this_submits_jobs: bool = False
+    vendor: Annotated[str | None, MODEL] = Field(default=None, description=says("vendor"))
+    calib: Annotated[str | None, DATA] = Field(default=None, description=says("calib"))
+    samples: int = Field(default=512, description=says("samples"))
+    seq_len: int = Field(default=2048, description=says("seq_len"))
+    exclude_pattern: str | None = Field(default=None, description=says("exclude_pattern"))
+    tolerance_points: float = Field(default=1.0, gt=0, le=100, description=says("tolerance_points"))
+    ptq_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("ptq_python"))
+    i_understand_this_submits_jobs: bool = Field(default=False, description=says("i_understand_this_submits_jobs"))
 
     @property
     def quantizes(self) -> bool:
@@ -98,8 +93,8 @@ def _pair(name: str, engine: str, device: str) -> tuple[str, str]:
         return backend, target
     found = [s for s in RECIPES if s.target == target]
     if not found:
-        there = ", ".join(dict.fromkeys(s.target for s in RECIPES))
-        raise WrongUse(f"no backend has a target {target!r}; there are {there}", where="--quant-target")
+        known = dict.fromkeys(s.target for s in RECIPES)
+        raise WrongUse(unknown("target", target, known), where="--quant-target", next="docs/quantization.md lists them")
     served = [s for s in found if s.served_by(engine, device, moe=False)]
     return (served or found)[0].backend, target
 
@@ -116,7 +111,10 @@ def arms_of(req: QuantRequest, jobs: dict[str, Job], engine: str, focus: str, fa
         path = check_model(req.vendor)
         told = read_checkpoint(Path(path))
         if told.quant_method is None:
-            raise WrongUse("its config.json names no quantization", where=f"--vendor {req.vendor}")
+            raise WrongUse(
+                "its config.json names no quantization", where=f"--vendor {req.vendor}",
+                next="give a quantized checkpoint, or leave out --vendor",
+            )  # fmt: skip
         lever = f"the vendor's checkpoint, {told.quant_method} {told.algo}"
         made.insert(1, Arm(VENDOR, engine, Role.CANDIDATE, lever=lever, predicts="as ours", checkpoint=path))
     return tuple(made)

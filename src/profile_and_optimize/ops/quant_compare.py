@@ -19,30 +19,28 @@ from profile_and_optimize.ops.drafting import (
     MeasureRequest,
     Quantized,
     checked,
-    checked_engines,
     draft,
     measure,
     measures,
 )
 from profile_and_optimize.ops.model import check_model
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import Started
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import checked_engines, make_world
 from profile_and_optimize.quant.checkpoint import read_checkpoint
 
 OURS, VENDOR = "ours", "vendor"
 
 
 class CompareRequest(MeasureRequest):
-    base: Annotated[str, MODEL] = Field(description="the model folder that the checkpoints were made of")
-    ours: Annotated[str, MODEL] = Field(description="our checkpoint of it")
-    vendor: Annotated[str | None, MODEL] = Field(
-        default=None, description="somebody else's checkpoint of it: the incumbent of the two"
+    base: Annotated[str, MODEL] = Field(
+        description=says("base", "the folder of the model that the checkpoints were made from")
     )
-    engine: str = Field(default="vllm", description="what serves all of them")
-    flags: Annotated[str, FLAGS] = Field(default="", description="flags of every arm, written as in a shell")
-    tolerance_points: float = Field(
-        default=1.0, gt=0, le=100, description="the most points of accuracy that may be lost"
-    )
+    ours: Annotated[str, MODEL] = Field(description="folder of our checkpoint")
+    vendor: Annotated[str | None, MODEL] = Field(default=None, description=says("vendor"))
+    engine: str = Field(default="vllm", description=says("engine", "it serves all of them"))
+    engine_flags: Annotated[str, FLAGS] = Field(default="", description=says("engine_flags"))
+    tolerance_points: float = Field(default=1.0, gt=0, le=100, description=says("tolerance_points"))
 
 
 def run(req: CompareRequest, say: Say) -> Result:
@@ -50,10 +48,14 @@ def run(req: CompareRequest, say: Say) -> Result:
     if len(engines) != 1:
         raise WrongUse("one engine serves all of them", where="--engine", next="--engine vllm")
     if not Path(req.base).is_dir():
-        raise WrongUse("a checkpoint is compared with the folder it was made of", where=f"--base {req.base}")
+        raise WrongUse(
+            "no such folder",
+            where=f"--base {req.base}",
+            next="--base FOLDER, the model that the checkpoint was made from",
+        )
     model = checked(req.base, engines)
     arms = arms_of(req, engines[0])
-    world = make_world(engines, say, req.python, allowed=req.allowance)
+    world = make_world(engines, say, req.engine_python, allowed=req.allowance)
     plan = draft(req, model, arms, world, Quantized(VENDOR if req.vendor else "", req.tolerance_points))
     found = measure(req, plan, world, "quant_compare")
     if req.dry_run:
@@ -82,9 +84,9 @@ def arms_of(req: CompareRequest, engine: str) -> tuple[Arm, ...]:
 
 def _flags(req: CompareRequest) -> tuple[str, ...]:
     try:
-        return tuple(shlex.split(req.flags))
+        return tuple(shlex.split(req.engine_flags))
     except ValueError as e:
-        raise WrongUse(f"not written as in a shell: {e}", where="--flags", next="close the quotes") from e
+        raise WrongUse(f"not written as in a shell: {e}", where="--engine-flags", next="close the quotes") from e
 
 
 def _arm(name: str, engine: str, folder: str, option: str) -> Arm:

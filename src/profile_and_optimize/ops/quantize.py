@@ -17,6 +17,7 @@ from profile_and_optimize.evidence.reading import read_json
 from profile_and_optimize.ops.acts import Act, Acts, long_if
 from profile_and_optimize.ops.base import Acknowledged, Op, Result, Safety, Say
 from profile_and_optimize.ops.corpus import Corpus, corpus_of, is_fetched, warnings_of
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.quant.bundle import place_of, write_bundle
 from profile_and_optimize.quant.checkpoint import UNKNOWN, Checkpoint
@@ -30,34 +31,34 @@ __all__ = ["OP", "default_out", "quantized"]
 
 
 class QuantizeRequest(Acknowledged):
-    model: Annotated[str, MODEL] = Field(description="folder of the unquantized base, with its tokenizer")
-    backend: Literal["modelopt", "llm-compressor"] = "modelopt"
+    model: Annotated[str, MODEL] = Field(description=says("model", "the unquantized base, a folder with its tokenizer"))
+    backend: Literal["modelopt", "llm-compressor"] = Field(
+        default="modelopt", description=says("backend", "the quantization library")
+    )
     target: str = Field(
-        description="what the weights become: nvfp4, fp8, w4a16_nvfp4, int8, w4a16, ... (docs/quantization.md)"
+        description="number format of the weights: nvfp4, fp8, w4a16_nvfp4, int8, w4a16, ... (docs/quantization.md)"
     )
     calib: Annotated[str | None, DATA] = Field(
         default=None,
-        description="calibration text: a file, or a data set's name; default builtin, Python's own library",
+        description=says("calib"),
     )
-    samples: int = Field(default=512, description="calibration samples")
-    seq_len: int = Field(default=2048, description="tokens of each")
-    chat: bool = Field(default=False, description="through the chat template; plain text is the default, for a reason")
-    exclude_pattern: str | None = Field(
-        default=None, description="modules that stay as they are, too: patterns, with commas"
-    )
+    samples: int = Field(default=512, description=says("samples"))
+    seq_len: int = Field(default=2048, description=says("seq_len"))
+    chat: bool = Field(default=False, description=says("chat", "default: plain text"))
+    exclude_pattern: str | None = Field(default=None, description=says("exclude_pattern"))
     match_vendor: Annotated[str | None, MODEL] = Field(
-        default=None, description="a vendor's quantized checkpoint, whose own list of exclusions is taken"
+        default=None, description="a vendor's quantized checkpoint; its exclusions are used too"
     )
     out: Annotated[str | None, OUT] = Field(
-        default=None, description="where the checkpoint appears; default checkpoints/MODEL-TARGET-BACKEND"
+        default=None, description=says("out", "default: checkpoints/MODEL-TARGET-BACKEND")
     )
-    tp: int = Field(default=1, ge=1, description="ranks that will serve it: known gaps are looked up for so many")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(default=None, ge=1, le=1024, description="of computation; default half of the cores")
-    seed: int = Field(default=0, ge=0, description="for the choice of samples")
-    python: Annotated[str | None, PYTHON] = Field(
-        default=None, description="the bin/python of your own environment with the quantizers"
+    tp: int = Field(default=1, ge=1, description=says("tp", "known gaps of engines are looked up for it"))
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="device of the computation")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="threads of computation; default: half of the cores"
     )
+    seed: int = Field(default=0, ge=0, description=says("seed", "it draws the samples"))
+    ptq_python: Annotated[str | None, PYTHON] = Field(default=None, description=says("ptq_python"))
     trust_remote_code: bool = Field(default=False, description="run the Python code that the model folder brings")
     render_only: bool = Field(default=False, description="write the bundle to run elsewhere, and start nothing")
 
@@ -75,7 +76,7 @@ def run(req: QuantizeRequest, say: Say) -> Result:
     corpus = corpus_of(req.calib, say)
     scope = vendor_scope(Path(req.match_vendor)) if req.match_vendor else None
     job = job_of(req, corpus, scope)
-    python = Path(req.python) if req.python else None
+    python = Path(req.ptq_python) if req.ptq_python else None
     told = (*warnings_of(corpus, req.chat), *_faulty(scope), *_gaps(job, req.tp))
     if req.dry_run:
         return _dry_run(job, python, told)

@@ -17,6 +17,7 @@ from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, evidence_and_decision
 from profile_and_optimize.ops.closing import closed, root_in
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.report_smoke import pdf_path
 from profile_and_optimize.optimize.publish import pdf_bytes, publish
 from profile_and_optimize.report.pages.record import PDF
@@ -28,12 +29,10 @@ class ReportRenderRequest(CampaignRequest):
         default="all",
         description="which of them to show; html and text draw no PDF, unless one is there, which is kept in step",
     )
-    variants_line: str = Field(default="", description="the line below the PDF's title, in place of the derived one")
-    data_source_line: str = Field(
-        default="", description="the second line below the PDF's title, in place of the derived one"
-    )
+    variants_line: str = Field(default="", description=says("variants_line"))
+    data_source_line: str = Field(default="", description=says("data_source_line"))
     out: Annotated[str | None, OUT] = Field(
-        default=None, description=f"write the PDF there, and none into the run; else RUN/{PDF}"
+        default=None, description=says("out", f"of the PDF, which is then not written into the run; default: RUN/{PDF}")
     )
 
 

@@ -14,6 +14,7 @@ from profile_and_optimize.core.opens import OUT
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.ops.acts import writes
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.report.pages.build import report_of
 from profile_and_optimize.report.pages.source import Options
 from profile_and_optimize.testing.smoke import smoke_source
@@ -21,12 +22,10 @@ from profile_and_optimize.testing.smoke import smoke_source
 
 class ReportSmokeRequest(Request):
     out: Annotated[str, OUT] = Field(
-        default="report-smoke.pdf", description="where to write the PDF; its name ends in .pdf"
+        default="report-smoke.pdf", description=says("out", "of the PDF; its name ends in .pdf")
     )
-    variants_line: str = Field(default="", description="the line below the title, in place of the derived one")
-    data_source_line: str = Field(
-        default="", description="the second line below the title, in place of the derived one"
-    )
+    variants_line: str = Field(default="", description=says("variants_line"))
+    data_source_line: str = Field(default="", description=says("data_source_line"))
 
 
 def run(req: ReportSmokeRequest, say: Say) -> Result:

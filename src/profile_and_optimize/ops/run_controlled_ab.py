@@ -12,17 +12,22 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.opens import FLAGS
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.drafting import TuneRequest, measures
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.run_variant_ab import variants
 from profile_and_optimize.ops.started import Started
 
 
 class ControlledRequest(TuneRequest):
-    focus: Literal["latency"] = Field(default="latency", description="latency: output tok/s is no evidence for it")
-    engine: str = Field(default="vllm", description="the engine of both arms")
-    flags: Annotated[str, FLAGS] = Field(default="", description="what the candidate adds, written as in a shell")
-    env: Annotated[str, FLAGS] = Field(default="", description="NAME=VALUE settings that the candidate adds")
-    baseline_flags: Annotated[str, FLAGS] = Field(default="", description="flags of both arms")
-    lever: str = Field(default="", description="in words, what is changed")
+    focus: Literal["latency"] = Field(
+        default="latency", description=says("focus", "latency alone: output tok/s is no evidence for it")
+    )
+    engine: str = Field(default="vllm", description=says("engine", "of both variants"))
+    flags: Annotated[str, FLAGS] = Field(default="", description="flags that the candidate adds, written as in a shell")
+    env: Annotated[str, FLAGS] = Field(
+        default="", description="environment settings that the candidate adds: NAME=VALUE"
+    )
+    engine_flags: Annotated[str, FLAGS] = Field(default="", description=says("engine_flags", "of both variants"))
+    lever: str = Field(default="", description="what is changed, in words")
 
 
 def run(req: ControlledRequest, say: Say) -> Result:
@@ -32,12 +37,12 @@ def run(req: ControlledRequest, say: Say) -> Result:
 def arms_of(req: ControlledRequest) -> tuple[Arm, ...]:
     """Baseline, A/A arm and the candidate. Raises WrongUse when it changes nothing."""
     try:
-        base, more, env = (tuple(shlex.split(text)) for text in (req.baseline_flags, req.flags, req.env))
+        base, more, env = (tuple(shlex.split(text)) for text in (req.engine_flags, req.flags, req.env))
     except ValueError as e:
         raise WrongUse(f"not written as in a shell: {e}", where="--flags", next="close the quotes") from e
     nameless = [text for text in env if "=" not in text]
     if nameless:
-        raise WrongUse(f"{nameless[0][:40]!r} is no NAME=VALUE", where="--env", next="--env 'NAME=VALUE'")
+        raise WrongUse(f"{nameless[0][:40]!r} is not NAME=VALUE", where="--env", next="--env 'NAME=VALUE'")
     settings = tuple(sorted((name, value) for name, _, value in (s.partition("=") for s in env)))
     if not (more or settings):
         raise WrongUse("the candidate changes nothing", where="--flags", next="--flags '--no-async-scheduling'")

@@ -12,10 +12,10 @@ from profile_and_optimize.core.cell import Arm
 from profile_and_optimize.core.opens import ARMS
 from profile_and_optimize.evidence.given import read_given
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
-from profile_and_optimize.ops.drafting import TuneRequest, checked, checked_engines, draft, measure, measures
+from profile_and_optimize.ops.drafting import TuneRequest, checked, draft, measure, measures
 from profile_and_optimize.ops.model import check_model
 from profile_and_optimize.ops.started import Started
-from profile_and_optimize.ops.worlds import make_world
+from profile_and_optimize.ops.worlds import checked_engines, make_world
 from profile_and_optimize.optimize.arms_tsv import MOST_BYTES, parse_arms, several_levers
 
 
@@ -43,7 +43,7 @@ def variants(req: TuneRequest, arms: tuple[Arm, ...], how: str, say: Say) -> Res
     engines = checked_engines(",".join(a.engine for a in arms))
     model = checked(req.model, engines)
     arms = tuple(replace(a, checkpoint=check_model(a.checkpoint)) if a.checkpoint else a for a in arms)
-    world = make_world(engines, say, req.python, allowed=req.allowance)
+    world = make_world(engines, say, req.engine_python, allowed=req.allowance)
     return measure(req, draft(req, model, arms, world), world, how)
 
 

@@ -31,12 +31,13 @@ from profile_and_optimize.ops.base import Acknowledged, AllowsCode, Op, Result, 
 from profile_and_optimize.ops.campaigns import command_line, opened, refuse_credentials
 from profile_and_optimize.ops.closing import closed
 from profile_and_optimize.ops.config import fresh_seed
-from profile_and_optimize.ops.drafting import checked, checked_engines
+from profile_and_optimize.ops.drafting import checked
 from profile_and_optimize.ops.fits import max_length, require_fit
 from profile_and_optimize.ops.node import facts
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.started import Started
 from profile_and_optimize.ops.verify_matrix import DERIVED, RESULT, TABLE, derived, encoded, table_of
-from profile_and_optimize.ops.worlds import ENGINE_PYTHON, make_world
+from profile_and_optimize.ops.worlds import ENGINE_PYTHON, checked_engines, make_world
 from profile_and_optimize.optimize.backends import OWN_CHOICE, Offered, find_backends, only, table
 from profile_and_optimize.optimize.matrix import KNOWN, Wanted, try_all
 from profile_and_optimize.quant.gaps import gaps_of, ranks_in, whole_experts_in
@@ -45,48 +46,45 @@ REQUESTS_A_SLOT = 4
 
 
 class ServeMatrixRequest(AllowsCode, Acknowledged):
-    model: Annotated[str, MODEL] = Field(description="a model folder, or a Hugging Face id")
-    engines: str = Field(default="vllm", description="one or more: vllm,sglang")
-    backends: str | None = Field(default=None, description="only these, as NAME or ENGINE:NAME; --dry-run lists them")
-    concurrency: str = Field(default="1,4,16", description="slots of the closed loop, one trial each")
-    requests: int | None = Field(
-        default=None, ge=2, le=100000, description="requests a trial; 4 times the concurrency if not given"
+    model: Annotated[str, MODEL] = Field(description=says("model"))
+    engines: str = Field(default="vllm", description=says("engines"))
+    backends: str | None = Field(
+        default=None,
+        description="backends to try: NAME or ENGINE:NAME, separated by commas; default: all, which --dry-run lists",
     )
-    isl: int = Field(default=64, ge=1, le=1_000_000, description="prompt tokens")
-    osl: int = Field(default=32, ge=2, le=1_000_000, description="answer tokens")
+    concurrency: str = Field(default="1,4,16", description=says("concurrency", "one trial for each of a list: 1,4,16"))
+    requests: int | None = Field(default=None, ge=2, le=100000, description=says("requests"))
+    isl: int = Field(default=64, ge=1, le=1_000_000, description=says("isl"))
+    osl: int = Field(default=32, ge=2, le=1_000_000, description=says("osl"))
     api: Literal["chat", "completions"] | None = Field(
-        default=None, description="chat where the model has a chat template, if not given"
+        default=None, description=says("api", "default: chat where the model has a chat template")
     )
     questions: Annotated[str | None, PATH] = Field(
-        default=None, description="JSONL of known questions; the model's own eval.jsonl, else four sums"
+        default=None, description=says("questions", "default: the model's own eval.jsonl, else four sums")
     )
-    ask: int = Field(default=16, ge=1, le=1000, description="so many of the known questions")
-    flags: Annotated[str | None, FLAGS] = Field(
-        default=None, description="given to every server, as one text: '--enforce-eager'"
-    )
-    python: Annotated[str | None, ENGINE_PYTHON] = Field(
-        default=None, description="the bin/python of an environment that has the engine"
-    )
-    seed: int | None = Field(default=None, description="of the prompts; fresh and recorded when left out")
-    name: str | None = Field(default=None, description="slug of the run; the model's name if not given")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    ask: int = Field(default=16, ge=1, le=1000, description="how many of the questions are asked")
+    engine_flags: Annotated[str | None, FLAGS] = Field(default=None, description=says("engine_flags"))
+    engine_python: Annotated[str | None, ENGINE_PYTHON] = Field(default=None, description=says("engine_python"))
+    seed: int | None = Field(default=None, description=says("seed"))
+    name: str | None = Field(default=None, description=says("name"))
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 def started(req: ServeMatrixRequest) -> Started:
     """What may be tried of our tables: which of it exists here is known once the engine was asked."""
     arms = tuple(b.arm(e) for e in checked_engines(req.engines) for b in (OWN_CHOICE, *table(e)))
-    return Started(arms, tuple(shlex.split(req.flags or "")), choice=True)
+    return Started(arms, tuple(shlex.split(req.engine_flags or "")), choice=True)
 
 
 def run(req: ServeMatrixRequest, say: Say) -> Result:
     req.require_ack()
     engines = checked_engines(req.engines)
-    return matrix_in(req, make_world(engines, say, req.python, allowed=req.allowance), engines)
+    return matrix_in(req, make_world(engines, say, req.engine_python, allowed=req.allowance), engines)
 
 
 def matrix_in(req: ServeMatrixRequest, world: World, engines: tuple[str, ...]) -> Result:
     """The same in a world that was made before."""
-    flags = tuple(shlex.split(req.flags or ""))
+    flags = tuple(shlex.split(req.engine_flags or ""))
     refuse_code(bring_code(flags, (), EVERY_ARM), world.allow_code)
     wanted = wanted_of(req, world, engines)
     refuse_credentials(canonical(wanted.to_json()).decode())
@@ -121,7 +119,7 @@ def publish(path: Path) -> dict[str, Any]:
 def wanted_of(req: ServeMatrixRequest, world: World, engines: tuple[str, ...]) -> Wanted:
     """Raises WrongUse before anything is started."""
     model = checked(req.model, engines)
-    flags = tuple(shlex.split(req.flags or ""))
+    flags = tuple(shlex.split(req.engine_flags or ""))
     form = format_of(model)
     points = _points(req, req.api or api_of(model))
     require_fit([p for p in points[:1]], max_length(model, flags), model, take="a shorter --isl or --osl:")
@@ -146,9 +144,15 @@ def _points(req: ServeMatrixRequest, api: str) -> tuple[Point, ...]:
     try:
         slots = [int(part) for part in req.concurrency.split(",")]
     except ValueError as e:
-        raise WrongUse(f"{req.concurrency!r}: numbers, as in 1,4,16", where="--concurrency") from e
+        raise WrongUse(
+            f"{req.concurrency!r} is not a list of numbers", where="--concurrency", next="--concurrency 1,4,16"
+        ) from e
     if len(set(slots)) < len(slots) or not all(0 < c <= 20000 for c in slots):
-        raise WrongUse(f"{req.concurrency!r}: different numbers from 1 up", where="--concurrency")
+        raise WrongUse(
+            f"{req.concurrency!r} must be numbers of 1 to 20000",
+            where="--concurrency",
+            next="--concurrency 1,4,16",
+        )
     workload = Workload("matrix", req.isl, req.osl, api=api)
     return tuple(Point(workload, c, req.requests or max(2, REQUESTS_A_SLOT * c)) for c in slots)
 

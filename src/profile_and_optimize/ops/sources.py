@@ -7,18 +7,13 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.evidence.reading import read_bytes
 from profile_and_optimize.evidence.tree import Tree
 from profile_and_optimize.ops.campaigns import ARMS, source_text
-from profile_and_optimize.ops.config import CampaignConfig, first_problem, fixed_by_config, read_yaml
 from profile_and_optimize.optimize.arms_tsv import arms_tsv
-from profile_and_optimize.workloads.suites import bare_points
 
 SOURCE, CONFIG = "SOURCE.md", "config.yaml"
 MOST_BYTES = 1 << 20
@@ -44,6 +39,13 @@ def _source(run: Path, draft: Plan) -> Iterator[str]:
 
 def _config(run: Path, draft: Plan) -> Iterator[str]:
     """What the campaign file fixes by itself. Its paths lie outside of the run and are not followed."""
+    # Imported here: most runs were made without one.
+    import yaml
+    from pydantic import ValidationError
+
+    from profile_and_optimize.ops.config import CampaignConfig, first_problem, fixed_by_config, read_yaml
+    from profile_and_optimize.workloads.suites import bare_points
+
     try:
         fixed = fixed_by_config(CampaignConfig(**read_yaml(read_bytes(run / CONFIG, MOST_BYTES))))
     except (ValidationError, TypeError) as e:

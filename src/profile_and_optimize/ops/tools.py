@@ -23,9 +23,13 @@ from profile_and_optimize.toolenv.world import observe
 
 
 class ToolsRequest(Request):
-    action: Literal["list", "install", "check"]
-    tool: str | None = Field(default=None, description="of install and check; the list names them")
-    tools_dir: Annotated[str | None, OUT] = Field(default=None, description="where environments live")
+    action: Literal["list", "install", "check"] = Field(
+        description="list the tools, install one, or check whether it could be installed"
+    )
+    tool: str | None = Field(default=None, description="tool to install or check; pao tools list names them")
+    tools_dir: Annotated[str | None, OUT] = Field(
+        default=None, description="folder of the tool environments; default: PAO_TOOLS_DIR, else a folder of the user"
+    )
 
 
 def acts(req: ToolsRequest) -> Acts:

@@ -12,8 +12,6 @@ from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.evidence.manifest import SCHEMA
 from profile_and_optimize.evidence.reading import read_bytes
 from profile_and_optimize.ops.verifying.findings import Findings
-from profile_and_optimize.report.pages.build import report_of
-from profile_and_optimize.report.pages.campaign import source_of
 from profile_and_optimize.report.pages.model import Report
 from profile_and_optimize.report.pages.record import PDF, RECORD, Record, read_record, record_bytes
 from profile_and_optimize.report.pdf.stamp import drawn_with, expected, page_count, read_stamp
@@ -33,6 +31,10 @@ def check_pdf(run: Path, ev: Evidence, manifest: Mapping[str, Any], found: Findi
     if record is None:
         found.facts["pdf"] = "none in this run"
         return []
+    # Imported here: what lays pages out is only needed where there is a PDF.
+    from profile_and_optimize.report.pages.build import report_of
+    from profile_and_optimize.report.pages.campaign import source_of
+
     report = report_of(source_of(ev, decide(ev), record.options))
     root = str(manifest.get("root", "")) if manifest.get("schema") == SCHEMA else ""
     data = read_bytes(run / PDF)

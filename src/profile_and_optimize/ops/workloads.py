@@ -7,25 +7,27 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import MODEL
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.fits import max_length
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.workloads.data import Place, place_of
 from profile_and_optimize.workloads.suites import Entry, Suite, suites
 
 
 class WorkloadsRequest(Request):
-    suite: str | None = Field(default=None, description="only this suite")
+    suite: str | None = Field(default=None, description=says("suite", "default: all"))
     model: Annotated[str | None, MODEL] = Field(
-        default=None, description="a model folder: say which workloads fit into it"
+        default=None, description=says("model", "says which workloads fit into it")
     )
     offline: bool = Field(default=False, description="do not ask the hub whether it has the data")
 
 
 def run(req: WorkloadsRequest, say: Say) -> Result:
     if req.suite is not None and req.suite not in suites():
-        raise WrongUse(f"unknown suite {req.suite!r}; there are {', '.join(suites())}", where="--suite")
+        raise WrongUse(unknown("suite", req.suite, suites()), where="--suite", next="pao workloads")
     limit = max_length(req.model) if req.model else None
     if req.model and limit is None:
         raise WrongUse(

@@ -18,6 +18,7 @@ from profile_and_optimize.clients.calibration import Store, default_root, this_n
 from profile_and_optimize.clients.external import tool_env
 from profile_and_optimize.core.code_settings import NOTHING, Allowance
 from profile_and_optimize.core.errors import PaoError, WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.engines.base import Engine
 from profile_and_optimize.engines.calls import Headers
@@ -35,6 +36,17 @@ NEED_NO_PYTHON = ("endpoint", "mock")
 def engine_table() -> dict[str, str]:
     """Name to "module:Class" of every engine, built in or installed by others. Two owners of a name are an error."""
     return _table("engine", engines.BUILT_IN)
+
+
+def checked_engines(names: str) -> tuple[str, ...]:
+    """The engines of a comma-separated list, each once. Raises WrongUse naming those there are."""
+    found = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
+    others = [n for n in found if n not in engine_table()]
+    if not found:
+        raise WrongUse(f"no engine is named in {names!r}", where="--engines", next="--engines vllm")
+    if others:
+        raise WrongUse(unknown("engine", others[0], sorted(engine_table())), where="--engines", next="pao tools list")
+    return found
 
 
 def client_table() -> dict[str, str]:
@@ -78,7 +90,7 @@ def make_client(name: str, python: str | None = None) -> Client:
 
 def _target(kind: str, name: str, table: Mapping[str, str]) -> str:
     if name not in table:
-        raise WrongUse(f"unknown {kind} {name!r}; there are {', '.join(sorted(table))}")
+        raise WrongUse(unknown(kind, name, sorted(table)), next="pao tools list")
     return table[name]
 
 
@@ -104,7 +116,7 @@ def _python_parts(given: str | None, table: Mapping[str, str]) -> tuple[dict[str
 
 
 def python_paths(given: str) -> tuple[str, ...]:
-    """Every interpreter that `pythons` may take from --python."""
+    """Every interpreter that `pythons` may take from --engine-python."""
     found, plain = _python_parts(given, engine_table())
     return (*found.values(), *plain)
 
@@ -113,7 +125,7 @@ ENGINE_PYTHON = Opens(Kind.PYTHON, python_paths)
 
 
 def pythons(given: str | None, names: Iterable[str]) -> dict[str, str]:
-    """The Python of each engine from --python: a PATH where one engine is driven from an environment, else
+    """The Python of each engine from --engine-python: a PATH where one engine is driven from an environment, else
     ENGINE=PATH, several parted by commas. Raises WrongUse for a PATH that could mean several, and for another engine's name.
     """
     table = engine_table()
@@ -121,11 +133,13 @@ def pythons(given: str | None, names: Iterable[str]) -> dict[str, str]:
     found, plain = _python_parts(given, table)
     strange = sorted(set(found) - set(mine))
     if strange:
-        raise WrongUse(f"no arm runs on {', '.join(strange)}", where=f"--python {given}", next="leave it out")
+        raise WrongUse(f"no arm runs on {', '.join(strange)}", where=f"--engine-python {given}", next="leave it out")
     if plain and (found or len(plain) > 1 or len(mine) > 1):
         shown = ",".join(f"{name}=PATH" for name in mine)
         raise WrongUse(
-            f"{plain[0]!r} could be the Python of several engines", where="--python", next=f"--python {shown}"
+            f"{plain[0]!r} could be the Python of several engines",
+            where="--engine-python",
+            next=f"--engine-python {shown}",
         )
     return {name: plain[0] for name in mine} if plain else found
 

@@ -45,7 +45,7 @@ def parse_arms(data: bytes, where: str) -> tuple[Arm, ...]:
 
 def _arm(cells: Sequence[str], where: str) -> Arm:
     if not NEEDED <= len(cells) <= len(COLUMNS):
-        raise WrongUse(f"{len(cells)} columns", where=where, next=f"{NEEDED} to {len(COLUMNS)}, parted by tabs")
+        raise WrongUse(f"{len(cells)} columns", where=where, next=f"{NEEDED} to {len(COLUMNS)}, separated by tabs")
     filled = (*(c.strip() for c in cells), "", "", "")[: len(COLUMNS)]
     name, engine, flags, env, lever, predicts, predicted, checkpoint = filled
     try:
@@ -61,7 +61,7 @@ def _arm(cells: Sequence[str], where: str) -> Arm:
 def _setting(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign:
-        raise ValueError(f"{text[:40]!r} is no NAME=VALUE")
+        raise ValueError(f"{text[:40]!r} is not NAME=VALUE")
     return name, value
 
 
@@ -70,7 +70,7 @@ def _range(text: str) -> tuple[float, float] | None:
         return None
     hit = _RANGE.fullmatch(text)
     if hit is None:
-        raise ValueError(f"predicted {text[:40]!r} is no range such as 1.05..1.2")
+        raise ValueError(f"predicted {text[:40]!r} is not a range such as 1.05..1.2")
     return float(hit.group(1)), float(hit.group(2))
 
 

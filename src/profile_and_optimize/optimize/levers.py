@@ -12,9 +12,10 @@ from typing import Any
 
 from profile_and_optimize.core.cell import Arm, Role
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 
 FOCI = ("throughput", "latency", "mixed")
-_NEED = re.compile(r"(cpu|gpu|moe|compiler)|(cores|gpus|sm)(>=|<=)(\d+)")
+_NEED = re.compile(r"(cpu|gpu|moe|compiler|no_bf16)|(cores|gpus|sm)(>=|<=)(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Facts:
     """What decides whether a lever exists here. None is unknown, and a lever that needs it is then skipped.
 
     `cpu`: the engine is a CPU build. `sm`: compute capability times ten (90 is Hopper, 100 Blackwell). `moe`: the model has
-    experts.
+    experts. `bf16`: the processor computes in bfloat16; one that cannot emulates it, many times slower than float32.
     """
 
     cores: int
@@ -31,6 +32,7 @@ class Facts:
     gpus: int | None = None
     sm: int | None = None
     moe: bool | None = None
+    bf16: bool | None = None
 
     def lacks(self, need: str) -> str | None:
         """Why this need is not met, None when it is."""
@@ -39,7 +41,10 @@ class Facts:
             raise ValueError(f"need {need!r} is not one that we know")
         word, name, sign, number = hit.groups()
         if word:
-            value = {"cpu": self.cpu, "gpu": not self.cpu, "moe": self.moe, "compiler": self.compiler}[word]
+            no_bf16 = None if self.bf16 is None else not self.bf16
+            value = {
+                "cpu": self.cpu, "gpu": not self.cpu, "moe": self.moe, "compiler": self.compiler, "no_bf16": no_bf16,
+            }[word]  # fmt: skip
             return None if value else f"needs {WORDS[word]}" + (", unknown here" if value is None else "")
         found = {"cores": self.cores, "gpus": self.gpus, "sm": self.sm}[name]
         if found is None:
@@ -50,6 +55,7 @@ class Facts:
 
 WORDS = {
     "cpu": "a CPU build of the engine", "gpu": "a GPU", "moe": "a model with experts", "compiler": "a C++ compiler",
+    "no_bf16": "a processor without bfloat16",
 }  # fmt: skip
 
 
@@ -156,8 +162,9 @@ def _unknown(name: str, engines: tuple[str, ...], found: Mapping[str, Found]) ->
     why = next(
         (f"{name} is not here: {w}" for e in engines for i, w in found[e].skipped if name in (i, f"{e}:{i}")), None
     )
-    there = ", ".join(lv.id if len(engines) == 1 else f"{e}:{lv.id}" for e in engines for lv in found[e].here)
-    return why or f"unknown lever {name}; here there are {there or 'none'}"
+    return why or unknown(
+        "lever", name, [lv.id if len(engines) == 1 else f"{e}:{lv.id}" for e in engines for lv in found[e].here]
+    )
 
 
 def arms(

@@ -94,7 +94,7 @@ def environment(python: Path | None) -> ToolEnv:
     if env is None:
         raise WrongUse(
             "the tool environment ptq, in which the answers are compared, is not installed",
-            next="pao tools install ptq, or --python PATH, or --unchecked (then nobody has compared the answers)",
+            next="pao tools install ptq, or --ptq-python PATH, or --unchecked (then nobody has compared the answers)",
         )  # fmt: skip
     return env
 

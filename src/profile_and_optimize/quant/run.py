@@ -87,7 +87,7 @@ def environment(job: Job, python: Path | None) -> ToolEnv:
     """Raises WrongUse where there is none, or where its transformers is not one that the family's entry was written for."""
     env = from_python(python, "ptq") if python is not None else find("ptq")
     if env is None:
-        raise WrongUse("the tool environment ptq is not installed", next="pao tools install ptq, or --python PATH")
+        raise WrongUse("the tool environment ptq is not installed", next="pao tools install ptq, or --ptq-python PATH")
     there = env.version("transformers")
     if there is not None and not in_range(there, job.family.transformers):
         raise WrongUse(

@@ -16,6 +16,7 @@ from profile_and_optimize.analysis.gates import Gate
 from profile_and_optimize.campaign.accuracy import NO_SHIP
 from profile_and_optimize.campaign.earlier import words
 from profile_and_optimize.campaign.evidence_of import Evidence
+from profile_and_optimize.campaign.starts import slow_start_words
 from profile_and_optimize.core.code_settings import code_settings
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
@@ -163,7 +164,8 @@ def view(ev: Evidence, d: Decision) -> View:
 
 def earlier_lines(ev: Evidence) -> tuple[str, ...]:
     """A run of other tools' results alone compares nothing, so nothing was repeated."""
-    return tuple(map(plain, words(ev.earlier, [a.id for a in ev.plan.candidates]))) if ev.trials else ()
+    found = words(ev.earlier, [a.id for a in ev.plan.candidates]) if ev.trials else ()
+    return tuple(map(plain, (*slow_start_words(ev.events), *found)))
 
 
 def code_lines(plan: Plan) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ TODO = {
     "checkpoint proven": "quantize it here (pao quantize), so that its coverage and round trip are on record",
     "SLO": "lower the load or change the arm, and measure again; more sessions narrow the interval",
     "failed requests": "read the errors of the pick's failed requests in its raw files and its log",
-    "all looks taken": "let the campaign run on: pao campaign_run RUN, or pao optimize --resume RUN",
+    "interim analyses complete": "let the campaign run on: pao campaign_run RUN, or pao optimize --resume RUN",
     "client valid": "give the client cores of its own and lower the concurrency per client process, then repeat",
     "restarts": "measure with an engine that the campaign can restart",
     "random order": "run the blocks again in the drawn order; an order chosen by hand lets drift pick the winner",
@@ -248,7 +250,7 @@ TODO = {
     "servers stay up": "read the log of the start that was lost (cells/ARM/raw/log-*.txt), mend it, and run a new campaign",
     "steady state": "more requests per trial, a longer warm-up, or find what drifts; then repeat",
     "quiet machine": "stop the other work on the node, or move; the guard waits before every session",
-    "prompts met once": "a data set with more prompts, fewer requests, or declare the workload warm",
+    "unique prompts": "a data set with more prompts, fewer requests, or declare the workload warm",
     "cache state": "find what the prompts share, or declare the workload warm",
     "engines matched": "give both engines the same cores and number format, and the prefix cache on in both or off in both",
     "grounding": "capture hardware counters over the trials (L3 or better)",

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy.special import ndtri
+
+from profile_and_optimize.stats.distributions import normal_ppf
 
 WORST = 1.0
 # The line may stand anywhere between 0 and the first pole; near its saddle point the integrand is smooth and short.
@@ -107,14 +108,14 @@ def p_above(seen: Values, margin: float) -> float:
 @lru_cache(maxsize=1 << 12)
 def upper_bound(seen: Values, level: float) -> float:
     """The true mean lies above this with probability at most `level`: the margin whose p-value is `level`."""
-    wanted = float(ndtri(level))
+    wanted = normal_ppf(level)
     low, high, at_low, at_high = min(seen.values), WORST, 8.0, -38.0
     side = 0
     # The secant on the normal scale, where the p-value is nearly straight; an end that stays twice is weighed down (Illinois).
     for turn in range(EVALUATIONS):
         share = (at_low - wanted) / (at_low - at_high) if turn else _first_guess(seen, wanted, low, high)
         middle = low + (high - low) * min(max(share, 1e-3), 1 - 1e-3)
-        off = float(ndtri(min(max(p_below(seen, middle), 1e-300), 1 - 1e-15)))
+        off = normal_ppf(min(max(p_below(seen, middle), 1e-300), 1 - 1e-15))
         if abs(off - wanted) < CLOSE or high - low < CLOSE:
             return middle
         if off > wanted:

@@ -19,10 +19,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from scipy.special import ndtri
-
 from profile_and_optimize.stats.bounded_mean import Values, lower_bound, p_above, p_below, upper_bound, values_of
 from profile_and_optimize.stats.clusters import whole_end
+from profile_and_optimize.stats.distributions import normal_ppf
 
 ALPHA = 0.01
 POWER = 0.9
@@ -47,7 +46,7 @@ class Pair:
     def __post_init__(self) -> None:
         for score in (self.base, self.candidate):
             if not 0 <= score <= 1:
-                raise ValueError(f"{score!r} is no score from 0 to 1")
+                raise ValueError(f"{score!r} is not a score from 0 to 1")
 
 
 # Task and cluster of a planned question.
@@ -128,6 +127,13 @@ def looks(planned: int, labels: Sequence[str] = ()) -> tuple[int, ...]:
     """After how many questions one may look: every tenth of those planned, and the end; where a tenth would split a cluster (its
     questions stand together in `labels`), at the end of that cluster."""
     return tuple(n for n, _ in _numbered(planned, labels))
+
+
+def enough_without_loss(places: Sequence[Place], tolerance: float) -> int:
+    """After how many questions a candidate that answers as well as the base can pass at the earliest; all of them where it cannot.
+    Fewer can only fail it. Level and looks are those of `answer`; `places` are the planned questions in their order."""
+    alike = [Pair(task, 1.0, 1.0, cluster) for task, cluster in places]
+    return answer(alike, tolerance=tolerance, planned=len(places)).decided_at or len(places)
 
 
 def _numbered(planned: int, labels: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -330,11 +336,11 @@ def _enough(rates: Values, tolerance: float, alpha: float) -> int | None:
     """The number of clusters, at these rates, from which on the last look tells; the margin for luck is that of a normal score."""
     passing = rates.mean < tolerance
     level = alpha * share_of_look(PASS if passing else "harm", len(looks(1000)), alpha)
-    luck = float(ndtri(POWER)) if any(rates.values) else 0.0
+    luck = normal_ppf(POWER) if any(rates.values) else 0.0
     p = p_below if passing else p_above
 
     def tells(n: int) -> bool:
-        return float(ndtri(max(p(rates.scaled(n / rates.n), tolerance), 1e-300))) <= float(ndtri(level)) - luck
+        return normal_ppf(max(p(rates.scaled(n / rates.n), tolerance), 1e-300)) <= normal_ppf(level) - luck
 
     if rates.mean == tolerance or not tells(MOST_NEEDED):
         return None

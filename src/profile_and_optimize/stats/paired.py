@@ -178,7 +178,7 @@ def effect_of(c: Contrast | None, arm: str, level: float, edge: float, alpha: fl
         why = why if c is None else f"{c.blocks} blocks so far; the first look is after block {FIRST_LOOK}"
         return Effect(arm, None, None, None, level, c.blocks if c else 0, None, Call.UNKNOWN, why, 3, stated)
     if not math.isfinite(c.se):
-        why = f"the metric showed one value alone in all {c.blocks} blocks, so nothing says how sure it is"
+        why = f"the metric showed one value alone in all {c.blocks} blocks, so its spread is unknown"
         return Effect(arm, None, None, None, level, c.blocks, 1.0, Call.UNKNOWN, why, None, stated)
     half = c.half_width(level)
     lower, upper = c.mean - half, c.mean + half
@@ -186,7 +186,7 @@ def effect_of(c: Contrast | None, arm: str, level: float, edge: float, alpha: fl
     turned = c.differences if call is Call.BETTER else tuple(-d for d in c.differences)
     if call in (Call.BETTER, Call.WORSE) and not sign_flip_agrees(turned, edge, alpha):
         said = f"{call.value.lower()}, the sign-flip test does not (p {sign_flip_p(turned, edge):.3f}, needs {alpha:g})"
-        call, reason = Call.UNKNOWN, f"the t-test says {said}"
+        call, reason = Call.UNKNOWN, f"the t-test gives {said}"
     needed = None if call is not Call.UNKNOWN else blocks_needed(c, level, edge)
     if call is Call.UNKNOWN:
         reason += f"; {_needed_words(needed)}"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+
+from profile_and_optimize.stats.distributions import t_ppf
 
 STEADY_STATE = "steady"
 NO_STEADY_STATE = "no steady state"
@@ -38,7 +39,7 @@ class Steady:
 
     def __post_init__(self) -> None:
         if self.answer not in (STEADY_STATE, NO_STEADY_STATE, TOO_FEW) or self.drop < 0:
-            raise ValueError(f"{self.answer!r} with {self.drop} requests dropped is no answer about a steady state")
+            raise ValueError(f"{self.answer!r} with {self.drop} requests dropped is not an answer about a steady state")
 
     def to_json(self) -> dict[str, Any]:
         return {"drop": self.drop, "answer": self.answer, "reason": self.reason}
@@ -82,7 +83,7 @@ def trend(places: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
     """(relative change over the window, t of the slope, two-sided limit of t at 1%) of a least-squares line."""
     x, y = places - places.mean(), values - values.mean()
     slope, df = float(x @ y) / float(x @ x), len(values) - 2
-    limit = float(stdtrit(df, 1 - TREND_LEVEL / 2))
+    limit = t_ppf(1 - TREND_LEVEL / 2, df)
     change = slope * float(places[-1] - places[0]) / float(values.mean())
     if not abs(change) > RESOLUTION:
         return 0.0, 0.0, limit

@@ -42,11 +42,11 @@ def token_counts(
     to_length = np.array([f == "length" for f in finish], dtype=bool)
     tests = (
         ("the server gave no count of output tokens", usage == MISSING),
-        ("its usage says 0 output tokens, content came", (usage == 0) & (chunks > 0)),
-        ("its usage says fewer output tokens than chunks of content came", usage < chunked),
-        ("its usage says more output tokens than max_tokens allowed", limited & (usage > asked)),
-        ("it says that it ended at max_tokens, its usage says fewer", limited & to_length & (usage < asked)),
-        ("its usage says two output tokens a chunk, other answers had one", _doubled(ok, usage, chunked)),
+        ("its usage reports 0 output tokens, content came", (usage == 0) & (chunks > 0)),
+        ("its usage reports fewer output tokens than chunks of content came", usage < chunked),
+        ("its usage reports more output tokens than max_tokens allowed", limited & (usage > asked)),
+        ("it reports an end at max_tokens, its usage reports fewer", limited & to_length & (usage < asked)),
+        ("its usage reports two output tokens a chunk, other answers had one", _doubled(ok, usage, chunked)),
     )
     left, why = ok.copy(), []
     for words, contradicted in tests:

@@ -192,7 +192,7 @@ def torch_index(environ: Mapping[str, str] = os.environ) -> str:
     """PAO_TORCH_INDEX (a URL or a folder), or PyTorch's public CPU index. Raises WrongUse for an option."""
     index = environ.get("PAO_TORCH_INDEX") or DEFAULT_TORCH_INDEX
     if index.startswith("-"):
-        raise WrongUse(f"PAO_TORCH_INDEX is not a URL: {index!r}")
+        raise WrongUse(f"{index!r} is not a URL", where="PAO_TORCH_INDEX", next="unset it, or give a URL or a folder")
     return index
 
 

@@ -136,7 +136,7 @@ def _make_or_say_how_to_go_on(build: _Build, answers: Callable[[str], bool]) -> 
     try:
         return _make(build, answers)
     except BrokeMidway as error:
-        error.next = error.next or f"pao tools install {build.spec.name} (goes on with what is downloaded)"
+        error.next = error.next or f"pao tools install {build.spec.name} (resumes with what is downloaded)"
         raise
 
 

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,5 +266,5 @@ SPECS = {spec.name: spec for spec in (VLLM_CPU, SGLANG_CPU, TRANSFORMERS_CPU, AI
 def spec_of(tool: str) -> Spec:
     """The spec of a tool. Raises WrongUse with the known names."""
     if tool not in SPECS:
-        raise WrongUse(f"no tool environment is called {tool!r}; there is: {', '.join(SPECS)}", next="pao tools list")
+        raise WrongUse(unknown("tool", tool, SPECS), next="pao tools list")
     return SPECS[tool]

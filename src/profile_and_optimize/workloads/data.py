@@ -11,19 +11,27 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 
 from profile_and_optimize.core.errors import BrokeMidway, Corrupted, Unreachable, WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.opens import Kind, Opens
 from profile_and_optimize.core.workload import HUB, RANDOM, Workload
 from profile_and_optimize.evidence.atomic import write_atomic
 from profile_and_optimize.toolenv.find import data_dir
-from profile_and_optimize.workloads import hub
 from profile_and_optimize.workloads.draw import require_readable
 from profile_and_optimize.workloads.recorded import digest_file
 
 Say = Callable[[str], None]
 # A comma begins a new part where a name and "=" follow; a file's name may hold others.
 _PARTS = re.compile(r",(?=[a-z0-9._-]+=)")
+
+
+def _hub() -> ModuleType:
+    """Imported by the first that asks the hub: it brings an HTTP library."""
+    from profile_and_optimize.workloads import hub
+
+    return hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class DataSet:
 
     @property
     def url(self) -> str:
-        return hub.file_url(self.repo, self.revision, self.file)
+        return _hub().file_url(self.repo, self.revision, self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,8 @@ def data_set(w: Workload) -> DataSet:
     name = w.dataset.removeprefix(HUB)
     if name not in data_sets():
         raise WrongUse(
-            f"workload {w.name}: unknown data set {name!r}; there are {', '.join(data_sets())}",
+            unknown("data set", name, data_sets()),
+            where=f"workload {w.name}",
             next="give the path of a file as its dataset",
         )
     return data_sets()[name]
@@ -132,7 +141,7 @@ def _of_the_hub(w: Workload, say: Say) -> Path:
 def _fetch(w: Workload, wanted: DataSet, say: Say) -> None:
     say(f"{w.name}: fetching {wanted.file} of {wanted.repo}")
     try:
-        found = hub.fetch(wanted.url, wanted.kept, wanted.most_bytes, say)
+        found = _hub().fetch(wanted.url, wanted.kept, wanted.most_bytes, say)
     except (Unreachable, BrokeMidway) as e:
         raise Unreachable(
             f"workload {w.name} needs the data set {wanted.name}, and it cannot be fetched: {e.message}",
@@ -173,7 +182,7 @@ def place_of(w: Workload, *, look: bool) -> Place:
         return Place(f"{wanted.repo}, kept at {wanted.kept}", True)
     if not look:
         return Place(f"{wanted.repo} on the hub, not fetched yet", None)
-    why = hub.reachable(wanted.url)
+    why = _hub().reachable(wanted.url)
     return Place(
         f"{wanted.repo} on the hub, {f'which cannot be reached: {why}' if why else 'which can be reached'}", not why
     )

@@ -65,7 +65,7 @@ def fetch(url: str, into: Path, most_bytes: int, say: Say, *, limit_s: float = L
                 found = _copy(answer, file, url, most_bytes, say, time.monotonic() + limit_s)
         if told is not None and found.sha256 != told:
             raise BrokeMidway(
-                f"sha256 {found.sha256[:12]}..., the hub says {told[:12]}...", where=url, next="try again"
+                f"sha256 {found.sha256[:12]}..., the hub lists {told[:12]}...", where=url, next="try again"
             )
         os.replace(part, into)
         return Fetched(url, found.bytes, found.sha256, commit)

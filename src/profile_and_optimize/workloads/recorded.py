@@ -143,7 +143,7 @@ class _NoEntry(ValueError):
 
 
 def _no_number(name: str) -> Any:
-    raise _NoEntry(f"{name} is no number of JSON")
+    raise _NoEntry(f"{name} is not a JSON number")
 
 
 def _pieces(file: BufferedReader) -> Iterator[str]:

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 
 from profile_and_optimize.core.errors import WrongUse
+from profile_and_optimize.core.near import unknown
 from profile_and_optimize.core.workload import HUB, Point, Workload
 from profile_and_optimize.workloads.data import Say, chosen, with_data
 from profile_and_optimize.workloads.spec import WorkloadSpec
@@ -57,7 +58,7 @@ def _suite(name: str, text: str) -> Suite:
 
 
 def _entry(spec: WorkloadSpec) -> Entry:
-    assert spec.concurrencies and spec.requests and spec.cache, f"{spec.name}: a suite says load and cache"
+    assert spec.concurrencies and spec.requests and spec.cache, f"{spec.name}: a suite must set load and cache"
     return Entry(spec.workload(), tuple(spec.concurrencies), spec.requests)
 
 
@@ -68,7 +69,7 @@ def entries_of(name: str) -> tuple[Entry, ...]:
     one = named(name)
     if one is None:
         known = sorted(set(suites()) | {e.workload.name for s in suites().values() for e in s.entries})
-        raise WrongUse(f"unknown workload or suite {name!r}; there are {', '.join(known)}", next="pao workloads")
+        raise WrongUse(unknown("workload or suite", name, known), next="pao workloads")
     return (one,)
 
 
@@ -104,7 +105,9 @@ def chosen_points(points: tuple[Point, ...], given: Mapping[str, str]) -> tuple[
     strange = sorted(set(given) - takers)
     if strange:
         names = ", ".join(dict.fromkeys(p.workload.name for p in points))
-        raise WrongUse(f"data for {', '.join(strange)}, which is none of {names}", where="--data", next="pao workloads")
+        raise WrongUse(
+            f"data for {', '.join(strange)}, which is not one of {names}", where="--data", next="pao workloads"
+        )
     return tuple(replace(p, workload=chosen(p.workload, given)) for p in points)
 
 

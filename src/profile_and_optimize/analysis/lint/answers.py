@@ -49,7 +49,7 @@ def zero_latency(run: Imported) -> Iterator[Said]:
     osl = run.output_tokens / run.completed if run.output_tokens and run.completed else None
     if over is not None and over.p50 is not None:
         of = f"E2E / {osl - 1:.0f}" if osl else "E2E / (OSL - 1)"
-        figures += f"; its TPOT p50 {ms(over.p50)} is {of}, since it takes the TTFT for 0, and is no TPOT"
+        figures += f"; its TPOT p50 {ms(over.p50)} is {of}, since it counts the TTFT as 0: not a TPOT"
     yield Finding(
         "zero-latency", Severity.WRONG, run.path, figures,
         "no latency is zero: the client saw no text, only the end or the usage, and wrote 0 where it measured nothing",

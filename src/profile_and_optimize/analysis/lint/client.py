@@ -29,7 +29,7 @@ def late_client(run: Imported) -> Iterator[Said]:
             WHY_LATE, flags.calibrate(run),
         )  # fmt: skip
     elif run.load is LoadKind.CLOSED and run.failed is None:
-        yield Unchecked("late-client", run.path, "how many requests failed: an empty slot may be one of theirs")
+        yield Unchecked("late-client", run.path, "how many requests failed: a failed request may explain an empty slot")
     elif run.load is LoadKind.UNKNOWN:
         yield Unchecked("late-client", run.path, "the kind of load")
     elif not _spans(run) and not run.send_lag_s:

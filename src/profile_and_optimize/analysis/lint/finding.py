@@ -32,7 +32,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         if not all((self.code, self.seen, self.why, self.fix)):
-            raise ValueError(f"{self.code}: a finding says what was seen, why it matters and what to do")
+            raise ValueError(f"{self.code}: a finding needs what was seen, why it matters and what to do")
 
 
 @dataclass(frozen=True, slots=True)

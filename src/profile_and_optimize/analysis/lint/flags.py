@@ -50,7 +50,7 @@ def calibrate(run: Imported) -> str:
     """How to measure the error of this very client on its machine; of one we cannot run, our own bench instead."""
     client = {"vllm": "vllm-bench", "aiperf": "aiperf", "guidellm": "guidellm", "pao": "stream"}.get(run.tool)
     if client is None:
-        return f"{own_bench(run)} says whether our client is in time at this load"
+        return f"{own_bench(run)} shows whether our client is in time at this load"
     load = f" --concurrency {run.concurrency}" if run.concurrency and run.load is LoadKind.CLOSED else ""
     return f"pao calibrate --client {client}{load} measures this client's error on its machine; or {own_bench(run)}"
 

@@ -26,7 +26,7 @@ ASKS = {
     "accuracy": "the bound of the pick's net loss of right answers, which holds at all looks together, is below the tolerance",
     "SLO": "a t-interval (5% a side, on the logs, over the pick's sessions) of upper bounds of their p99 ends at most at the limit",
     "failed requests": "failed / asked, over all trials that count, of the pick and of the baseline, is at most the limit",
-    "all looks taken": "every kind of block has all its blocks, or a look answered for all its arms",
+    "interim analyses complete": "every kind of block has all its blocks, or a look answered for all its arms",
     "client valid": "no trial that counts had a client that was late by its own measures",
     "servers stay up": "the pick's servers failed to start or died no more often than the baseline's at as many starts",
     "restarts": "every server was started by the campaign, anew in every block",
@@ -34,7 +34,7 @@ ASKS = {
     "random order": "the files of every block were written in the order drawn from the plan's seed",
     "steady state": "MSER-5 on the TPOT of every trial that counts finds the end of the start-up, and no trend is left",
     "quiet machine": "beside no trial that counts did others use more of the machine than the guard allows",
-    "prompts met once": "no prompt was sent twice to one server, warm workloads apart",
+    "unique prompts": "no prompt was sent twice to one server, warm workloads apart",
     "cache state": "cold workloads found at most 10% of their tokens in the prefix cache, the chat template apart",
     "pinned source": "every trial of pick and baseline ran a release or a commit, pinned and unmodified",
     "grounding": "device counters were read over the trials (L3 or better), unless the node has none",
@@ -145,6 +145,6 @@ def _hardware(t: Judged) -> str:
 
 _NOTES: dict[str, Callable[[Judged], str]] = {
     "failed requests": _failed, "client valid": _client, "steady state": _steady, "quiet machine": _machine,
-    "prompts met once": _prompts, "cache state": _cache, "pinned source": _source, "grounding": _hardware, "SLO": _failed,
+    "unique prompts": _prompts, "cache state": _cache, "pinned source": _source, "grounding": _hardware, "SLO": _failed,
     "random order": lambda t: f"block {t.key.block}, {t.key.arm}", "records readable": lambda t: trial_path(t.key),
 }  # fmt: skip
