@@ -36,7 +36,7 @@ from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Tier
 from profile_and_optimize.evidence.folder import find_run, workspace
-from profile_and_optimize.ops.base import Op, Request, Result
+from profile_and_optimize.ops.base import Op, Request, Result, advised
 from profile_and_optimize.ops.campaigns import intact
 from profile_and_optimize.report.text import report as report_text
 from profile_and_optimize.report.text import table as effects_table
@@ -234,7 +234,11 @@ def function_of(verb: str) -> Callable[..., Any]:
 
     def call(*args: Any, **fields: Any) -> Any:
         given = signature.bind_partial(*args).arguments | fields
-        return _RESULTS[verb](_succeeded(op.run(_request(op, given, names), log.info)))
+        try:
+            return _RESULTS[verb](_succeeded(op.run(_request(op, given, names), log.info)))
+        except PaoError as e:
+            advised(verb, e)
+            raise
 
     signature = _signature(op, names)
     call.__name__ = call.__qualname__ = verb
