@@ -77,7 +77,7 @@ def execute(parts: Iterable[tuple[str, str]]) -> dict[str, Any]:
     made: list[dict[str, Any]] = []
     count = 0
     for kind, text in parts:
-        cell = {
+        cell: dict[str, Any] = {
             "cell_type": kind,
             "id": hashlib.sha256(text.encode()).hexdigest()[:8],
             "metadata": {},

@@ -19,6 +19,7 @@ from profile_and_optimize.engines.process import free_port
 from profile_and_optimize.evidence.folder import workspace
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.report.words import plain
 from profile_and_optimize.toolenv.find import default_root, find_all
 from profile_and_optimize.toolenv.preflight import Finding, check
@@ -34,10 +35,8 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 class DoctorRequest(Request):
-    tools_dir: Annotated[str | None, OUT] = Field(
-        default=None, description="where environments live; default: PAO_TOOLS_DIR or the data folder"
-    )
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    tools_dir: Annotated[str | None, OUT] = Field(default=None, description=says("tools_dir"))
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 def run(req: DoctorRequest, say: Say) -> Result:

@@ -21,6 +21,7 @@ from profile_and_optimize.ops.acts import Acts, reads, writes
 from profile_and_optimize.ops.base import Op, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import CampaignRequest, intact
 from profile_and_optimize.ops.closing import root_in
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.report.junit import junit
 from profile_and_optimize.report.pull_request import pull_request
 from profile_and_optimize.report.view import view
@@ -40,7 +41,7 @@ class ExportRequest(CampaignRequest):
     fail_if: Literal["worse", "not-better", "unknown"] = Field(
         default="worse", description="junit: the call of a variant that is a failure"
     )
-    out: Annotated[str | None, OUT] = Field(default=None, description="file to write; default: print it")
+    out: Annotated[str | None, OUT] = Field(default=None, description=says("out", "a file; default: print it"))
 
 
 def acts(req: ExportRequest) -> Acts:

@@ -53,6 +53,7 @@ SAYS = {
     "slo_ttft_ms": "limit of the p99 of the time to first token, in ms",
     "suite": "suite or workload; pao workloads lists them",
     "timeout_s": "seconds to wait for one answer",
+    "tools_dir": "folder of the tool environments; default: PAO_TOOLS_DIR, else a folder of the user",
     "tokenizer": "tokenizer folder; with it prompts have exact lengths",
     "tolerance_points": "largest loss of accuracy that passes, in percentage points",
     "tp": "tensor-parallel ranks that will serve the checkpoint",

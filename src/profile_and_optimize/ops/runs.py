@@ -19,6 +19,7 @@ from profile_and_optimize.evidence.reading import read_bytes, read_json, strict_
 from profile_and_optimize.ops.acts import reads
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
 from profile_and_optimize.ops.campaigns import plan_at
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.report.words import count, plain
 
 CHOICE = "champion_select.json"
@@ -29,7 +30,7 @@ UNKNOWN = "unknown"
 
 class RunsRequest(Request):
     sort: Literal["date", "name", "model"] = Field(default="date", description="date: newest first")
-    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description="where runs live; default ./campaigns")
+    campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 
 
 @dataclass(frozen=True, slots=True)

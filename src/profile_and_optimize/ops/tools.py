@@ -13,6 +13,7 @@ from profile_and_optimize.core.errors import WrongUse
 from profile_and_optimize.core.opens import OUT
 from profile_and_optimize.ops.acts import Act, Acts
 from profile_and_optimize.ops.base import Op, Request, Result, Safety, Say
+from profile_and_optimize.ops.options import says
 from profile_and_optimize.ops.plugins import KINDS, SWITCH, installed, switched_off
 from profile_and_optimize.ops.started import by_fields
 from profile_and_optimize.toolenv.find import ToolEnv, default_root, find_all
@@ -27,9 +28,7 @@ class ToolsRequest(Request):
         description="list the tools, install one, or check whether it could be installed"
     )
     tool: str | None = Field(default=None, description="tool to install or check; pao tools list names them")
-    tools_dir: Annotated[str | None, OUT] = Field(
-        default=None, description="folder of the tool environments; default: PAO_TOOLS_DIR, else a folder of the user"
-    )
+    tools_dir: Annotated[str | None, OUT] = Field(default=None, description=says("tools_dir"))
 
 
 def acts(req: ToolsRequest) -> Acts:
