@@ -33,7 +33,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class ExportRequest(CampaignRequest):
     format: Literal["csv", "parquet", "md", "junit"] = Field(
         default="csv",
-        description="csv and parquet: one table; md: the answer and tables for a pull request; junit: for CI",
+        description=says("format", "csv, parquet: one table; md: answer and tables for a pull request; junit: for CI"),
     )
     table: Literal["requests", "trials", "effects"] = Field(
         default="requests", description="the table of csv and parquet: a row for each request, trial or variant"

@@ -33,6 +33,7 @@ SAYS = {
     "exclude_pattern": "modules to leave unquantized: patterns, separated by commas",
     "extend": "blocks to add to a run that ended without a decision",
     "focus": "what is compared",
+    "format": "format of what is shown or written",
     "i_understand_this_submits_jobs": "confirm that this starts servers and load on this machine",
     "isl": "input length in tokens",
     "model": "model: a folder, or a Hugging Face id",

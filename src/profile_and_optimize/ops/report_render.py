@@ -27,7 +27,7 @@ from profile_and_optimize.report.pages.source import Options
 class ReportRenderRequest(CampaignRequest):
     format: Literal["all", "html", "text", "pdf"] = Field(
         default="all",
-        description="which of them to show; html and text draw no PDF, unless one is there, which is kept in step",
+        description=says("format", "html and text draw no PDF, unless one is there, which is kept in step"),
     )
     variants_line: str = Field(default="", description=says("variants_line"))
     data_source_line: str = Field(default="", description=says("data_source_line"))
