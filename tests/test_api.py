@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import subprocess
 import sys
+import tarfile
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -70,7 +72,7 @@ def test_a_function_takes_the_fields_of_its_command(verb: str) -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: pao.bench("http://127.0.0.1:1", sped=1), "pao.bench: no such argument: sped"),
+        (lambda: pao.bench("http://127.0.0.1:1", sped=1), "pao.bench: no such argument: sped; did you mean speed?"),
         (lambda: pao.bench("http://127.0.0.1:1", isl="many"), "pao.bench, isl: "),
         (lambda: pao.bench(), "pao.bench, url: "),
         (lambda: pao.ab("http://127.0.0.1:1", "http://127.0.0.1:2", allowed_by="me"), "no such argument: allowed_by"),
@@ -190,6 +192,31 @@ def test_a_run_that_is_not_closed_says_so(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="not closed") as e:
         pao.load(open_run)
     assert e.value.next.startswith("pao report_render")
+
+
+def test_a_run_of_an_older_format_is_loaded(tmp_path: Path) -> None:
+    with tarfile.open(Path(__file__).parent / "data/runs/schema-1.tar.xz") as kept:
+        kept.extractall(tmp_path, filter="data")
+    (found,) = tmp_path.rglob("manifest.json")
+    run = pao.load(found.parent)
+    assert run.verdict.pick == "fast" and sum(r.counts for r in run.requests_rows()) == 336
+
+
+def test_race_trials_do_not_count(tmp_path: Path) -> None:
+    from tests.campaign.test_looks import plan_of, run_at
+
+    speeds = {f"x{i}": 10.0 - 0.3 * i for i in range(6)}
+    run = pao.load(publish(run_at(tmp_path, plan_of(*speeds, race_rounds=4), speeds)))
+    stages = {t.stage: {x.counts for x in run.trials() if x.stage == t.stage} for t in run.trials()}
+    assert stages == {"race": {False}, "confirm": {True}}
+    assert not any(r.counts for r in run.requests_rows() if r.stage == "race")
+
+
+def test_bench_runs_inside_an_event_loop_as_notebooks_have_one(mock_server: Server) -> None:
+    async def cell() -> pao.BenchResult:
+        return pao.bench(mock_server.url, isl=8, osl=8, concurrency=2, requests=12)
+
+    assert asyncio.run(cell()).requests_completed == 12
 
 
 def test_a_run_is_found_by_its_slug_in_a_workspace(closed_run: Path) -> None:

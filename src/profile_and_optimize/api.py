@@ -6,6 +6,7 @@ raise PaoError and never end the process. What a `Run` shows is derived from the
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ from profile_and_optimize.core.errors import PaoError, WrongUse
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.verdict import Tier
 from profile_and_optimize.evidence.folder import find_run, workspace
-from profile_and_optimize.ops.base import Op, Request, Result
+from profile_and_optimize.ops.base import Op, Request, Result, advised
 from profile_and_optimize.ops.campaigns import intact
 from profile_and_optimize.report.text import report as report_text
 from profile_and_optimize.report.text import table as effects_table
@@ -233,7 +234,11 @@ def function_of(verb: str) -> Callable[..., Any]:
 
     def call(*args: Any, **fields: Any) -> Any:
         given = signature.bind_partial(*args).arguments | fields
-        return _RESULTS[verb](_succeeded(op.run(_request(op, given, names), log.info)))
+        try:
+            return _RESULTS[verb](_succeeded(op.run(_request(op, given, names), log.info)))
+        except PaoError as e:
+            advised(verb, e)
+            raise
 
     signature = _signature(op, names)
     call.__name__ = call.__qualname__ = verb
@@ -268,9 +273,9 @@ def _request(op: Op, given: Mapping[str, Any], names: tuple[str, ...]) -> Reques
     """Raises WrongUse naming the argument and the rule."""
     unknown = sorted(set(given) - set(names))
     if unknown:
-        raise WrongUse(
-            f"no such argument: {', '.join(unknown)}", where=f"pao.{op.verb}", next=f"help(pao.{op.verb}) lists them"
-        )
+        near = difflib.get_close_matches(unknown[0], names, 1)
+        told = f"no such argument: {', '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else "")
+        raise WrongUse(told, where=f"pao.{op.verb}", next=f"help(pao.{op.verb}) lists them")
     try:
         return op.request(**{name: str(v) if isinstance(v, Path) else v for name, v in given.items()})
     except ValidationError as e:

@@ -28,7 +28,7 @@ from profile_and_optimize.ops.base import Result
 from profile_and_optimize.ops.explain import ExplainRequest, run
 from profile_and_optimize.optimize.publish import derived
 from profile_and_optimize.report.explain.agree import checks
-from profile_and_optimize.report.explain.catalogue import catalogue
+from profile_and_optimize.report.explain.catalogue import catalogue, find
 from profile_and_optimize.report.explain.draw import text
 from profile_and_optimize.report.explain.number import Case, Number
 from profile_and_optimize.report.explain.page import explain, to_json
@@ -266,24 +266,55 @@ def test_every_figure_of_the_report_has_a_name(closed_run: Path) -> None:
 
 @pytest.mark.parametrize(("value", "names"), [
     ("+10.9%", ["effect.fast", "effect.fast.block.3"]), ("10.9%", ["effect.fast", "effect.fast.block.3"]),
-    ("\u221250.0%", ["effect.slow", "effect.slow.block.2"]),
+    ("\u221250.0%", ["effect.slow", "effect.slow.block.2"]), ("10.9", ["effect.fast", "effect.fast.block.3"]),
+    ("-50", ["effect.slow", "effect.slow.block.2"]), ("50", ["effect.slow", "effect.slow.block.2"]),
+    ("+11%", ["effect.fast", *(f"effect.fast.block.{i}" for i in (1, 2, 3)), "effect.fast.short-chat.c4.output_throughput_tok_s"]),
 ])  # fmt: skip
 def test_a_value_that_several_print_lists_them(closed_run: Path, value: str, names: list[str]) -> None:
     data = ask(closed_run, value).data
     assert [n["name"] for n in data["numbers"]] == names
 
 
-@pytest.mark.parametrize("value", ["356.0", "356.0 tok/s"])
+@pytest.mark.parametrize("value", ["356.0", "356.0 tok/s", "356", "356 tok/s"])
 def test_a_value_that_one_prints_is_explained(closed_run: Path, value: str) -> None:
     assert ask(closed_run, value).data["name"] == "cells.fast.short-chat.c4.output_throughput_tok_s"
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "near"), [("8.98", TPOT), ("+10.5%", "effect.fast.block.1"), ("efect.fast", "effect.fast")]
+    ("asked_for", "near"),
+    [
+        ("8.98", TPOT),
+        ("+10.5%", "effect.fast.block.1"),
+        ("efect.fast", "effect.fast"),
+        ("11.1", "effect.fast ("),
+        ("+50.0%", "effect."),
+        ("356%", "effect."),
+        ("1e400", "lists them all"),
+        ("0x10", "lists them all"),
+    ],
 )
 def test_what_nobody_prints_is_refused_with_what_is_near(closed_run: Path, asked_for: str, near: str) -> None:
     with pytest.raises(WrongUse, match=re.escape(near)):
         ask(closed_run, asked_for)
+
+
+@pytest.mark.parametrize(("shown", "asked_for", "finds"), [
+    ("+11.6%", "11.6", True), ("+11.6%", "11.6%", True), ("+11.6%", "12", True), ("+11.6%", "-11.6", False), ("-11.6%", "+11.6", False),
+    ("1.16", "1.16%", False), ("412.7", "413", True), ("412.7", "412", False), ("412.7", "410", False), ("1234.5", "1,234.5", True),
+    ("12.5", "12", True), ("12.5", "13", True), ("413", "412.9", False), ("+0.40 (-1.20 to +2.00)", "0.4", True), ("unknown", "0", False),
+])  # fmt: skip
+def test_what_is_typed_finds_the_digits_that_are_printed(shown: str, asked_for: str, finds: bool) -> None:
+    number = Number("a", shown, "", lambda: None)  # type: ignore[arg-type, return-value]
+    if finds:
+        assert find({"a": number}, asked_for).one == number
+    else:
+        with pytest.raises(WrongUse):
+            find({"a": number}, asked_for)
+
+
+def test_an_exact_match_is_not_lost_among_those_that_round_to_it() -> None:
+    exact, near = (Number(n, t, "", lambda: None) for n, t in (("a", "11.6 ms"), ("b", "11.62 ms")))  # type: ignore[arg-type, return-value]
+    assert find({"a": exact, "b": near}, "11.6").one == exact
 
 
 def swap(name: str, old: str, new: str) -> Callable[[Path], object]:

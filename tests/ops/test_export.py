@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -179,6 +180,16 @@ def test_the_doctor_gives_each_thing_once_and_a_command_for_what_is_missing(tmp_
         and not (tmp_path / "runs").exists()
         and not (tmp_path / "tools").exists()
     )
+
+
+def test_the_doctor_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the doctor used the network")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert doctor(DoctorRequest(tools_dir=str(tmp_path)), lambda _: None).data["findings"]
 
 
 def test_the_doctor_says_so_of_a_workspace_that_is_a_file(tmp_path: Path) -> None:

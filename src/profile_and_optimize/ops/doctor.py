@@ -110,7 +110,7 @@ def _workspace(space: Path) -> Iterator[Finding]:
             "workspace",
             "missing",
             f"{plain(space)} cannot be written",
-            "PERFREPORT_CAMPAIGNS_DIR=~/campaigns, or --campaigns-dir",
+            "PAO_CAMPAIGNS_DIR=~/campaigns, or --campaigns-dir",
         )
 
 

@@ -33,9 +33,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class ExportRequest(CampaignRequest):
     format: Literal["csv", "parquet", "md", "junit"] = Field(
         default="csv",
-        description=says(
-            "format", "csv and parquet: one table; md: the answer and tables for a pull request; junit: for CI"
-        ),
+        description=says("format", "csv, parquet: one table; md: answer and tables for a pull request; junit: for CI"),
     )
     table: Literal["requests", "trials", "effects"] = Field(
         default="requests", description="the table of csv and parquet: a row for each request, trial or variant"
@@ -43,7 +41,7 @@ class ExportRequest(CampaignRequest):
     fail_if: Literal["worse", "not-better", "unknown"] = Field(
         default="worse", description="junit: the call of a variant that is a failure"
     )
-    out: Annotated[str | None, OUT] = Field(default=None, description=says("out", "default: printed"))
+    out: Annotated[str | None, OUT] = Field(default=None, description=says("out", "a file; default: print it"))
 
 
 def acts(req: ExportRequest) -> Acts:
