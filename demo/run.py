@@ -1,14 +1,16 @@
 """`make demo`: from nothing to a checked champion, on a machine with Python 3.11 and no GPU.
 
-    python3.11 demo/run.py [--budget-minutes 12]
+    python3.11 demo/run.py [--budget-minutes 15]
 
 Standard library only: it makes the environment that everything else runs in. What is missing is named before anything
-is downloaded. Every step is timed, and download apart from work.
+is downloaded. One second is measured first: model, data type, requests and questions are as large as this machine gets through
+in the budget, and what is left out is listed before anything begins. Every step is timed, and download apart from work.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -19,9 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from demo.sizing import REPORT_S, SETUP_S, Sizes, Speed, measure, plan, plan_lines  # noqa: E402
+
 BIN = ROOT / ".venv/bin"
 GROWN = ROOT / ".demo/model"
-LAYERS = "12"
+QUESTIONS, ASKED = ROOT / "demo/heldout.jsonl", ROOT / ".demo/questions.jsonl"
+BUDGET_MINUTES = 15.0
+# A first start that compiles may take so many times what is expected before every variant is started without.
+SLOW = 1.25
 
 
 @dataclass(frozen=True)
@@ -74,29 +83,40 @@ def environment() -> list[Step]:
     ]
 
 
-def real(budget_minutes: float, times: dict[str, float]) -> list[str]:
+def real(sizes: Sizes, campaign_s: float, cold_s: float, times: dict[str, float]) -> list[str]:
     """The demo on vLLM: the command line of the campaign, after the tool environment and the model are there."""
     step = Step("install the vLLM tool environment", [str(BIN / "pao"), "tools", "install", "vllm"])
     times[step.name] = run(step)
     grow = [
-        tool_python(),
-        "-m",
-        "demo.grow",
-        "--model",
-        "demo/model",
-        "--out",
-        str(GROWN),
-        "--layers",
-        LAYERS,
-        "--check",
-        "40",
-    ]
-    times["grow the demo model"] = run(Step("grow the demo model (same answers, more work)", grow))
-    return [
-        str(BIN / "pao"), "optimize", "--model", str(GROWN), "--engines", "vllm", "--focus", "throughput", "--name", "demo",
-        "--budget-minutes", f"{budget_minutes:g}", "--questions", "demo/heldout.jsonl", "--suite", "demo-short",
-        "--max-arms", "3",  # one lever: the blocks that this buys answer more than a second lever would
+        tool_python(), "-m", "demo.grow", "--model", "demo/model", "--out", str(GROWN), "--layers", str(sizes.layers),
+        "--min-parameters", str(sizes.parameters), "--check", "40",
     ]  # fmt: skip
+    times["grow the demo model"] = run(Step("grow the demo model (same answers, more work)", grow))
+    if sizes.questions:
+        spread(QUESTIONS, ASKED, sizes.questions)
+    return command(sizes, campaign_s, cold_s)
+
+
+def command(sizes: Sizes, campaign_s: float, cold_s: float) -> list[str]:
+    """`pao optimize` at these sizes: one lever, since the blocks that this buys answer more than a second lever would."""
+    start = ["--engine-flags", " ".join(sizes.flags)] if sizes.flags else []
+    late = [] if sizes.eager else ["--eager-after-s", f"{SLOW * cold_s:.0f}"]
+    asked = ["--questions", str(ASKED.relative_to(ROOT))] if sizes.questions else []
+    return [
+        str(BIN / "pao"), "optimize", "--model", str(GROWN.relative_to(ROOT)), "--engines", "vllm", "--focus", "throughput",
+        "--name", "demo", "--budget-minutes", f"{campaign_s / 60:.2f}", "--suite", "demo-short", "--requests", str(sizes.requests),
+        "--levers", sizes.lever, "--max-arms", "3", *asked, *(f"{k}={v}" for k, v in zip(start[::2], start[1::2], strict=True)), *late,
+    ]  # fmt: skip
+
+
+def spread(source: Path, to: Path, count: int) -> None:
+    """The first `count` questions, as many of every kind."""
+    kinds: dict[str, list[str]] = {}
+    for line in source.read_text().splitlines(keepends=True):
+        kinds.setdefault(json.loads(line)["kind"], []).append(line)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    turns = [line for turn in zip(*kinds.values(), strict=True) for line in turn]
+    to.write_text("".join(turns[:count]))
 
 
 def mock(budget_minutes: float) -> list[str]:
@@ -118,15 +138,34 @@ def mock(budget_minutes: float) -> list[str]:
     ]
 
 
+def sized(budget_s: float) -> tuple[Speed, Sizes]:
+    """What this machine gets through, with the plan printed."""
+    speed = measure()
+    sizes = plan(speed, budget_s)
+    for line in plan_lines(speed, sizes, budget_s):
+        say(line)
+    return speed, sizes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget-minutes", type=float, default=12.0, help="for the campaign, admission included")
+    parser.add_argument(
+        "--budget-minutes", type=float, default=BUDGET_MINUTES, help="for everything but downloads; default: 15"
+    )
+    parser.add_argument("--plan", action="store_true", help="print what would be measured here, and end")
     args = parser.parse_args()
     on_mock = platform.system() == "Darwin"
     if not on_mock:
         preflight()
+        speed, sizes = sized(args.budget_minutes * 60)
+    if args.plan:
+        return
     times = {step.name: run(step) for step in environment()}
-    campaign = mock(args.budget_minutes) if on_mock else real(args.budget_minutes, times)
+    if on_mock:
+        campaign = mock(args.budget_minutes)
+    else:
+        left = args.budget_minutes * 60 - (SETUP_S + REPORT_S) / speed.factor
+        campaign = real(sizes, max(60.0, left), speed.cold_start_s, times)
     times["pao optimize"] = run(Step("pao optimize", campaign))
     say("== times")
     for name, seconds in times.items():
