@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +28,7 @@ from demo.sizing import REPORT_S, SETUP_S, Sizes, Speed, measure, plan, plan_lin
 BIN = ROOT / ".venv/bin"
 GROWN = ROOT / ".demo/model"
 QUESTIONS, ASKED = ROOT / "demo/heldout.jsonl", ROOT / ".demo/questions.jsonl"
+TIMES = ROOT / ".demo/times.json"
 BUDGET_MINUTES = 15.0
 # A first start that compiles may take so many times what is expected before every variant is started without.
 SLOW = 1.25
@@ -138,6 +139,17 @@ def mock(budget_minutes: float) -> list[str]:
     ]
 
 
+def keep_times(times: dict[str, float], speed: Speed, sizes: Sizes, budget_minutes: float) -> None:
+    """For `demo/readme.py` and `bench/demo.py`: what was planned, how long it took, and which run it made."""
+    run_path = max((ROOT / "campaigns").glob("*Z-demo"))
+    kept = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()), "run": str(run_path.relative_to(ROOT)), "times": times,
+        "machine": speed.words(), "python": platform.python_version(), "budget_minutes": budget_minutes,
+        "expected_s": sizes.seconds, "sizes": asdict(sizes), "left_out": list(sizes.left_out),
+    }  # fmt: skip
+    TIMES.write_text(json.dumps(kept, indent=1) + "\n")
+
+
 def sized(budget_s: float) -> tuple[Speed, Sizes]:
     """What this machine gets through, with the plan printed."""
     speed = measure()
@@ -167,6 +179,8 @@ def main() -> None:
         left = args.budget_minutes * 60 - (SETUP_S + REPORT_S) / speed.factor
         campaign = real(sizes, max(60.0, left), speed.cold_start_s, times)
     times["pao optimize"] = run(Step("pao optimize", campaign))
+    if not on_mock:
+        keep_times(times, speed, sizes, args.budget_minutes)
     say("== times")
     for name, seconds in times.items():
         print(f"{seconds:8.0f} s  {name}")
