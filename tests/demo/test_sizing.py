@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from demo.run import command, spread
+from demo.run import command, downloaded_s, spread
 from demo.sizing import SETTLED, STEPS, Speed, measure, plan, plan_lines
 
+from demo import run
 from profile_and_optimize.stats.noninferiority import enough_without_loss
 
 MINUTES = 60.0
@@ -75,6 +77,26 @@ def test_fewer_questions_are_taken_from_every_kind(tmp_path: Path) -> None:
     spread(Path(__file__).parents[2] / "demo/heldout.jsonl", tmp_path / "q.jsonl", 240)
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "q.jsonl").read_text().splitlines()]
     assert {k: kinds.count(k) for k in set(kinds)} == dict.fromkeys(("add", "subtract", "copy", "lookup"), 60)
+
+
+def test_what_is_installed_already_leaves_room_for_more() -> None:
+    tight = replace(AVX2, cores=1.6)
+    assert plan(tight, 15 * MINUTES, setup_s=25.0).questions > plan(tight, 15 * MINUTES).questions
+
+
+def test_only_downloads_of_this_run_are_apart(tmp_path: Path) -> None:
+    marker = tmp_path / "pao-tool.json"
+    assert downloaded_s(marker, 0.0) == 0.0
+    marker.write_text(json.dumps({"download": {"seconds": 76.0}}))
+    assert downloaded_s(marker, 0.0) == 76.0 and downloaded_s(marker, marker.stat().st_mtime + 1) == 0.0
+
+
+def test_a_second_measurement_that_gives_another_plan_is_said(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(run, "measure", lambda: AVX2)
+    first = plan(AVX2, 700.0, setup_s=25.0)
+    assert run.again(first, 700.0) == (AVX2, first) and capsys.readouterr().out == ""
+    monkeypatch.setattr(run, "measure", lambda: BUSY)
+    assert run.again(first, 700.0)[1] != first and "another plan" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", [{"cores": 0.0}, {"cores": 3.0}, {"ops_per_s": 0.0}, {"bytes_per_s": -1.0}])
