@@ -38,7 +38,8 @@ def block(report: str, times: dict[str, Any]) -> str:
     """What stands between the marks. Raises SystemExit for a text that names a place on the machine."""
     steps = [f"{seconds:8.0f} s  {name}" for name, seconds in times["times"].items()]
     together = f"{sum(times['times'].values()):8.0f} s  together"
-    shown = [*excerpt(report).split("\n"), "", *steps, together]
+    # The model is named by its absolute path; within the repository the reader's own is meant.
+    shown = [*excerpt(report.replace(f"{ROOT}/", "")).split("\n"), "", *steps, together]
     left_out = (
         [f"Left out, to fit into {times['budget_minutes']:g} minutes: {'; '.join(times['left_out'])}."]
         if times["left_out"]

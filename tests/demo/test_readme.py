@@ -67,6 +67,7 @@ def test_times_of_another_run_are_refused(
 def test_a_place_on_the_machine_is_refused() -> None:
     with pytest.raises(SystemExit, match="/home/me/model"):
         block("model   /home/me/model\n", TIMES)
+    assert "    model   .demo/model" in block(f"model   {readme.ROOT}/.demo/model\n", TIMES)
     assert "tok/s" in block("230 tok/s of .demo/model, see https://example.org/a/b\n", TIMES)
 
 
