@@ -22,6 +22,7 @@ from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.verdict import Tier
+from profile_and_optimize.evidence.redact import redact
 from profile_and_optimize.report.accuracy import AccuracyRow, accuracy_rows, assumption
 from profile_and_optimize.report.arms import ArmView, arm_views, effect_of, failures, next_levers
 from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows, gap_views
@@ -165,7 +166,13 @@ def view(ev: Evidence, d: Decision) -> View:
 def earlier_lines(ev: Evidence) -> tuple[str, ...]:
     """A run of other tools' results alone compares nothing, so nothing was repeated."""
     found = words(ev.earlier, [a.id for a in ev.plan.candidates]) if ev.trials else ()
-    return tuple(map(plain, (*slow_start_words(ev.events), *found)))
+    return tuple(map(plain, (*(slow_start_words(ev.events) or _common_flags(ev.frozen)), *found)))
+
+
+def _common_flags(plan: Plan) -> tuple[str, ...]:
+    """The baseline is then not the engine's defaults: a reader has to know it."""
+    flags = redact(" ".join(plan.common_flags))
+    return (f"every variant, the baseline included, runs with {flags}",) if flags else ()
 
 
 def code_lines(plan: Plan) -> tuple[str, ...]:
