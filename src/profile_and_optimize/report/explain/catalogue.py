@@ -25,7 +25,9 @@ from profile_and_optimize.report.explain.number import Case, Number
 from profile_and_optimize.report.words import plain
 
 MOST_NEAR = 5
-_NUMBER = re.compile(r"([+-]?)((?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?)(%| ?[A-Za-z]{1,9}(?:/[A-Za-z]{1,9}){0,3})?")
+_NUMBER = re.compile(
+    r"([+-]?)((?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?)(%| ?[A-Za-z]{1,9}(?:/[A-Za-z]{1,9}){0,3})?"
+)
 
 
 def catalogue(case: Case) -> dict[str, Number]:
