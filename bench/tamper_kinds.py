@@ -170,6 +170,12 @@ def failures_good(f: Forged) -> None:
                                completion_tokens=1) for r in rows))  # fmt: skip
 
 
+def good_failed(f: Forged) -> None:
+    """Good answers of the baseline, of which bytes were kept, are called failed."""
+    f.records(f.pick("baseline"), lambda rows: tuple(
+        replace(r, error="timeout", chunk_ns=(), finish_reason=None) if r.index == 0 else r for r in rows))  # fmt: skip
+
+
 def failed_arm_gone(f: Forged) -> None:
     for name in ("plan.json", "draft.json"):
         gone = {a["id"] for a in f.read(name)["failed"]} or {"broken"}
@@ -310,6 +316,7 @@ TRIALS = {
     "a request twice": Kind(lambda f: f.records(f.pick(), lambda rows: (*rows, rows[-1]))),
     "failed requests taken out": Kind(failures_gone, needs="failures"),
     "failed requests made good": Kind(failures_good, needs="failures"),
+    "a good answer called failed": Kind(good_failed),
     "swapped node": Kind(lambda f: context(f, "node", "observed", "another-node")),
     "another source commit": Kind(lambda f: context(f, "source_commit", "observed", "f" * 40)),
     "cache mode": Kind(lambda f: context(f, "cache_mode", "asked", "warm")),

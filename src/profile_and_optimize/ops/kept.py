@@ -81,8 +81,8 @@ def _kept(run: Path, t: Judged) -> Iterator[str]:
     for kept in responses:
         if kept.index not in places:
             yield f"bytes were kept of request {kept.index}, which is not there"
-        elif not _said(rows[places[kept.index]], kept):
-            yield f"request {kept.index} is not what its kept bytes say"
+        elif not as_kept(rows[places[kept.index]], kept):
+            yield f"request {kept.index} differs from its kept bytes"
 
 
 def _sample(rows: Records, numbers: list[int]) -> list[int]:
@@ -95,14 +95,14 @@ def _sample(rows: Records, numbers: list[int]) -> list[int]:
     return wanted
 
 
-def _said(old: RequestRecord, kept: RawResponse) -> bool:
-    """Do the bytes give the record again? Of a failed request they may be cut. Credentials were overwritten at their length."""
-    if not old.ok:
-        return True
+def as_kept(old: RequestRecord, kept: RawResponse) -> bool:
+    """Do the bytes give the record again? Of a failed request they may be cut, and what ended it may be our own timeout: they
+    must not be a good answer, and when its first byte came is theirs. Credentials were overwritten at their length."""
     try:
-        return _parsed(old, kept) == old
+        again = _parsed(old, kept)
     except ValueError:  # times that go backwards make no record
         return False
+    return again == old if old.ok else not again.ok and again.first_byte_ns == old.first_byte_ns
 
 
 def _parsed(old: RequestRecord, kept: RawResponse) -> RequestRecord:
