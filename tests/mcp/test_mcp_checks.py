@@ -83,9 +83,9 @@ def test_a_budget_has_a_limit_in_a_request_and_in_a_plan(own_policy: Make) -> No
     ({"model": "a\0b"}, "NUL"),
     ({"cells": ["ok", "a\0b"]}, "NUL"),
     ({"model": "x" * 70_000}, "70000 characters"),
-    ({"model": "--trust-remote-code"}, "begins with '-'"),
-    ({"url": "-o/etc/x"}, "begins with '-'"),
-    ({"files": ["a.json", "--out=x"]}, "begins with '-'"),
+    ({"model": "--trust-remote-code"}, "starts with '-'"),
+    ({"url": "-o/etc/x"}, "starts with '-'"),
+    ({"files": ["a.json", "--out=x"]}, "starts with '-'"),
 ])  # fmt: skip
 def test_what_no_option_can_mean_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(WrongUse, match=said) as caught:

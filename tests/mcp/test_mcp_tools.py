@@ -125,7 +125,7 @@ def test_what_a_run_says_is_marked_as_data_and_stays_out_of_descriptions(work: P
 @pytest.mark.parametrize(("verb", "values", "said"), [
     ("verify", {}, "Field required"),
     ("verify", {"campaign": "x", "campain": "y"}, "--campain: Extra inputs"),
-    ("verify", {"campaign": "--help"}, "begins with '-'"),
+    ("verify", {"campaign": "--help"}, "starts with '-'"),
     ("verify", {"campaign": "../../etc"}, "outside of the workspace"),
     ("verify", {"campaign": "/etc"}, "outside of the workspace"),
     ("verify", {"campaign": "a\0b"}, "NUL"),

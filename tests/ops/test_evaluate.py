@@ -108,7 +108,7 @@ def test_eleven_of_twelve_right_is_what_the_run_says_and_what_verify_finds_again
     assert [s["scores"] for s in samples] == [[1.0]] * 11 + [[0.0]] and samples[11]["said"] == ["2"]
     problems, facts = check(run)
     assert problems == [] and facts["questions"] == 12
-    assert "12 questions of 1 tasks" in text_of(run, look_at(run)) and "follow from what was said" in text_of(
+    assert "12 questions of 1 tasks" in text_of(run, look_at(run)) and "follow from the answers" in text_of(
         run, look_at(run)
     )
 
@@ -246,7 +246,7 @@ def test_a_model_folder_is_served_for_as_long_as_it_takes(python: Path, question
     assert not [c for c in commands() if f"--model {result.data['served_model']} --osl 4" in c]
 
 
-@pytest.mark.parametrize(("behaviour", "said"), [("crash", "No module named 'datasets'"), ("hang", "said nothing")])
+@pytest.mark.parametrize(("behaviour", "said"), [("crash", "No module named 'datasets'"), ("hang", "printed nothing")])
 def test_a_tool_that_dies_or_hangs_is_a_clear_error_and_the_run_is_marked(
     server: Answering, python: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, said: str
 ) -> None:  # fmt: skip
@@ -296,7 +296,7 @@ def test_a_tokenizer_with_a_template_and_a_name_tell_an_instruct_model(tmp_path:
     ("argv", "said"),
     [
         (["--tasks", "demo"], "who is asked"), (["--tasks", "demo", "--model", "m", "--endpoint-url", "http://x"], "who is asked"),
-        (["--tasks", "demo", "--endpoint-url", "ftp://x"], "is no URL"),
+        (["--tasks", "demo", "--endpoint-url", "ftp://x"], "is not a URL"),
         (["--tasks", "demo", "--endpoint-url", "http://169.254.169.254"], "metadata"),
         (["--tasks", "demo", "--endpoint-url", "http://127.0.0.1:9", "--samples", "2", "--temperature", "0"], "one sample"),
         (["--tasks", "demo", "--model", "no-such-folder"], "no such folder"),

@@ -90,7 +90,7 @@ def test_a_vendors_scope_and_more_patterns_reach_the_job(here: Path, capsys: pyt
         (["--target", "nvfp4", "--samples", "0"], "0 samples of 2048 tokens"),
         (["--target", "nvfp4", "--seq-len", "4096"], "the model takes 2048 tokens at most"),
         (["--target", "nvfp4", "--python", "no-such"], "not an executable file"),
-        (["--target", "nvfp4", "--out", "base/q"], "within the base or around it"),
+        (["--target", "nvfp4", "--out", "base/q"], "must not contain one another"),
     ],
 )
 def test_what_cannot_be_asked_is_said(

@@ -155,7 +155,7 @@ def test_one_block_has_values_and_no_interval(one_block: Evidence) -> None:
 
 def test_no_whole_block(one_block: Evidence) -> None:
     files = render(dataclasses.replace(one_block, trials=(), commands={}, events=()))
-    assert files["report.txt"].startswith("Nothing can be said yet  [DRAFT]")
+    assert files["report.txt"].startswith("No answer yet  [DRAFT]")
     status = json.loads(files["report_status.json"])
     assert status["status"] == "incomplete"
     assert status["missing"] == ["blocks of baseline, aa, fast, slow: 0 of at most 1 are whole, and arms are open"]

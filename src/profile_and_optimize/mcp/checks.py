@@ -61,7 +61,7 @@ def refuse_hostile(values: Mapping[str, Any], settings: frozenset[str] = frozens
         if len(text) > LONGEST_TEXT:
             raise WrongUse(f"{len(text)} characters; at most {LONGEST_TEXT} are read", where=where, next="give a file")
         if where not in settings and text.startswith("-") and not _NEGATIVE.fullmatch(text):
-            raise WrongUse(f"{plain(text)[:80]!r} begins with '-'", where=where, next="give a value, not an option")
+            raise WrongUse(f"{plain(text)[:80]!r} starts with '-'", where=where, next="give a value, not an option")
 
 
 def check_request(policy: Policy, op: Op, request: Request) -> dict[str, str]:

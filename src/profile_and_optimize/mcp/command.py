@@ -28,7 +28,7 @@ def group() -> None:
 
 
 @group.command(
-    help="Serve over stdio, or with --http over HTTP on loopback. docs/mcp.md says what is asked and what is refused."
+    help="Serve over stdio, or with --http over HTTP on loopback. docs/mcp.md describes what is asked and what is refused."
 )
 @click.option("--http", is_flag=True, help="streamable HTTP on 127.0.0.1, at /mcp, with a bearer token")
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="with --http")

@@ -65,8 +65,8 @@ def require_can_ask(context: Context[Any, Any], op: Op, policy: Policy) -> None:
     if not can_ask(context.client_capabilities):
         flag = f" with {ACK_FLAG}" if issubclass(op.request, Acknowledged) else ""
         raise GateRefused(
-            "a person must agree first, and this client cannot ask one (it has no elicitation)", where=op.verb,
-            next=f"a person can type pao {op.verb}{flag}, or the owner can allow the verb in {policy_words(policy)}",
+            "the user must agree first, and this client cannot ask (it has no elicitation)", where=op.verb,
+            next=f"the user can type pao {op.verb}{flag}, or the owner can allow the verb in {policy_words(policy)}",
         )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def question_of(op: Op, request: Request, policy: Policy, started: Started | Non
     lines += list(_started(started)) if started else []
     lines += [f"file {_quoted('file', path)}: sha256 {sha}" for path, sha in files.items()]
     if len(lines) > MOST_LINES or sum(map(len, lines)) > MOST_CHARS:
-        raise _unshown(op.verb, f"{len(lines)} lines; a person is shown at most {MOST_LINES}")
+        raise _unshown(op.verb, f"{len(lines)} lines; the user is shown at most {MOST_LINES}")
     return "\n".join(lines)
 
 
@@ -131,16 +131,16 @@ def _quoted(name: str, value: object) -> str:
     too long, or holds what a person does not see."""
     text = str(value)
     if len(text) > MOST_SHOWN:
-        raise _unshown(name, f"{len(text)} characters, {plain(text)[:60]!r}...; a person is shown at most {MOST_SHOWN}")
+        raise _unshown(name, f"{len(text)} characters, {plain(text)[:60]!r}...; the user is shown at most {MOST_SHOWN}")
     hidden = [c for c in text if c in BLANK or (c != " " and unicodedata.category(c) in HIDDEN)]
     if hidden:
-        raise _unshown(name, f"it holds the character U+{ord(hidden[0]):04X}, which a person does not see as it is")
+        raise _unshown(name, f"it holds the character U+{ord(hidden[0]):04X}, which the user does not see as it is")
     # A letter of another script may look like one of ours.
     return repr(text) if text.isascii() else f"{text!r} = {text!a}"
 
 
 def _unshown(where: str, why: str) -> GateRefused:
     return GateRefused(
-        f"a person must agree first, and this cannot be shown to one: {why}", where=where,
+        f"the user must agree first, and this cannot be shown: {why}", where=where,
         next="shorten or correct it, or type the command yourself",
     )  # fmt: skip

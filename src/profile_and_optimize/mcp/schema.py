@@ -18,8 +18,8 @@ _EFFECTS = {
     Safety.WRITES_ARTIFACTS: "Writes files in the workspace.",
     Safety.SUBMITS_JOBS: "A call that starts servers, runs code or can take more than a minute is asked about first, unless the "
     "owner's policy decides.",
-    Safety.MUTATES_CLUSTER: "Changes a cluster. A person is asked first, unless the owner's policy decides.",
-    Safety.PUBLISHES_EXTERNAL: "Sends results elsewhere. A person is asked first, unless the owner's policy decides.",
+    Safety.MUTATES_CLUSTER: "Changes a cluster. The user is asked first, unless the owner's policy decides.",
+    Safety.PUBLISHES_EXTERNAL: "Sends results elsewhere. The user is asked first, unless the owner's policy decides.",
 }
 
 
@@ -102,9 +102,9 @@ def output_schema() -> dict[str, Any]:
     }
     properties = {
         "schema": {"type": "integer", "const": 1},
-        "ok": {"type": "boolean", "description": "false when it failed, and when a gate or check said no"},
+        "ok": {"type": "boolean", "description": "false when it failed, and when a gate or check failed"},
         "verb": text,
-        "result": {"type": "object", "description": "given also where a gate or check said no"},
+        "result": {"type": "object", "description": "given also where a gate or check failed"},
         "warnings": {"type": "array", "items": text},
         "error": {"anyOf": [failure, null], "description": "null when ok"},
         "about": about,

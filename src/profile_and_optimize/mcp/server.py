@@ -18,7 +18,7 @@ from profile_and_optimize.mcp.tools import office_of, op_tool
 INSTRUCTIONS = (
     "Measures and tunes how language models are served. Paths are relative to the workspace. Long calls report progress, and "
     "cancelling one stops all that it started; its run can be resumed. Calls that start servers, run code or can take more than a "
-    "minute ask a person first. " + NOTICE
+    "minute ask the user first. " + NOTICE
 )
 GRACE_S = 45
 

@@ -79,7 +79,7 @@ class OpTool(Tool):
             raise
         except ToolError:
             refused = GateRefused(
-                "the client's answer to the question is none", where=self._op.verb, next="ask the person again"
+                "the client gave no valid answer to the question", where=self._op.verb, next="ask the person again"
             )
             return told(failed(self._op.verb, refused))
         except Exception as e:
@@ -151,7 +151,7 @@ def admit(policy: Policy, op: Op, arguments: Mapping[str, Any]) -> Admitted:
     theirs = [name for name in schema.NOT_THEIRS if name in arguments]
     if theirs:
         raise WrongUse(
-            "a model cannot give this: a person is asked, or the owner's policy decides", where=theirs[0],
+            "a model cannot give this: the user is asked, or the owner's policy decides", where=theirs[0],
             next="call again without it",
         )  # fmt: skip
     if policy.listed(op.verb) == "deny":

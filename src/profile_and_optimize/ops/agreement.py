@@ -36,7 +36,7 @@ def agree(client: Client, url: str, shape: Shape, loads: list[int], say: Say) ->
     }
     lines = ["no mock answers there, so the error is UNKNOWN; agreement with the server's own counters, means in ms:"]
     lines += [_line(p) for p in points]
-    return Result(data, "\n".join(lines), ("an endpoint's own counters are no truth: nothing is stored",))
+    return Result(data, "\n".join(lines), ("an endpoint's own counters are not the truth: nothing is stored",))
 
 
 def _point(client: Client, url: str, model: str, shape: Shape, concurrency: int) -> dict[str, Any]:

@@ -94,7 +94,9 @@ def run(req: CalibrateRequest, say: Say) -> Result:
 def _loads(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and 1 <= int(part) <= 20_000 for part in parts):
-        raise WrongUse(f"{text!r} is no list of concurrencies", where="--concurrency", next="--concurrency 16,64,256")
+        raise WrongUse(
+            f"{text!r} is not a list of concurrencies", where="--concurrency", next="--concurrency 16,64,256"
+        )
     return list(dict.fromkeys(map(int, parts)))
 
 
@@ -180,7 +182,7 @@ def _table(found: list[ClientError], kept: list[Path | None]) -> str:
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     first = found[0]
     head = (
-        f"{first.client} {first.version}: what it said less what happened, in ms; medians of {first.rounds} rounds, mock "
+        f"{first.client} {first.version}: what it reported less what happened, in ms; medians of {first.rounds} rounds, mock "
         f"TTFT {first.ttft_s * 1e3:g} ms, TPOT {first.itl_s * 1e3:g} ms, osl {first.osl}, {first.api}"
     )
     return "\n".join([head, *lines])

@@ -44,11 +44,11 @@ def unmet(req: ChampionSelectRequest, ev: Evidence, d: Decision) -> list[str]:
     accuracy = next(x for x in d.gates if x.name == "accuracy")
     if req.accuracy_gate is not None and (accuracy.passed is True) != (req.accuracy_gate == "pass"):
         wrong.append(
-            f"expected accuracy gate {req.accuracy_gate}, evidence says {_word(accuracy.passed)}: {accuracy.reason}"
+            f"expected accuracy gate {req.accuracy_gate}, the evidence gives {_word(accuracy.passed)}: {accuracy.reason}"
         )
     nodes = {t.file.context.get("node", {}).get("observed", "unknown") for t in used}
     if req.same_node and (len(nodes) != 1 or "unknown" in nodes):
-        wrong.append(f"expected one node, evidence says {', '.join(sorted(nodes)) or 'none'}")
+        wrong.append(f"expected one node, the evidence has {', '.join(sorted(nodes)) or 'none'}")
     blocks = min(len(d.selection.of_group(ev.plan, group)) for group in ev.plan.groups)
     if req.trials is not None and blocks < req.trials:
         wrong.append(f"expected {req.trials} trials an arm, evidence has {blocks} whole blocks")
@@ -60,7 +60,7 @@ def unmet(req: ChampionSelectRequest, ev: Evidence, d: Decision) -> list[str]:
         has = ", ".join(sorted(f"{w.name} ({w.kind}, {w.isl}/{w.osl})" for w in present))
         wrong.append(f"expected workloads {', '.join(lacking)}, evidence has {has}")
     if req.expect_tier is not None and d.tier.value != req.expect_tier:
-        wrong.append(f"expected {req.expect_tier}, evidence says {d.tier.value}")
+        wrong.append(f"expected {req.expect_tier}, the evidence gives {d.tier.value}")
     return wrong
 
 

@@ -265,7 +265,7 @@ def _value(option: str, value: object) -> str:
         raise WrongUse("its value is neither text nor a number", where=option, next="write JSON as quoted text")
     text = str(value)
     if text.startswith("-") and isinstance(value, str) and not _NEGATIVE.fullmatch(text):
-        raise WrongUse(f"its value {text[:80]!r} begins with '-'", where=option, next="give flags as a list")
+        raise WrongUse(f"its value {text[:80]!r} starts with '-'", where=option, next="give flags as a list")
     return text
 
 

@@ -147,7 +147,7 @@ def _need_compiler(engine: str, world: World, model: str) -> None:
         found = facts(world, engine, model)
         if found.cpu and not found.compiler:
             raise WrongUse(
-                "vLLM compiles with a C++ compiler, and there is none", where="g++", next="apt-get install -y g++"
+                "vLLM compiles with a C++ compiler, and none is installed", where="g++", next="apt-get install -y g++"
             )
 
 

@@ -143,7 +143,7 @@ def _place(req: EvaluateRequest) -> str:
         raise WrongUse("who is asked?", where="--endpoint-url, --model", next="give one of the two")
     if req.endpoint_url is not None and not is_url(req.endpoint_url):
         raise WrongUse(
-            f"{req.endpoint_url!r} is no URL", where="--endpoint-url", next="http://127.0.0.1:8000, or --model DIR"
+            f"{req.endpoint_url!r} is not a URL", where="--endpoint-url", next="http://127.0.0.1:8000, or --model DIR"
         )
     return req.endpoint_url or str(req.model)
 
@@ -233,7 +233,7 @@ def _warnings(req: EvaluateRequest, wanted: tuple[Wanted, ...], done: _Done) -> 
     t, pins = done.target, done.outcome.pins
     if pins and (loose := left_to_server(pins, _asking(req, t).temperature, t.asked_by)):
         found.append(
-            f"the server does not take {', '.join(loose)} from a request: what its generation_config says of them decides"
+            f"the server does not take {', '.join(loose)} from a request: its generation_config decides on them"
         )
     return tuple(found)
 
@@ -255,7 +255,7 @@ def text_of(data: dict[str, Any], path: Path) -> str:
     lines += [f"runs code of its own: {line}" for line in data.get("code", ())]
     return "\n".join([
         *(lines if data["tasks"] else lines[1:]),
-        f"per question: {path}/raw/samples.jsonl, what was said in full: raw/answers.jsonl",
+        f"per question: {path}/raw/samples.jsonl, answers in full: raw/answers.jsonl",
         f"run {path}",
         f"next: pao accuracy_gate --base RUN --candidate {path.name}",
     ])  # fmt: skip

@@ -98,7 +98,7 @@ def _arm(name: str, engine: str, folder: str, option: str) -> Arm:
         )
     return Arm(
         name, engine, Role.CANDIDATE, lever=f"{found.quant_method} {found.algo}", checkpoint=path,
-        predicts="fewer bytes to read for every token; whether its arithmetic is faster hangs on the kernel",
+        predicts="fewer bytes to read for every token; whether its arithmetic is faster depends on the kernel",
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from profile_and_optimize.ops.started import Started
 
 class ControlledRequest(TuneRequest):
     focus: Literal["latency"] = Field(
-        default="latency", description=says("focus", "latency alone: output tok/s is no evidence for it")
+        default="latency", description=says("focus", "latency alone: output tok/s is not evidence for it")
     )
     engine: str = Field(default="vllm", description=says("engine", "of both variants"))
     flags: Annotated[str, FLAGS] = Field(default="", description="flags that the candidate adds, written as in a shell")

@@ -53,7 +53,7 @@ def words(facts: dict[str, Any]) -> list[str]:
         f"an evaluation: {facts['questions']} questions of {facts['tasks']} tasks, scores computed again from the samples"
     ]
     if facts["by_equality"]:
-        told.append(f"scores of {', '.join(facts['by_equality'])} follow from what was said and what was expected")
+        told.append(f"scores of {', '.join(facts['by_equality'])} follow from the answers and what was expected")
     if facts["by_lm_eval"]:
         told.append(f"scores of {', '.join(facts['by_lm_eval'])} are lm-eval's word, question by question")
     return told
@@ -61,7 +61,7 @@ def words(facts: dict[str, Any]) -> list[str]:
 
 def _rows(found: Any, where: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(r, dict) for r in found):
-        raise Corrupted("its tasks are no list of objects", where=where, next="evaluate again")
+        raise Corrupted("its tasks are not a list of objects", where=where, next="evaluate again")
     return found
 
 

@@ -20,7 +20,7 @@ from profile_and_optimize.workloads.suites import Entry, Suite, suites
 class WorkloadsRequest(Request):
     suite: str | None = Field(default=None, description=says("suite", "default: all"))
     model: Annotated[str | None, MODEL] = Field(
-        default=None, description=says("model", "says which workloads fit into it")
+        default=None, description=says("model", "shows which workloads fit into it")
     )
     offline: bool = Field(default=False, description="do not ask the hub whether it has the data")
 

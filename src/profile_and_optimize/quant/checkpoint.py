@@ -68,7 +68,7 @@ class Checkpoint:
         if self.changed:
             return f"is not what was checked: {'; '.join(self.changed[:4])}"
         if self.ours and self.changed is None:
-            return "has no coverage.json that says which files its checks saw"
+            return "has no coverage.json with the files that its checks saw"
         if not self.ours:
             return "is not of our making"
         bad = [
@@ -76,7 +76,7 @@ class Checkpoint:
             for name, ok in (("coverage.json", self.coverage), ("roundtrip.json", self.roundtrip))
             if ok is not True
         ]
-        return f"did not pass its checks, says {' and '.join(bad)}"
+        return f"did not pass its checks, by {' and '.join(bad)}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -101,7 +101,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Raises WrongUse for what is no model folder or a half-made one, Corrupted for files that cannot be read."""
     if (folder / MARKER).exists() or folder.name.endswith(".partial"):
         raise WrongUse(
-            "is half made, not a checkpoint", where=str(folder), next="run the same pao quantize again: it goes on"
+            "is half made, not a checkpoint", where=str(folder), next="run the same pao quantize again: it resumes"
         )
     if not (folder / "config.json").is_file():
         raise WrongUse("no config.json: not a model folder", where=str(folder), next="give a folder with a checkpoint")

@@ -127,7 +127,7 @@ def require_known(family: Family) -> None:
         raise WrongUse(
             family.why,
             where="--model",
-            next=f"add [family.{family.model_type}] to quant/{TABLE} (docs/quantization.md says how) and try it on a tiny model first",
+            next=f"add [family.{family.model_type}] to quant/{TABLE} (docs/quantization.md shows how) and try it on a tiny model first",
         )
 
 

@@ -87,11 +87,13 @@ class Job:
         if odd:
             raise WrongUse(f"{odd[0]!r} holds control characters", where="--model, --out", next="rename the folder")
         if self.out == self.base or self.base in self.out.parents or self.out in self.base.parents:
-            raise WrongUse("lies within the base or around it", where=f"--out {self.out}", next="give another folder")
+            raise WrongUse(
+                "--out and --model must not contain one another", where=f"--out {self.out}", next="give another folder"
+            )
         bad = [p for p in self.exclude if not is_plain(p)]
         if bad:
             raise WrongUse(
-                f"{bad[0]!r} is no pattern of module names", where="--exclude-pattern", next="e.g. '*mlp.gate'"
+                f"{bad[0]!r} is not a pattern of module names", where="--exclude-pattern", next="e.g. '*mlp.gate'"
             )
         if self.device not in DEVICES or not 1 <= self.threads <= 1024:
             raise WrongUse(f"device {self.device!r}, {self.threads} threads", where="--device", next=", ".join(DEVICES))
@@ -154,7 +156,9 @@ def read_job(file: Path) -> Job:
     except (KeyError, TypeError, ValueError) as e:
         raise Corrupted(f"not a job: {type(e).__name__} {e}", where=str(file), next="pao quantize writes it") from e
     if data.get("job_digest") != job.digest:
-        raise Corrupted("its digest is not that of what it says", where=str(file), next="pao quantize writes it anew")
+        raise Corrupted(
+            "its digest differs from that of its content", where=str(file), next="pao quantize writes it anew"
+        )
     return job
 
 

@@ -221,7 +221,7 @@ def _told(name: str, told: Tensor | None, shape: tuple[int, ...]) -> int:
         return shape[1]
     rows, columns = (int(n) for n in told.data)
     if rows != shape[0] or not shape[1] - 8 < columns <= shape[1]:
-        raise _refused(name, f"weight_shape says {[rows, columns]}, the words hold {list(shape)}")
+        raise _refused(name, f"weight_shape is {[rows, columns]}, the words hold {list(shape)}")
     return columns
 
 

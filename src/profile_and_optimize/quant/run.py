@@ -261,9 +261,9 @@ def _failure(step: Step, code: int, lines: Lines, log: Path) -> PaoError:
     if code in KILLED:
         return BrokeMidway(
             f"{step.name} was killed: mostly that is the memory running out", where=str(log),
-            next="run it again: it goes on where it was; free memory first, or use a larger machine",
+            next="run it again: it resumes where it was; free memory first, or use a larger machine",
         )  # fmt: skip
-    last = real_error(log) or (lines.tail[-1].strip() if lines.tail else "it said nothing")
+    last = real_error(log) or (lines.tail[-1].strip() if lines.tail else "no output")
     return BrokeMidway(f"{step.name} ended with status {code}: {last[:300]}", where=str(log), next=f"read {log}")
 
 
@@ -287,7 +287,7 @@ def _made(job: Job) -> Checkpoint:
     made = read_checkpoint(job.out)
     if made.job_digest != job.digest or not made.proven or made.quant_method != job.recipe.quant_method:
         raise BrokeMidway(
-            f"it says {made.quant_method}, coverage {made.coverage}, round trip {made.roundtrip}; {made.not_proven_words}",
+            f"it reports {made.quant_method}, coverage {made.coverage}, round trip {made.roundtrip}; {made.not_proven_words}",
             where=str(job.out), next="report this with its records",
         )  # fmt: skip
     return made

@@ -42,7 +42,7 @@ def _entries(folder: Path) -> tuple[str, ...]:
             if isinstance(listed, list) and all(isinstance(e, str) for e in listed):
                 return tuple(listed)
     raise WrongUse(
-        "is no quantized checkpoint: it has neither hf_quant_config.json nor a quantization_config",
+        "is not a quantized checkpoint: it has neither hf_quant_config.json nor a quantization_config",
         where=f"--match-vendor {folder}", next="give the folder of the vendor's checkpoint",
     )  # fmt: skip
 

@@ -71,7 +71,9 @@ def _history_facts(ev: Evidence) -> tuple[Fact, ...]:
     if ev.history is None:
         return ()
     return (
-        Fact("A/A on this node", plain(history_words(ev.history)), "read when the campaign began, and kept in the run"),
+        Fact(
+            "A/A on this node", plain(history_words(ev.history)), "read when the campaign started, and kept in the run"
+        ),
     )
 
 

@@ -53,7 +53,7 @@ def champion(v: View) -> str:
         *([["## The best of each engine", "", *_engines(v)]] if v.engines else []),
         *([["## Checkpoints", "", *_quantized(v.quantized)]] if v.quantized else []),
         ["## Measured against", "", f"{light(v.baseline)}, on the same node, in the same blocks; suite `{_code(v.place.suite)}`."],
-        ["## Applies to", "", *bullets(v.applies, ""), "", "Says nothing about:", "", *bullets(v.applies_not, "")],
+        ["## Applies to", "", *bullets(v.applies, ""), "", "Not covered:", "", *bullets(v.applies_not, "")],
         ["## Evidence", "", f"- run `{_code(v.run_id)}`, {v.stamp}", f"- evidence root `{v.root}`", f"- check it: `{_code(v.verify)}`"],
     )  # fmt: skip
 

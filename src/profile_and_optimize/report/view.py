@@ -215,7 +215,7 @@ def _decision_words(plan: Plan, d: Decision) -> tuple[str, str]:
         told = "; ".join(f"{a}: {plain(r)}" for a, r in sorted(d.failed.items()))
         return "The baseline stands", f"Every candidate was shown to lose right answers, so none was measured. {told}."
     if not d.selection.blocks:
-        return "Nothing can be said yet", "No block is whole, so no arm was compared; the baseline stays until one is."
+        return "No answer yet", "No block is whole, so no arm was compared; the baseline stays until one is."
     if d.vetoed:
         return "The baseline stands", (
             f"The baseline differed from itself by {effect_words(d.aa)} over {count(d.aa.blocks if d.aa else 0, 'block')}, "

@@ -186,7 +186,7 @@ def told(path: Path, cell: str, backend: str) -> Result:
 
 def _not_full(cell: ImportedCell, doc: dict[str, Any]) -> BrokeMidway:
     return BrokeMidway(
-        f"{doc['status']}: {doc['reason']}", where=f"cell {cell.cell}", next="the same command goes on with what is not complete"
+        f"{doc['status']}: {doc['reason']}", where=f"cell {cell.cell}", next="the same command resumes with what is not complete"
     )  # fmt: skip
 
 

@@ -240,7 +240,7 @@ def _warnings(
 ) -> Iterator[str]:
     yield from guessing.values()
     if schema >= 3:
-        yield from (f"only {line}: nothing is said of the rest" for line in limited(base.told["tasks"]))
+        yield from (f"only {line}: the rest is not judged" for line in limited(base.told["tasks"]))
         yield from (f"not asked alike: {line}" for line in asked_apart(base, candidate))
     yield from cluster_warnings(base.clusters) if schema != 1 else ()
     for name, side in (("base", base), ("candidate", candidate)):

@@ -83,7 +83,7 @@ def _stated(there: bytes, data: bytes) -> list[str]:
     """The tier that a page states, where it contradicts ours."""
     said = [_TIER.search(_UNREAD.sub("", x.decode(errors="replace"))) for x in (there, data)]
     words = [m.group() if m else "no tier" for m in said]
-    return [f"says {words[0]}, the records give {words[1]}"] if words[0] != words[1] else []
+    return [f"shows {words[0]}, the records give {words[1]}"] if words[0] != words[1] else []
 
 
 def _listed(ev: Evidence, made: Mapping[str, str], verbs: Iterable[str], manifest: Mapping[str, Any]) -> list[str]:

@@ -57,11 +57,11 @@ def broken(error: Exception, job: Asked | None) -> Stop:
     """What broke, in one line. The libraries' own writers say a full disk in words alone."""
     where = str(job.partial) if job is not None else ""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        return Stop("broke", "the disk is full", where=where, next="make room, then run it again: it goes on")
+        return Stop("broke", "the disk is full", where=where, next="make room, then run it again: it resumes")
     if isinstance(error, MemoryError):
         return Stop("broke", "out of memory", where=where, next="stop what else runs, or take a machine with more")
     told = f"{type(error).__name__}: {error}".splitlines()[0]
-    return Stop("broke", told, where=where, next="the lines above say where; run it again: it goes on")
+    return Stop("broke", told, where=where, next="the lines above show where; run it again: it resumes")
 
 
 if __name__ == "__main__":

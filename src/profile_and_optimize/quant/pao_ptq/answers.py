@@ -42,8 +42,8 @@ def require_numbers(logits: Any, at: int) -> None:
 
     bad = torch.isnan(logits).any(dim=-1) | torch.isposinf(logits).any(dim=-1)
     if bool(bad.any()):
-        told = f"the answer at token {at + int(bad.nonzero()[0])} of the held-out text is no number"
-        raise Stop("refused", told, where="held-out text", next="the base is broken, or this format is nothing for it")
+        told = f"the answer at token {at + int(bad.nonzero()[0])} of the held-out text is not a number"
+        raise Stop("refused", told, where="held-out text", next="the base is broken, or this format does not suit it")
 
 
 def base_answers(work: Work, model: Any, samples: list[list[int]]) -> Any:

@@ -27,10 +27,10 @@ def base_config(job: Job) -> dict[str, Any]:
 def config_of(base: Path) -> dict[str, Any]:
     """The config.json of a folder in Hugging Face layout with unquantized safetensors and a tokenizer. Raises Stop for others."""
     if not base.is_dir():
-        told = "a base is a folder in Hugging Face layout, and there is none"
+        told = "a base must be a folder in Hugging Face layout, and it does not exist"
         raise Stop("wrong_use", told, where=str(base), next="fetch the model into a folder, then --model DIR")
     if not (base / "config.json").is_file():
-        raise Stop("wrong_use", "no config.json: this is no model folder", where=str(base), next="--model DIR")
+        raise Stop("wrong_use", "no config.json: not a model folder", where=str(base), next="--model DIR")
     config = read_json(base / "config.json", next="fetch the model again")
     how = quantized_by(config, base)
     if how is not None:
@@ -78,7 +78,7 @@ def require_widths(base: Path, exclude: Iterable[str], recipe: Recipe) -> None:
     patterns = list(exclude)
     odd = [f"{n} {shape}" for n, shape in matrices(base) if not _left_out(n, patterns) and _odd(n, shape, recipe.group)]
     if odd:
-        told = f"{odd[0]}: its rows are no multiple of {recipe.group}, the group of {recipe.target} ({len(odd)} such tensors)"
+        told = f"{odd[0]}: its rows are not a multiple of {recipe.group}, the group of {recipe.target} ({len(odd)} such tensors)"
         first = module_of(odd[0].split(" ")[0])
         other = "--target fp8 has no groups" if recipe.group == 16 else "--target nvfp4 has groups of 16, fp8 has none"
         last = first.rpartition(".")[2]

@@ -158,7 +158,7 @@ def compressor_search(work: Work, loaded: Loaded, calibration: Calibration) -> N
 
     if loaded.device == "cpu":  # there is no memory to pin for a device that is not there
         torch.Tensor.pin_memory = lambda self, *rest, **named: self
-    work.note(f"{work.recipe.method} searches layer by layer; killed, it begins again")
+    work.note(f"{work.recipe.method} searches layer by layer; killed, it starts again")
     rows = [{"input_ids": torch.tensor(batch)} for batch in calibration.batches]
     data = DataLoader(rows, batch_size=None)
     session, modifiers = active_session(), compressor_modifiers(work, loaded.model)

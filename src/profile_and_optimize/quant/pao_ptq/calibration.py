@@ -126,5 +126,5 @@ class Calibration:
             done = int(file.metadata()["done"])
         self.restore({n.removeprefix("range."): v for n, v in kept.items() if n.startswith("range.")})
         self.tokens.counts = {n.removeprefix("tokens."): v for n, v in kept.items() if n.startswith("tokens.")}
-        self.work.note(f"calibration goes on after batch {done} of {len(self.batches)}")
+        self.work.note(f"calibration resumes after batch {done} of {len(self.batches)}")
         return done

@@ -97,9 +97,9 @@ def round_trip(ev: Evidence) -> Check:
     if r is None:
         return Check(name, None, "no roundtrip.json: run the step roundtrip first")
     if r.get("weights_sha256") != weights_digest(ev.folder):
-        return fail(name, "roundtrip.json speaks of other weights than those here: run the step roundtrip again", [])
+        return fail(name, "roundtrip.json was made of other weights than those here: run the step roundtrip again", [])
     if r.get("config_sha256") != sha256(ev.folder / "config.json"):
-        return fail(name, "roundtrip.json speaks of another config.json: run the step roundtrip again", [])
+        return fail(name, "roundtrip.json was made with another config.json: run the step roundtrip again", [])
     if not all(
         _number(v)
         for v in (r.get("kl_in_process_reloaded"), r.get("kl_limit"), *(r.get("kl_base") or {0: None}).values())

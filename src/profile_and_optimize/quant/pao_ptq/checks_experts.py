@@ -59,9 +59,7 @@ def amax_finite(ev: Evidence) -> Check:
     if bad:
         return fail(name, "enabled quantizers without a usable range", bad)
     if untold:
-        return Check(
-            name, None, f"{len(untold)} enabled quantizers say nothing of their range", tuple(untold[:EXAMPLES])
-        )
+        return Check(name, None, f"{len(untold)} enabled quantizers have no recorded range", tuple(untold[:EXAMPLES]))
     return Check(
         name, True, f"{len(static)} ranges are finite and over zero; {len(enabled) - len(static)} are taken as it runs"
     )

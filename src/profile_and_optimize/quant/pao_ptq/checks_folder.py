@@ -23,7 +23,7 @@ def config_kept(ev: Evidence) -> Check:
     bad = differences(ev.base_config, {k: v for k, v in ev.config.items() if k != "quantization_config"})
     if bad:
         return fail(name, "config.json is not the base's", bad)
-    return Check(name, True, f"{len(ev.base_config)} keys are the base's; weights are said to be bfloat16")
+    return Check(name, True, f"{len(ev.base_config)} keys are the base's; weights are declared bfloat16")
 
 
 def differences(base: Any, mine: Any, at: str = "") -> list[str]:
@@ -87,7 +87,7 @@ def files_named(ev: Evidence) -> Check:
     stray = [p.name for p in ev.folder.iterdir() if not _belongs(p, ev.folder)]
     bad += [f"{n}: belongs to nothing here" for n in sorted(stray)]
     if bad:
-        return fail(name, "files that are not what the checkpoint says of itself", bad)
+        return fail(name, "files that differ from the checkpoint's own description", bad)
     return Check(name, True, f"{len(weight_files(ev.folder))} files of weights, as named")
 
 
@@ -124,7 +124,7 @@ def records_match(ev: Evidence) -> Check:
             if key in kept and (not there.is_file() or sha256(there) != kept[key]):
                 bad.append(f"calibration.json {key}: {file} is not what was tokenized")
     if bad:
-        return fail(name, "records that do not speak of this export", bad)
+        return fail(name, "records of another export", bad)
     return Check(name, True, "job, workers, facts and samples are those that made it")
 
 

@@ -35,7 +35,7 @@ def input_scales(ev: Evidence) -> Check:
             bad += [f"{p.name}: a range of its input is recorded, and no scale stored"] if quantizer is not None else []
             continue
         if p.format not in TOPS or held.params != 1:
-            bad.append(f"{held.name}: {held.dtype} {list(held.shape)} is no scale of one input")
+            bad.append(f"{held.name}: {held.dtype} {list(held.shape)} is not a scale of one input")
             continue
         stored = float(held.values().reshape(-1)[0])
         peak = TOPS[p.format] / stored if "input_global_scale" in p.scales and stored else stored * TOPS[p.format]

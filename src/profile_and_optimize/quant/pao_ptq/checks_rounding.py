@@ -261,7 +261,7 @@ def _units(pair: Pair, grid: Grid, scale: np.ndarray, tally: Tally) -> None:
     if off.any():
         at = tuple(int(i) for i in np.argwhere(off)[0])
         tally.faults.append(
-            f"{w.name}: {int(off.sum())} scales of {off.size} are none that the base gives, first at {list(at)}: "
+            f"{w.name}: {int(off.sum())} scales of {off.size} do not follow from the base, first at {list(at)}: "
             f"{float(scale.reshape(shape)[at]):.4g} for values up to {float(peak[at]):.4g}"
         )
 

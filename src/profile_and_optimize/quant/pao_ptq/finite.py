@@ -35,6 +35,6 @@ def divergence(total: float, rows: int) -> float:
         raise Stop("refused", "no rows to compare answers on", where="held-out text", next="quantize again")
     mean = finite_number(total, "the sum of the KL divergence") / rows
     if mean < -1e-9:
-        raise Stop("refused", f"a KL divergence of {mean:g}: the tables are no log-probabilities", where="held-out text",
+        raise Stop("refused", f"a KL divergence of {mean:g}: the tables are not log-probabilities", where="held-out text",
                    next="quantize again")  # fmt: skip
     return max(mean, 0.0)

@@ -19,7 +19,7 @@ from .stop import Stop
 def require_intact(out: Path) -> None:
     """Raises Stop where a finished checkpoint is no longer what was checked."""
     told = (_json(out / RECORD) or {}).get("files")
-    faults = changed(out, told) if isinstance(told, dict) else [f"{RECORD}: does not say which files it speaks of"]
+    faults = changed(out, told) if isinstance(told, dict) else [f"{RECORD}: does not list the files it covers"]
     if faults:
         more = "move it away and quantize again"
         raise Stop("refused", f"not what was checked: {'; '.join(faults[:4])}", where=str(out), next=more)

@@ -44,7 +44,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         told = f"{missing[0]} is named by the index and not there ({len(missing)} of {len(set(named.values()))} files)"
         raise Stop("wrong_use", told, where=str(folder), next="fetch or make the model again")
     if single.is_file() and single.name not in named.values():
-        told = f"{single.name} lies beside {INDEX}, which does not name it: two sets of weights"
+        told = f"{single.name} is beside {INDEX}, which does not name it: two sets of weights"
         raise Stop("wrong_use", told, where=str(folder), next="move the one that is not meant out of the folder")
     return tuple(folder / n for n in sorted(set(named.values())))
 

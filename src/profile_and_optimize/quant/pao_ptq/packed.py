@@ -97,7 +97,7 @@ def _packed(name: str, weight: Tensor, scales: dict[str, Tensor]) -> Packed:
     elif weight.dtype == "I8":
         kind = "int8"
     if kind is None:
-        raise Stop("broke", f"{weight.name}: {weight.dtype} with {scale.dtype} scales is no layout known here",
+        raise Stop("broke", f"{weight.name}: {weight.dtype} with {scale.dtype} scales is not a known layout",
                    where=str(weight.file), next="report it with the backend's version")  # fmt: skip
     group = params // scale.params if FORMATS[kind][1] is not None else None
     return Packed(name, kind, params, group, weight, scales)

@@ -125,7 +125,7 @@ def loaded(job: Job, folder: Path) -> Any:
     """The plain checkpoint in bf16. Raises Stop for one that is not plain, or lacks weights."""
     config = json.loads((folder / "config.json").read_text())
     if (config.get("quantization_config") or {}).get("quant_method") == "modelopt":
-        told = "plain transformers loads this without its scales and says nothing"
+        told = "plain transformers loads this without its scales, silently"
         raise Stop("refused", told, where=str(folder), next="serve it with vLLM or SGLang")
 
     def lacks(names: list[str]) -> Stop:

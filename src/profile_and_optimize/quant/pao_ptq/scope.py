@@ -107,5 +107,7 @@ def refuse_widths(work: Work, model: Any) -> None:
     odd += [n for n, m in model.named_modules() if any(d % group for p in stacked(m) for d in p.shape[1:])]
     odd = [name for name in odd if not excluded(name, patterns)]
     if odd:
-        told = f"{len(odd)} modules have a width that is no multiple of {group}, as {work.job.target} needs: {odd[0]}"
+        told = (
+            f"{len(odd)} modules have a width that is not a multiple of {group}, as {work.job.target} needs: {odd[0]}"
+        )
         raise Stop("wrong_use", told, where=work.job.target, next=f"--exclude-pattern '{odd[0]}', or another target")

@@ -77,7 +77,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
     if told.get("format", "pt") not in ("pt", "np"):
         raise Stop(
             "refused",
-            f"__metadata__ says format {told['format']!r}: loaders take pt",
+            f"__metadata__ has format {told['format']!r}: loaders take pt",
             where=str(file),
             next="quantize again",
         )

@@ -134,7 +134,9 @@ def _files(title: str, rests: Sequence[Rest]) -> list[str]:
 
 
 def _records(s: Story) -> list[str]:
-    lines = ["By hand: the first requests that count, times in nanoseconds since the trial began"] if s.records else []
+    lines = (
+        ["By hand: the first requests that count, times in nanoseconds since the trial started"] if s.records else []
+    )
     for r in s.records:
         told = ", ".join(
             f"{k.removesuffix('_ns').replace('_', ' ')} {'unknown' if v is None else v}" for k, v in r.fields.items()

@@ -226,7 +226,7 @@ def predicted(case: Case, arm: ArmView) -> Story:
     ends = [None if v is None else math.exp(v) for v in (e.lower, e.upper)] if e else [None, None]
     return Story(
         formula=(
-            "inside when the whole interval lies within the range, outside when none of it does, else UNKNOWN",
+            "inside when the range contains the whole interval, outside when none of it does, else UNKNOWN",
             f"range {shown(low)} to {shown(high)}, interval {shown(ends[0])} to {shown(ends[1])}, as ratios: {arm.scored}",
         ),
         values=(Value("low", low, "ratio, written in the plan"), Value("high", high, "ratio, written in the plan")),

@@ -71,7 +71,7 @@ def checked(data: bytes, report: Report, root: str = "") -> bytes:
     pages = page_count(data)
     if len(data) < LEAST_BYTES or not data.startswith(b"%PDF-") or pages != len(report.pages):
         raise GateRefused(
-            f"a PDF of {len(data)} bytes and {pages} pages is no report of {len(report.pages)}", where="report.pdf",
+            f"a PDF of {len(data)} bytes and {pages} pages is not a report of {len(report.pages)}", where="report.pdf",
             next="pip install --force-reinstall matplotlib, then pao report_render RUN",
         )  # fmt: skip
     if read_stamp(data) != expected(report, root):
