@@ -17,7 +17,7 @@ from profile_and_optimize.core.errors import BrokeMidway
 from profile_and_optimize.core.records import ClientRun, RequestRecord
 from profile_and_optimize.core.verdict import Call
 from profile_and_optimize.evidence.folder import RunFolder
-from profile_and_optimize.ops.ab import failed_lines
+from profile_and_optimize.ops.ab_text import failed_lines
 from profile_and_optimize.ops.verify import check
 from profile_and_optimize.testing.fakes import FakeClient, FakeEngine, fake_world
 from profile_and_optimize.testing.synthetic import SPEEDS, synthetic_plan

@@ -54,7 +54,7 @@ def test_no_field_has_a_name_that_means_another_field() -> None:
     ("levers", "python", "engine_python", "/opt/bin/python"),
     ("quantize", "python", "ptq_python", "/opt/bin/python"),
     ("calibrate", "url", "endpoint_url", "http://127.0.0.1:1"),
-    ("ab", "load", "concurrency", 3),
+    ("ab", "load", "concurrency", "3"),
     ("bench", "model", "served_model", "m"),
     ("serve_matrix", "flags", "engine_flags", "--enforce-eager"),
     ("run_controlled_ab", "baseline_flags", "engine_flags", "--enforce-eager"),

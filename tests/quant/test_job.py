@@ -145,7 +145,9 @@ def test_rows_that_the_groups_do_not_divide_are_refused_where_they_are_in_scope(
     (base / "model.safetensors").write_bytes(safetensors(shapes))
     w4a16 = {"backend": "llm-compressor", "target": "w4a16"}
     assert asked(base, target="nvfp4").target == "nvfp4"
-    with pytest.raises(WrongUse, match=r"layers\.0\.mlp\.down_proj\.weight \[128, 192\]: .* not a multiple of 128") as e:
+    with pytest.raises(
+        WrongUse, match=r"layers\.0\.mlp\.down_proj\.weight \[128, 192\]: .* not a multiple of 128"
+    ) as e:
         asked(base, **w4a16)
     assert "--exclude-pattern '*down_proj'" in e.value.next
     assert asked(base, **w4a16, exclude=["*down_proj"]).target == "w4a16"

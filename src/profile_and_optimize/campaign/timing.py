@@ -38,17 +38,21 @@ class Cost:
         first = first_look(plan.blocks)
         race = f"the race about {_minutes(self.race_s)}, then " if self.race_s else ""
         one = first == plan.blocks
+        starts = "server starts" if restarted(plan) else "sessions"
         blocks = f"{first}" if one else f"{first} to {plan.blocks}"
         took = _minutes(self.of(first)) if one else f"{_minutes(self.of(first))} to {_minutes(self.of(plan.blocks))}"
         exploring = (
-            f"{race}one block {_minutes(self.round_s)} ({self.sessions_per_round} server starts); looks from block {first} on: a DRAFT "
-            f"takes {blocks} blocks, {took}"
+            f"{race}one block {_minutes(self.round_s)} ({self.sessions_per_round} {starts}); interim analyses from block {first} on: "
+            f"a DRAFT takes {blocks} blocks, {took}"
         )
         return f"{exploring}; {self._proof_words(plan, first)}"
 
     def _proof_words(self, plan: Plan, first: int) -> str:
         if not restarted(plan):
-            return "no VERDICT: servers that we do not start hide how much a restart changes"
+            return (
+                "no VERDICT: of servers that pao does not start, the source, the effect of a restart and the load of their machine are "
+                "not known"
+            )
         if plan.twin is None:
             return "no VERDICT: without an A/A arm nothing is called better"
         least = LEAST_PROOF

@@ -109,8 +109,8 @@ def _call(op: Op, values: dict[str, Any]) -> int:
         result = op.run(parse_request(op, given), say)
     except PaoError as e:
         return failed(op.verb, _with_near_file(op, given, e), as_json)
-    except KeyboardInterrupt:
-        say("stopped; what is finished is kept")
+    except KeyboardInterrupt as e:
+        say(str(e) or "stopped; what is finished is kept")
         return 130
     except Exception as e:
         # A mistake of ours keeps its traceback, but must not leave with 1: scripts read that as a gate that said no.

@@ -119,6 +119,17 @@ def opened(path: Path) -> Iterator[RunFolder]:
         folder.close()
 
 
+@contextmanager
+def resumable(path: Path, command: str) -> Iterator[None]:
+    """Ctrl-C, or a polite kill, says what is kept and which command resumes. Raises KeyboardInterrupt with those words."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        kept = sum(1 for p in path.glob("cells/*/raw/*.json") if not p.name.endswith(".raw.json"))
+        trials = f"{kept} finished trial{'' if kept == 1 else 's'}"
+        raise KeyboardInterrupt(f"stopped; {trials} kept in {path}; to resume: {command}") from e
+
+
 def plan_at(path: Path) -> Plan:
     """The frozen plan of a run, or its draft. Raises WrongUse when it is no campaign."""
     for name in ("plan.json", "draft.json"):

@@ -8,6 +8,7 @@ from profile_and_optimize.analysis.decide import Decision
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.history import history_words
 from profile_and_optimize.campaign.selection import Judged
+from profile_and_optimize.campaign.timing import restarted
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.evidence.trialfile import trial_path
 from profile_and_optimize.report.words import UNKNOWN, plain
@@ -41,7 +42,7 @@ def cost_facts(ev: Evidence, d: Decision) -> tuple[Fact, ...]:
         Fact("Trials", f"{len(ev.trials)} run, {len(used)} count", "timed runs of one workload inside a session"),
         Fact("Requests", f"{requests} completed", "in all trials, warm-ups not counted"),
         Fact("Timed load", minutes(timed), "sum over trials, from the first send to the last answer"),
-        Fact("Server starts", minutes(sum(starts.values())), "sum over sessions, from launch to ready"),
+        *([Fact("Server starts", minutes(sum(starts.values())), "sum over sessions, from launch to ready")] if restarted(plan) else []),
         Fact("Elapsed", _elapsed(ev), "from the start of the first trial to the end of the last, by the wall clock"),
         Fact("Budget", minutes(plan.budget_s) if plan.budget_s else "none was given", "fixed the number of blocks"),
     )  # fmt: skip

@@ -44,8 +44,8 @@ def champion(v: View) -> str:
         *([[f"- {light(x)}" for x in v.earlier]] if v.earlier else []),
         *_code_lines(v),
         ["## What keeps it from a VERDICT", "", *bullets(map(_gate_words, v.open_gates), "Nothing: every gate passed.")],
-        ["## Start it", "", "```", "bash serve.sh            # PORT=8000 by default", "```", "",
-         "`serve.manifest.json` holds the same as data."],
+        *([["## Start it", "", "```", "bash serve.sh            # PORT=8000 by default", "```", "",
+            "`serve.manifest.json` holds the same as data."]] if v.started_here else []),
         ["## Effects", "", f"{light(v.endpoint[0].upper() + v.endpoint[1:])}. Margin {v.margin}.", "", *_effects(v)],
         *([["## Proof of the pick", "", f"{light(v.proof.answer)}: {light(v.proof.sentence)}. {light(v.proof.meaning)}."]]
           if v.proof else []),

@@ -29,8 +29,11 @@ class StartsView:
 def starts_views(ev: Evidence, d: Decision) -> tuple[StartsView, ...]:
     """Every arm that was compared, and of the others those whose servers were lost. Empty before the first start."""
     by_arm, why = d.starts, d.not_shipped
+    theirs = {a.id for a in ev.plan.all_arms if a.engine == "endpoint"}  # not started here: only a loss says something
     compared = {a.id for a in ev.plan.arms}
-    shown = [a.id for a in ev.plan.all_arms if a.id in compared or by_arm.get(a.id, Starts()).lost]
+    shown = [
+        a.id for a in ev.plan.all_arms if (a.id in compared and a.id not in theirs) or by_arm.get(a.id, Starts()).lost
+    ]
     return tuple(_view(arm, by_arm[arm], why.get(arm, "")) for arm in shown if arm in by_arm)
 
 

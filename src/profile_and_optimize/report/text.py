@@ -20,6 +20,7 @@ def report(v: View, root: str = "") -> str:
         _head(v),
         table(v),
         _engines(v),
+        _absolutes(v),
         _proof(v),
         _gates(v),
         _starts(v),
@@ -81,6 +82,15 @@ def _engines(v: View) -> list[str]:
         lines += wrap(f"{e.engine} {e.version}, {e.delivery}", "  ", hang=2)
         lines += [x for arm, effect in e.top for x in wrap(f"{arm}: {effect}", "    ", hang=4)]
     return ["The best of each engine", *lines] if lines else []
+
+
+def _absolutes(v: View) -> list[str]:
+    """Both sides of a comparison of two, beside the ratio; the table of workloads has all metrics."""
+    if v.started_here or not v.absolutes:
+        return []
+    heads = ("  WORKLOAD", "METRIC", v.baseline, next(a.id for a in v.arms if a.role == "candidate"))
+    rows = [(f"  {p}", metric, one, two) for p, metric, one, two in v.absolutes]
+    return ["Both servers, medians over blocks with 95% intervals", *grid(heads, rows)]
 
 
 def _proof(v: View) -> list[str]:
@@ -223,7 +233,8 @@ def _cost(v: View) -> list[str]:
 
 def _foot(v: View, root: str) -> list[str]:
     roots = [("evidence root", v.root), *([("root", root)] if root else [])]
-    return pairs([("check it", v.verify), *roots, ("start it", "serve.sh"), ("page", "report.html")])
+    start = [("start it", "serve.sh")] if v.started_here else []
+    return pairs([("check it", v.verify), *roots, *start, ("page", "report.html")])
 
 
 def pairs(items: Iterable[tuple[str, str]], indent: str = "") -> list[str]:

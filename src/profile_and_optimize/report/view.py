@@ -17,16 +17,19 @@ from profile_and_optimize.campaign.accuracy import NO_SHIP
 from profile_and_optimize.campaign.earlier import words
 from profile_and_optimize.campaign.evidence_of import Evidence
 from profile_and_optimize.campaign.starts import slow_start_words
+from profile_and_optimize.campaign.timing import restarted
 from profile_and_optimize.core.code_settings import code_settings
 from profile_and_optimize.core.metrics import METRICS
 from profile_and_optimize.core.plan import Plan
 from profile_and_optimize.core.trial import Stage
 from profile_and_optimize.core.verdict import Tier
 from profile_and_optimize.evidence.redact import redact
+from profile_and_optimize.report.absolute import side_by_side
 from profile_and_optimize.report.accuracy import AccuracyRow, accuracy_rows, assumption
 from profile_and_optimize.report.arms import ArmView, arm_views, effect_of, failures, next_levers
 from profile_and_optimize.report.contexts import ContextRow, Gaps, context_rows, gap_views
 from profile_and_optimize.report.cost import Fact, Unused, cost_facts, unused_trials
+from profile_and_optimize.report.endpoints import endpoint_todo
 from profile_and_optimize.report.forest import Forest, forest
 from profile_and_optimize.report.imported import ImportedRow, imported_views
 from profile_and_optimize.report.proof import ProofView, proof_view
@@ -121,6 +124,8 @@ class View:
     coverage: str
     applies: tuple[str, ...]
     applies_not: tuple[str, ...]
+    started_here: bool
+    absolutes: tuple[tuple[str, str, str, str], ...]
 
     @property
     def failed(self) -> tuple[ArmView, ...]:
@@ -151,7 +156,7 @@ def view(ev: Evidence, d: Decision) -> View:
         verify=verify_command(ev.run.name), focus=plan.focus, endpoint=endpoint_words(plan),
         margin=f"{100 * plan.margin:g}%", baseline=plan.baseline.id, headline=headline(ev, d), place=place, arms=arms,
         engines=engine_views(plan, d, rows),
-        forest=forest(arms, plan.margin), gates=tuple(_gate(g) for g in d.gates), proof=proof_view(d.proof), columns=columns(),
+        forest=forest(arms, plan.margin), gates=gate_views(ev, d), proof=proof_view(d.proof), columns=columns(),
         workloads=workload_views(ev, d, arms, rows), imported=imported_views(ev), context=context_rows(rows), gaps=gap_views(rows),
         mismatches=tuple(plain(f"{a}: {'; '.join(f)}") for a, f in sorted(d.mismatches.items())),
         accuracy=accuracy_rows(ev), accuracy_assumes=assumption(ev), tolerance=count_points(plan.accuracy_margin),
@@ -160,6 +165,7 @@ def view(ev: Evidence, d: Decision) -> View:
         damaged=tuple(map(plain, ev.damaged)), missing=tuple(missing_parts(ev, d)), code=code_lines(plan),
         omitted=tuple(f"{o['page']}: {o['reason']}" for o in omitted_parts(ev)), coverage=coverage_line(ev, rows),
         applies=_applies(place, plan, d.pick), applies_not=APPLIES_NOT,
+        started_here=restarted(plan), absolutes=side_by_side(plan, rows),
     )  # fmt: skip
 
 
@@ -265,9 +271,14 @@ TODO = {
 }
 
 
-def _gate(g: Gate) -> GateView:
+def gate_views(ev: Evidence, d: Decision) -> tuple[GateView, ...]:
+    todo = TODO | endpoint_todo(ev.plan, ev.run.name)
+    return tuple(_gate(g, todo) for g in d.gates)
+
+
+def _gate(g: Gate, todo: Mapping[str, str]) -> GateView:
     state = {True: "pass", False: "failed", None: "open"}[g.passed]
-    return GateView(plain(g.name), state, plain(g.reason), "" if g.passed else TODO.get(g.name, "see the reason"))
+    return GateView(plain(g.name), state, plain(g.reason), "" if g.passed else todo.get(g.name, "see the reason"))
 
 
 def place_of(plan: Plan, d: Decision, rows: Sequence[Mapping[str, Any]]) -> Place:
@@ -278,7 +289,7 @@ def place_of(plan: Plan, d: Decision, rows: Sequence[Mapping[str, Any]]) -> Plac
     ]
     engines = dict.fromkeys(_engine(r) for r in rows)
     return Place(
-        model=plain(plan.model), hardware=_seen(rows, "hardware"), node=_seen(rows, "node"),
+        model=plain(plan.model) or _seen(rows, "served_model"), hardware=_seen(rows, "hardware"), node=_seen(rows, "node"),
         engines=", ".join(e for e in engines if e), suite=plain(plan.suite), loads=", ".join(loads),
     )  # fmt: skip
 

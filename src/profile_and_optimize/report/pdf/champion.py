@@ -94,6 +94,8 @@ def _on(page: ChampionPage, value: float) -> bool:
 
 
 def _command(sheet: Sheet, page: ChampionPage, y: float) -> float:
+    if not page.command and all(row.engine == "endpoint" for row in page.rows):
+        return y  # servers of somebody else: nothing to start
     sheet.text(st.LEFT, y - 0.1, "Start it", 8.6, face="Bold")
     if not page.command:
         sheet.text(st.LEFT, y - 0.27, "No command of the pick was kept: see serve.sh.", 7.2, colour=st.SOFT)
