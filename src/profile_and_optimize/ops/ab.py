@@ -71,7 +71,8 @@ class AbRequest(Request):
     resume: Annotated[str | None, RUN] = Field(default=None, description=says("resume"))
     extend: int = Field(default=0, ge=0, le=100, description=says("extend"))
     fail_if: str | None = Field(
-        default=None, description="exit with 1 where B is: worse, not-better or unknown, separated by commas"
+        default=None,
+        description=says("fail_if", "of B: worse, not-better or unknown, separated by commas; then exit 1"),
     )
     campaigns_dir: Annotated[str | None, OUT] = Field(default=None, description=says("campaigns_dir"))
 

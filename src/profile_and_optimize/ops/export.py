@@ -38,9 +38,7 @@ class ExportRequest(CampaignRequest):
     table: Literal["requests", "trials", "effects"] = Field(
         default="requests", description="the table of csv and parquet: a row for each request, trial or variant"
     )
-    fail_if: Literal["worse", "not-better", "unknown"] = Field(
-        default="worse", description="junit: the call of a variant that is a failure"
-    )
+    fail_if: Literal["worse", "not-better", "unknown"] = Field(default="worse", description=says("fail_if", "of junit"))
     out: Annotated[str | None, OUT] = Field(default=None, description=says("out", "a file; default: print it"))
 
 

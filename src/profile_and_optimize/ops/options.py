@@ -32,6 +32,7 @@ SAYS = {
     "eval_python": "bin/python of your own environment with lm-eval; default: the tool environment",
     "exclude_pattern": "modules to leave unquantized: patterns, separated by commas",
     "extend": "blocks to add to a run that ended without a decision",
+    "fail_if": "call of a variant that counts as a failure",
     "focus": "what is compared",
     "format": "format of the output",
     "i_understand_this_submits_jobs": "confirm that this starts servers and load on this machine",
