@@ -1,4 +1,4 @@
-"""pao ab: options, what is refused before anything is sent, the printed answer, exit codes, Ctrl-C and the resume after it."""
+"""pao ab: options, early refusals, the printed answer, exit codes, Ctrl-C and resume; what `bench` says of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def asked(**values: object) -> AbRequest:
 
 def test_several_loads_are_points_of_one_plan_and_few_slots_get_enough_requests() -> None:
     points = points_of(asked(concurrency="1,8,64"))
-    assert [(p.concurrency, p.requests) for p in points] == [(1, 32), (8, 32), (64, 256)]
+    assert [(p.concurrency, p.requests) for p in points] == [(1, 64), (8, 64), (64, 256)]
     assert loads_of("4, 4") == (4,) and asked(concurrency=3).concurrency == "3"
 
 
@@ -89,12 +89,13 @@ def test_an_unknown_word_of_fail_if_is_refused_and_lost_right_answers_are_worse(
     with pytest.raises(WrongUse, match="wors"):
         fails_of(asked(fail_if="wors"))
     assert refused(("worse",), "b", None, "lost right answers", Path("run"))
+    assert refused(("worse",), "b", None, "", Path("run")) is None  # no whole block: unknown
 
 
 def test_the_first_line_has_the_answer_absolute_figures_and_the_interval() -> None:
     sides = [{"estimate": v, "lower": v - 5, "upper": v + 5, "n": 5} for v in (370.0, 413.0)]
     found = effect(Call.BETTER, math.log(413 / 370))
-    line = answer("a", "b", found, "", Absolute(OUT_RATE, *sides), 0.01)
+    line = answer("a", "b", found, "", Absolute(OUT_RATE, sides[0], sides[1]), 0.01)
     assert line.startswith("Serve b (provisional): 370.0 -> 413.0 tok/s, +11.6% (+")
     assert answer("a", "b", effect(Call.WORSE), "", None, 0.01).startswith(
         "Keep a, b is worse (provisional): geometric mean"
@@ -118,8 +119,11 @@ def test_a_comparison_prints_both_sides_and_its_pages_offer_only_what_ab_has(
     assert pao(["verify", str(run)]) == 0
     capsys.readouterr()
     # What is printed as a command is one.
-    line = next(x for x in said.splitlines() if "pao ab " in x and "--questions" in x)
-    assert shlex.split(line.split("pao ab ")[1])[:2] == list(pair)
+    commands = [shlex.split(x)[1:] for x in said.splitlines() if x.strip().startswith("pao ab ")]
+    assert any("--questions" in c and c[1:3] == list(pair) for c in commands)
+    Path("FILE.jsonl").write_text('{"question": "2+2?", "answer": "4"}\n' * 2)
+    for command in commands:
+        assert pao([*command, "--help"]) == 0 and pao([*command, "--no-such"]) == 2
 
 
 def test_ctrl_c_says_what_is_kept_and_the_printed_command_resumes(
@@ -143,3 +147,23 @@ def test_ctrl_c_says_what_is_kept_and_the_printed_command_resumes(
 
 def trials() -> list[Path]:
     return [p for p in Path("campaigns").glob("*-ab/cells/*/raw/*.json") if not p.name.endswith(".raw.json")]
+
+
+def test_bench_that_is_interrupted_says_that_nothing_was_kept(pair: tuple[str, str]) -> None:
+    program = [
+        sys.executable,
+        "-m",
+        "profile_and_optimize.cli.main",
+        "bench",
+        pair[0],
+        "--requests",
+        "20000",
+        "--out",
+        "kept",
+    ]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
+        assert one.stderr is not None
+        assert "20000 requests" in one.stderr.readline()  # the load begins
+        one.send_signal(signal.SIGINT)
+        _, said = one.communicate(timeout=60)
+    assert one.returncode == 130 and "nothing was kept" in said and not Path("kept").exists()

@@ -74,8 +74,15 @@ def _draft(ev: Evidence, d: Decision) -> list[str]:
         for g in mine:
             state = "failed" if g.state == "failed" else "not evaluated"
             lines += wrap(f"{g.name} ({state}): {g.reason}", "    ", hang=2)
-        lines += wrap(f"-> {todo}", "      ", hang=3)
+        lines += _advice(todo)
     return lines
+
+
+def _advice(todo: str) -> list[str]:
+    """A command stays on one line, however long, so that it can be copied."""
+    says, colon, command = todo.partition(": pao ")
+    lines = wrap(f"-> {says}{':' if colon else ''}", "      ", hang=3)
+    return [*lines, f"         pao {command}"] if colon else lines
 
 
 def failed_lines(trials: Sequence[Judged], sides: Mapping[str, Sequence[str]]) -> list[str]:

@@ -92,7 +92,13 @@ def _seconds(req: BenchRequest) -> float:
 
 
 def run(req: BenchRequest, say: Say) -> Result:
-    return bench(req, workload_of(req, say), say)
+    """Ctrl-C says that nothing is kept: the load generator hands its records over when the run ends."""
+    try:
+        return bench(req, workload_of(req, say), say)
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt(
+            "stopped; nothing was kept: bench has records only when a run ends. Fewer --requests make a shorter run"
+        ) from e
 
 
 def workload_of(req: BenchRequest, say: Say) -> Workload:

@@ -56,7 +56,7 @@ def absolutes(plan: Plan, rows: Sequence[Mapping[str, Any]], candidate: str) -> 
     for p in plan.points:
         slots = p.concurrency if p.request_rate is None else None
         sides = [by.get((a, p.workload.name, slots, p.request_rate), {}) for a in (plan.baseline.id, candidate)]
-        found += [Absolute(m, *(_estimate(s, m) for s in sides), point=p.key) for m in SHOWN]
+        found += [Absolute(m, _estimate(sides[0], m), _estimate(sides[1], m), p.key) for m in SHOWN]
     return tuple(found)
 
 
