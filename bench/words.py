@@ -3,9 +3,9 @@
     python bench/words.py            # lists each with its place and what to write instead; exit 1 when there is one
     python bench/words.py --count    # how often each occurs
 
-Looked at: prose of README.md, CHANGELOG.md and docs/ (not code blocks, not generated pages), templates of reports, texts in
-values of tables (.toml), and every text of src/ and demo/ that holds a blank and is not a docstring, a regular expression, a
-list of words or a program. Texts of data sets (workloads/texts, the demo's tasks) are data.
+Looked at: prose of README.md, CHANGELOG.md and docs/ (not code blocks and printed output, not generated pages), templates of
+reports, texts in values of tables (.toml), and every text of src/ and demo/ that holds a blank and is not a docstring, a
+regular expression, a list of words or a program. Texts of data sets (workloads/texts, the demo's tasks) are data.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def of_prose(path: Path) -> Iterator[Place]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.lstrip().startswith("```"):
             fenced = not fenced
-        elif not fenced and not line.startswith("#!"):
+        elif not fenced and not line.startswith(("#!", "    ") if path.suffix == ".md" else "#!"):
             yield Place(str(path.relative_to(ROOT)), number, re.sub(r"`[^`]*`", "`x`", line))
 
 
