@@ -56,7 +56,7 @@ def test_points_survive_json() -> None:
         ({"turns": 3}, "2 to 64 turns"),
         ({**TURNS, "isl_least": 4}, "its own lengths"),
         ({"api": "grpc"}, "chat or completions"),
-        ({"sha256": "0"}, "no digest"),
+        ({"sha256": "0"}, "not a digest"),
     ],
 )
 def test_what_cannot_be_is_refused_at_birth_by_name(fields: dict, words: str) -> None:

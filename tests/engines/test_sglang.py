@@ -74,7 +74,7 @@ def test_of_a_model_on_a_hub_only_safetensors_are_read(model: Path) -> None:
     sglang = SglangEngine(env("sglang", CPU))
     assert sglang.command(spec("owner/name")).argv[-2:] == ("--load-format", "safetensors")
     assert "--load-format" not in sglang.command(spec(model)).argv
-    with pytest.raises(WrongUse, match="safetensors alone"):
+    with pytest.raises(WrongUse, match="limited to safetensors"):
         TransformersEngine(env("transformers", CPU)).command(spec("owner/name"))
 
 

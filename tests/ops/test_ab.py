@@ -126,11 +126,20 @@ def test_a_comparison_prints_both_sides_and_its_pages_offer_only_what_ab_has(
         assert pao([*command, "--help"]) == 0 and pao([*command, "--no-such"]) == 2
 
 
+def interruptible(program: list[str]) -> subprocess.Popen[str]:
+    """A process that Ctrl-C reaches, also where these tests run in the background of a shell, which has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_says_what_is_kept_and_the_printed_command_resumes(
     pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = [sys.executable, "-m", "profile_and_optimize.cli.main", "ab", *pair, *SHORT]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
+    with interruptible(program) as one:
         while one.poll() is None and not trials():
             time.sleep(0.02)
         one.send_signal(signal.SIGINT)
@@ -161,7 +170,7 @@ def test_bench_that_is_interrupted_says_that_nothing_was_kept(pair: tuple[str, s
         "--out",
         "kept",
     ]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
+    with interruptible(program) as one:
         assert one.stderr is not None
         assert "20000 requests" in one.stderr.readline()  # the load begins
         one.send_signal(signal.SIGINT)

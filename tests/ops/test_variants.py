@@ -93,7 +93,7 @@ def test_one_controlled_change_is_judged_by_latency(capsys: pytest.CaptureFixtur
     ("argv", "says"),
     [
         (("run_controlled_ab", *SMALL, "--engine", "mock"), "changes nothing"),
-        (("run_controlled_ab", *SMALL, "--engine", "mock", "--env", "OMP_NUM_THREADS"), "no NAME=VALUE"),
+        (("run_controlled_ab", *SMALL, "--engine", "mock", "--env", "OMP_NUM_THREADS"), "not NAME=VALUE"),
         (("run_controlled_ab", *SMALL, "--engine", "mock", "--flags", "'--x"), "not written as in a shell"),
         (("run_controlled_ab", *SMALL, "--engine", "mock", "--flags", "--x", "--focus", "throughput"), "latency"),
         (("run_variant_ab", "nosuch.tsv", *SMALL), "cannot read"),

@@ -51,9 +51,9 @@ def test_any_flag_survives_the_table(values: list[str]) -> None:
     ("text", "says"),
     [
         ("", "columns"), ("arm engine flags\n", "columns"), (HEAD, "no arm"), (HEAD + "a\tvllm\n", "line 2: 2 columns"),
-        (HEAD + "a\tvllm\t'--x\t\tl\n", "line 2"), (HEAD + "a\tvllm\t\tnovalue\tl\n", "no NAME=VALUE"),
+        (HEAD + "a\tvllm\t'--x\t\tl\n", "line 2"), (HEAD + "a\tvllm\t\tnovalue\tl\n", "not NAME=VALUE"),
         (HEAD + "a\tvllm\t--port 1\t\tl\n", "not an arm's"), (HEAD + "../a\tvllm\t\t\tl\n", "not a name"),
-        (HEAD + "a\tvllm\t\t\tl\na\tvllm\t--x\t\tl\n", "used twice"), (HEAD + "a\tvllm\t\t\tl\t\tfast\n", "no range"),
+        (HEAD + "a\tvllm\t\t\tl\na\tvllm\t--x\t\tl\n", "used twice"), (HEAD + "a\tvllm\t\t\tl\t\tfast\n", "not a range"),
         (HEAD + "a\tvllm\t\tHF_TOKEN=hf_x\tl\n", "credential"),
     ],
 )  # fmt: skip

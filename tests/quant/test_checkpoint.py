@@ -67,7 +67,7 @@ def test_a_record_that_does_not_say_which_files_it_saw_proves_nothing(tmp_path: 
     folder = made(tmp_path / "c")
     (folder / "coverage.json").write_text('{"passed": true}')
     found = read_checkpoint(folder)
-    assert found.changed is None and not found.proven and "which files" in found.not_proven_words
+    assert found.changed is None and not found.proven and "no coverage.json with the files" in found.not_proven_words
 
 
 def test_one_of_ours_carries_its_proof(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_is_exported_is_what_answered(seen: dict[str, Any]) -> None:
 def test_killed_in_calibration_it_goes_on_and_writes_the_same_bytes(seen: dict[str, Any], target: str) -> None:
     trial = seen[target]
     assert trial["killed"] and 6 <= trial["kept"] < 12
-    assert f"goes on after batch {trial['kept']} of 12" in trial["note"]
+    assert f"resumes after batch {trial['kept']} of 12" in trial["note"]
     assert trial["same"] and trial["same facts"]
 
 

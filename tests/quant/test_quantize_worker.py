@@ -60,7 +60,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tokenizer": (lambda b: (b / "tokenizer.json").unlink(), "no tokenizer"),
     "pickled weights": (lambda b: (b / "model.safetensors").rename(b / "pytorch_model.bin"), "neither model.safetensors nor"),
     "its own code": (lambda b: change_config(b, auto_map={"AutoModelForCausalLM": "m.M"}), "its own Python code"),
-    "no folder": (lambda b: (b / "config.json").unlink(), "no model folder"),
+    "no folder": (lambda b: (b / "config.json").unlink(), "not a model folder"),
     "torn config": (lambda b: (b / "config.json").write_text("{"), "cannot be read as JSON"),
 }  # fmt: skip
 
@@ -163,7 +163,7 @@ def test_no_room_is_said_before_the_work(
 )
 def test_a_disk_that_fills_up_midway_is_named(error: Exception, tmp_path: Path) -> None:
     stop = broken(error, job_of(worker_job(tmp_path)))
-    assert (stop.code, stop.message) == ("broke", "the disk is full") and "goes on" in stop.next
+    assert (stop.code, stop.message) == ("broke", "the disk is full") and "it resumes" in stop.next
 
 
 def test_a_pattern_leaves_out_a_module_and_what_is_inside_it() -> None:

@@ -106,7 +106,7 @@ def test_steps_that_end_well_and_leave_nothing_are_found_out(tmp_path: Path) -> 
 def test_a_result_of_another_method_is_found_out(tmp_path: Path) -> None:
     job, player = small_job(tmp_path), Player(tmp_path / "env")
     player.does(method="compressed-tensors")
-    with pytest.raises(BrokeMidway, match="it says compressed-tensors"):
+    with pytest.raises(BrokeMidway, match="it reports compressed-tensors"):
         quantized(job, print, player.python)
 
 

@@ -54,7 +54,9 @@ class Asked:
     def __post_init__(self) -> None:
         counts = (self.isl, self.osl, self.concurrency, self.requests)
         if any(type(n) is not int or n < 1 for n in counts if n is not None):
-            raise ValueError(f"the load must name one of concurrency and request rate, got {counts}")
+            raise ValueError(
+                f"input length, output length, concurrency and requests must be whole numbers above 0, got {counts}"
+            )
         _texts(self.key, self.workload, self.words)
 
     @staticmethod

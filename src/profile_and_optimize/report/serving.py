@@ -33,7 +33,7 @@ def _header(ev: Evidence, d: Decision) -> list[str]:
         "#!/usr/bin/env bash", f"# {d.pick}: the pick of {plain(ev.run.name)}, tier {d.tier.value}",
         f"# model: {plain(ev.plan.model_of(ev.plan.arm(d.pick)))}", f"# evidence root: {ev.root}",
         f"# check it: {verify_command(ev.run.name)}",
-        "# Measured on one node under one load; CHAMPION.md names both.",
+        "# Measured on one node under one load; CHAMPION.md says which.",
         *(f"# runs code of its own: {line}" for line in code_lines(ev.plan)),
     ]  # fmt: skip
 

@@ -116,7 +116,7 @@ class FakeClient:
             wall_s=wall, cpu_s=tokens * 5e-6, parse_cpu_s=tokens * 5e-6, loop_lag_ns=(self.lag_ns,) * 8, run_queue_wait_s=0.0,
             in_flight_s=area, scheduler="fake", cores=(), connections=load.concurrency, reconnects=0, reads=tokens, coalesced_reads=0,
         )  # fmt: skip
-        raw = tuple(RawResponse(r.index, ((r.sent_ns, b"HTTP/1.1 500\r\n\r\n"),)) for r in records if not r.ok)
+        raw = tuple(RawResponse(r.index, _refusal(r.first_byte_ns)) for r in records if not r.ok)
         return ClientRun(
             0.0,
             load.concurrency,
@@ -138,6 +138,10 @@ def closed_loop(load: LoadRequest, tpot_ms: float, error_every: int) -> tuple[Re
         records.append(_record(load, i, free[slot], tpot_ms, error_every))
         free[slot] = records[-1].done_ns
     return tuple(records)
+
+
+def _refusal(at: int | None) -> tuple[tuple[int, bytes], ...]:
+    return () if at is None else ((at, b"HTTP/1.1 500\r\n\r\n"),)
 
 
 def _refused(load: LoadRequest) -> tuple[RequestRecord, ...]:
